@@ -1,0 +1,1 @@
+"""What grouping and alignment do: figures and dissections."""

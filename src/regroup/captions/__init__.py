@@ -1,0 +1,1 @@
+"""From captions to training samples: tagging, labels, vocabularies, shards, sampling, tokens."""

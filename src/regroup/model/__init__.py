@@ -1,0 +1,1 @@
+"""GroupViT, its text tower and its checkpoints."""

@@ -1,0 +1,1 @@
+"""The values of the thesis beside ours: tables, figures, summary."""

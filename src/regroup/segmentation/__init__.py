@@ -1,0 +1,1 @@
+"""Dataset protocols, sliding-window inference and mIoU."""

@@ -1,0 +1,1 @@
+"""Where raw data comes from: the drawn mini world, a local folder, a download."""

@@ -1,0 +1,1 @@
+"""The drawn world: the embedded default data, written in the real archives' formats."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: data loading, augmentation, optimiser and schedule, the loop, resume."""
