@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from regroup.errors import RegroupError
 from regroup.objectives import validate_objectives
-from regroup.settings import parse, read_yaml
+from regroup.settings import Settings, parse, read_yaml
 
 Part = Literal[
     "nothing",
@@ -29,12 +29,6 @@ Part = Literal[
     "image_tower",
     "all",
 ]
-
-
-class Settings(BaseModel):
-    """Frozen settings: an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class TableRow(Settings):

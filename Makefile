@@ -1,0 +1,52 @@
+# Everything a user starts by hand. `make repro` is the whole study on the embedded data, `make test` every check.
+PYTHON ?= python3
+# Another build of torch, e.g. make env TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cu128"
+TORCH ?= $(shell grep '^torch==' requirements.lock)
+VENV ?= .venv
+BIN := $(abspath $(VENV))/bin
+export PATH := $(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: env repro check test bench ui pretrain clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+env: $(VENV)/.ready  ## the environment in .venv, from requirements.lock
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "regroup needs Python 3.11 or newer; say which: make env PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --progress-bar off $(TORCH)
+	$(BIN)/pip install --quiet --progress-bar off -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/pip check
+	@touch $@
+
+repro: env  ## the whole study on the embedded data: every stage that is not up to date, then the table
+	dvc repro
+	@regroup summary
+
+check: env  ## format, lint and types
+	ruff format --check .
+	ruff check .
+	mypy
+
+test: check  ## every check and every test
+	pytest
+
+bench: env  ## speed ratios against the obvious alternatives, into reports/bench.json
+	for script in benchmarks/[!c_]*.py; do python $$script || exit 1; done
+
+ui: env  ## MLflow's pages on http://127.0.0.1:5000
+	mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///mlflow.db
+
+pretrain: env  ## draw the web corpus and train the mini checkpoint again (some 20 minutes)
+	dvc repro --force pretrain/dvc.yaml
+
+clean: env  ## remove what stages made (DVC's cache stays)
+	rm -rf data/mini runs/mini .state

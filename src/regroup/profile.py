@@ -1,0 +1,90 @@
+"""Profiles: a folder whose short `overrides.yaml` is laid over the default parameters.
+
+A profile folder holds `overrides.yaml` (what its author writes), `params.yaml` (every knob, made from it, read
+by DVC and the stages) and links to the one `dvc.yaml` and `variants.yaml`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from regroup.errors import RegroupError
+from regroup.io import write_text
+from regroup.params import Params
+from regroup.settings import parse, read_yaml
+
+HEADER = "# Made from {overrides} and {base} by `regroup profile`: edit the first, then run `regroup profile {name}`.\n"
+
+
+def make_profile(folder: Path) -> Path:
+    """Write `folder/params.yaml` and the links of a profile from `folder/overrides.yaml`.
+
+    Run it from the project's root, again after each change of the overrides or of the root's params.yaml.
+
+    Returns:
+        The params.yaml that was written.
+
+    Raises:
+        RegroupError: not at the project's root, no overrides, or an override that is unknown or ill-typed.
+    """
+    base = Path("params.yaml")
+    overrides = folder / "overrides.yaml"
+    if not base.is_file() or not Path("dvc.yaml").is_file():
+        raise RegroupError("params.yaml and dvc.yaml are not here; run this from the project's root")
+    if folder.is_absolute() or ".." in folder.parts or len(folder.parts) != 1:
+        raise RegroupError(f"{folder}: a profile is a folder directly under the project's root")
+    text = render(base, overrides, folder.name)
+    parse(Params, YAML(typ="safe").load(text), overrides)
+    for shared in ("dvc.yaml", "variants.yaml"):
+        link = folder / shared
+        if not link.exists() and not link.is_symlink():
+            link.symlink_to(os.path.join("..", shared))  # noqa: PTH118 - Path would drop the dots' meaning
+    target = folder / "params.yaml"
+    write_text(target, text)
+    return target
+
+
+def render(base: Path, overrides: Path, name: str) -> str:
+    """The text of a profile's params.yaml: the default's with its comments, the overrides laid over it."""
+    values = read_yaml(overrides) or {}
+    if not isinstance(values, dict):
+        raise RegroupError(f"{overrides}: must be a mapping of keys, as in params.yaml")
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 110
+    document = yaml.load(base)
+    placed = {
+        "name": name,
+        "root": "..",
+        "params_file": f"{name}/params.yaml",
+        "variants_file": f"{name}/variants.yaml",
+    }
+    _lay_over(document, {**placed, **values})
+    buffer = io.StringIO()
+    yaml.dump(document, buffer)
+    return HEADER.format(overrides=overrides, base=base, name=name) + buffer.getvalue()
+
+
+def _lay_over(document: CommentedMap, values: Mapping[str, Any]) -> None:
+    """Mappings are merged key by key, anything else is replaced; null drops an entry that is a mapping.
+
+    A dotted key reaches inside.
+    """
+    for dotted, value in values.items():
+        *parents, key = str(dotted).split(".")
+        place = document
+        for parent in parents:
+            place = place.setdefault(parent, CommentedMap())
+        if isinstance(value, dict) and isinstance(place.get(key), dict):
+            _lay_over(place[key], value)
+        elif value is None and isinstance(place.get(key), dict):
+            del place[key]
+        else:
+            place[key] = value

@@ -1,0 +1,107 @@
+"""What every stage script shares: arguments, typed parameters, threads, tracking, readable errors."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from regroup.errors import RegroupError
+from regroup.params import Layout, Params, Resources, load_params
+from regroup.settings import Settings
+from regroup.tracking import StageRun, track_stage
+from regroup.variants import Variant, load_variants
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage at work: its name, its parameters, and the item of a `foreach` stage."""
+
+    name: str
+    params: Params
+    item: str | None
+
+    @property
+    def layout(self) -> Layout:
+        """Where the profile's files lie."""
+        return self.params.layout
+
+    @property
+    def resources(self) -> Resources:
+        """What this stage may use."""
+        return self.params.resources[self.name]  # type: ignore[index]
+
+    @property
+    def key(self) -> str:
+        """The item of a `foreach` stage.
+
+        Raises:
+            RegroupError: the script was started without `--item`.
+        """
+        if self.item is None:
+            raise RegroupError(f"stages/{self.name}.py: --item is missing; see `dvc stage list` for the items")
+        return self.item
+
+    def variants(self) -> Mapping[str, Variant]:
+        """Every variant of the profile."""
+        return load_variants(self.params.variants_file)
+
+    def variant(self) -> Variant:
+        """The variant that `--item` names.
+
+        Raises:
+            RegroupError: there is no such variant.
+        """
+        variants = self.variants()
+        if self.key not in variants:
+            known = ", ".join(variants)
+            raise RegroupError(f"{self.params.variants_file}: no variant `{self.key}`; known: {known}")
+        return variants[self.key]
+
+    def tracked(
+        self, *settings: Settings, inputs: Sequence[Path], outputs: Sequence[Path]
+    ) -> AbstractContextManager[StageRun]:
+        """Record the work of the `with` block as one MLflow run (a no-op when tracking is off)."""
+        values = {type(value).__name__: value.model_dump(mode="json") for value in settings}
+        name = self.name if self.item is None else f"{self.name}@{self.item}"
+        return track_stage(
+            name, profile=self.params.name, params=values, inputs=inputs, outputs=outputs, settings=self.params.tracking
+        )
+
+
+def run(main: Callable[[Stage], None], argv: Sequence[str] | None = None) -> None:
+    """Run a stage script: parse the arguments, load the parameters, fix the threads, do the work.
+
+    Bad input ends with one readable message on standard error and exit status 2.
+    """
+    name = Path(sys.argv[0]).stem
+    parser = argparse.ArgumentParser(
+        prog=f"stages/{name}.py",
+        description=sys.modules["__main__"].__doc__,
+        epilog=f"Normally started by `dvc repro {name}`, which tracks what it reads and writes.",
+    )
+    parser.add_argument("--params", type=Path, required=True, help="the profile's parameters, e.g. params.yaml")
+    parser.add_argument("--item", help="which item of a foreach stage, e.g. a variant's or a source's name")
+    arguments = parser.parse_args(argv)
+    # Nothing below may look anything up on a hub or report home.
+    os.environ.update(HF_HUB_OFFLINE="1", DO_NOT_TRACK="1", MLFLOW_DISABLE_TELEMETRY="true")
+    try:
+        stage = Stage(name, load_params(arguments.params), arguments.item)
+        _fix_threads(stage.resources.threads)
+        main(stage)
+    except RegroupError as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _fix_threads(count: int) -> None:
+    """Use the stage's own number of threads, not the machine's: sums come out in the same order everywhere."""
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(count)
+        torch.use_deterministic_algorithms(True, warn_only=True)

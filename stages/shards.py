@@ -1,0 +1,17 @@
+"""Caption shards: COCO's training images and captions as WebDataset tars with an index."""
+
+from regroup.captions.shards import build_shards
+from regroup.sources.manifest import raw_root
+from regroup.stage import Stage, run
+
+
+def main(stage: Stage) -> None:
+    """Build every shard of the training split."""
+    raw, out = stage.layout.raw("coco"), stage.layout.shards
+    with stage.tracked(stage.params.shards, inputs=[raw], outputs=[out]) as tracked:
+        report = build_shards(raw_root(raw), out, stage.params.shards, progress=True)
+        tracked.log_metrics(report.metrics())
+
+
+if __name__ == "__main__":
+    run(main)
