@@ -1,0 +1,183 @@
+"""The settings that define a GroupViT: enough, with the weights, to rebuild it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from regroup.errors import RegroupError
+
+CLIP_VOCABULARY = 49408
+"""Number of ids of CLIP's byte-pair encoding; the last one, 49407, ends a text."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage of the image tower.
+
+    Attributes:
+        depth: number of transformer blocks, at least 1.
+        group_tokens: learned tokens that the stage groups its input into; 0 = no grouping block at its end.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, never changed
+
+    depth: int
+    group_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.depth >= 1, f"depth: {self.depth} is not positive")
+        _require(self.group_tokens >= 0, f"group_tokens: {self.group_tokens} is negative")
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """The image tower: a ViT whose stages merge tokens into fewer, larger groups (section 4.2).
+
+    Attributes:
+        image_size: side in pixels of the square grid that the position embedding was learned on.
+        patch_size: side of a patch in pixels; divides `image_size`.
+        width: channels of a token; divisible by `heads`.
+        heads: attention heads.
+        mlp_ratio: hidden channels of a block's MLP over `width`.
+        stages: all but the last end in a grouping block; at least two.
+        drop_path: rate of the last transformer block while training; it rises linearly from 0 at the first.
+        assign_eps: added to the number of tokens in a group before dividing by it. Keep 1: smaller values make
+            training unstable.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    image_size: int = 224
+    patch_size: int = 16
+    width: int = 384
+    heads: int = 6
+    mlp_ratio: float = 4.0
+    stages: tuple[StageConfig, ...] = (StageConfig(6, 64), StageConfig(3, 8), StageConfig(3))
+    drop_path: float = 0.1
+    assign_eps: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.patch_size >= 1, f"patch_size: {self.patch_size} is not positive")
+        _require(
+            self.image_size >= self.patch_size and self.image_size % self.patch_size == 0,
+            f"image_size: {self.image_size} is not a multiple of the patch size {self.patch_size}",
+        )
+        _require(
+            self.heads >= 1 and self.width >= 1 and self.width % self.heads == 0,
+            f"width: {self.width} is not a multiple of the {self.heads} heads",
+        )
+        _require(self.mlp_ratio > 0, f"mlp_ratio: {self.mlp_ratio} is not positive")
+        _require(len(self.stages) >= 2, "stages: at least two are needed, the last without group tokens")
+        tokens = [stage.group_tokens for stage in self.stages]
+        _require(
+            all(tokens[:-1]) and tokens[-1] == 0,
+            f"stages: group tokens {tokens}: every stage but the last must have some, the last none",
+        )
+        _require(0 <= self.drop_path < 1, f"drop_path: {self.drop_path} is not in [0, 1)")
+        _require(self.assign_eps > 0, f"assign_eps: {self.assign_eps} is not positive")
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the position embedding."""
+        return self.image_size // self.patch_size
+
+    @property
+    def depth(self) -> int:
+        """Transformer blocks in all stages together."""
+        return sum(stage.depth for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The text tower: CLIP's causal transformer at a smaller width (section 4.2.4).
+
+    Attributes:
+        vocabulary: rows of the token embedding. Fewer than CLIP's 49408 make a compact vocabulary, whose
+            rows are given to CLIP ids by `GroupViT.set_tokens`; row 0 then stands for every other id.
+        context: longest text in tokens, start and end included.
+        width: channels of a token; divisible by `heads`.
+        depth: transformer blocks.
+        heads: attention heads.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    vocabulary: int = CLIP_VOCABULARY
+    context: int = 77
+    width: int = 256
+    depth: int = 12
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        _require(
+            self.vocabulary == CLIP_VOCABULARY or 3 <= self.vocabulary <= 32767,
+            f"vocabulary: {self.vocabulary} is neither {CLIP_VOCABULARY} nor a compact one of 3 to 32767 rows",
+        )
+        _require(self.context >= 2, f"context: {self.context} has no room for start and end of text")
+        _require(self.depth >= 1, f"depth: {self.depth} is not positive")
+        _require(
+            self.heads >= 1 and self.width >= 1 and self.width % self.heads == 0,
+            f"width: {self.width} is not a multiple of the {self.heads} heads",
+        )
+
+    @property
+    def compact(self) -> bool:
+        """Whether CLIP ids go through a table to rows of a smaller embedding."""
+        return self.vocabulary < CLIP_VOCABULARY
+
+
+@dataclass(frozen=True)
+class GroupViTConfig:
+    """A whole GroupViT; the default is the published ViT-S with 55.7 M parameters.
+
+    Attributes:
+        image: the image tower.
+        text: the text tower.
+        projector_hidden: hidden channels of both projectors.
+        joint_width: channels C of the space that images and texts share.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    image: ImageConfig = field(default_factory=ImageConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    projector_hidden: int = 4096
+    joint_width: int = 256
+
+    def __post_init__(self) -> None:
+        _require(self.projector_hidden >= 1, f"projector_hidden: {self.projector_hidden} is not positive")
+        _require(self.joint_width >= 1, f"joint_width: {self.joint_width} is not positive")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as written to `config.json`."""
+        value = asdict(self)
+        value["image"]["stages"] = list(value["image"]["stages"])
+        return value
+
+    @classmethod
+    def from_dict(cls, value: object, *, source: str = "config") -> GroupViTConfig:
+        """Rebuild from `to_dict`'s form.
+
+        Args:
+            value: what was read, of any type.
+            source: named in errors, usually the file.
+
+        Raises:
+            RegroupError: a key is unknown, missing or ill-typed, or values contradict each other.
+        """
+        try:
+            return TypeAdapter(cls).validate_python(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"]) or "(top level)"
+            raise RegroupError(
+                f"{source}: {key}: {first['msg']}; compare with a config.json of `regroup`"
+            ) from None

@@ -1,0 +1,117 @@
+"""The transformer parts that both towers are made of."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NORM_EPS = 1e-5
+"""Epsilon of every layer norm, as in the published weights."""
+
+
+class MLP(nn.Module):
+    """Two linear layers around an activation.
+
+    Args:
+        width: input channels.
+        hidden: channels in between.
+        output: output channels; `width` by default.
+        quick: CLIP's sigmoid approximation of GELU instead of GELU.
+    """
+
+    def __init__(self, width: int, hidden: int, output: int | None = None, *, quick: bool = False) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width if output is None else output)
+        self.quick = quick
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., width] to [..., output]."""
+        x = self.up(x)
+        x = x * torch.sigmoid(1.702 * x) if self.quick else F.gelu(x)
+        out: Tensor = self.down(x)
+        return out
+
+
+class TokenMixer(nn.Module):
+    """An MLP over the token axis (the mixer of eq. 20): [B, tokens, C] to [B, output, C]."""
+
+    def __init__(self, tokens: int, hidden: int, output: int) -> None:
+        super().__init__()
+        self.mlp = MLP(tokens, hidden, output)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix the tokens of each channel."""
+        out: Tensor = self.mlp(x.transpose(1, 2))
+        return out.transpose(1, 2)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, *, causal: bool = False) -> Tensor:
+    """Multi-head scaled-dot-product attention of [B, N, C] queries over [B, M, C] keys and values."""
+    batch, length, width = query.shape
+
+    def split(x: Tensor) -> Tensor:
+        return x.view(batch, -1, heads, width // heads).transpose(1, 2)
+
+    out = F.scaled_dot_product_attention(split(query), split(key), split(value), is_causal=causal)
+    return out.transpose(1, 2).reshape(batch, length, width)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention; query, key and value come from one matrix."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, *, causal: bool = False) -> Tensor:
+        """Map [B, N, width] to the same shape."""
+        query, key, value = self.qkv(x).chunk(3, dim=-1)
+        out: Tensor = self.out(attend(query, key, value, self.heads, causal=causal))
+        return out
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of groups over image tokens."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, groups: Tensor, tokens: Tensor) -> Tensor:
+        """Map [B, G, width] groups and [B, M, width] tokens to [B, G, width]."""
+        mixed = attend(self.query(groups), self.key(tokens), self.value(tokens), self.heads)
+        out: Tensor = self.out(mixed)
+        return out
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block: attention and MLP, each with a residual (eq. 16)."""
+
+    def __init__(self, width: int, heads: int, hidden: int, *, quick: bool = False) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.attention = SelfAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.mlp = MLP(width, hidden, quick=quick)
+
+    def forward(self, x: Tensor, keep: Tensor | None = None, *, causal: bool = False) -> Tensor:
+        """Map [B, N, width] to the same shape.
+
+        Args:
+            x: tokens.
+            keep: drop-path factors [2, B, 1, 1] of the two residual branches: 0 for a dropped sample, else one
+                over the rate of those kept; None keeps all.
+            causal: whether a token sees only those before it.
+        """
+        branch = self.attention(self.norm1(x), causal=causal)
+        x = x + (branch if keep is None else branch * keep[0])
+        branch = self.mlp(self.norm2(x))
+        return x + (branch if keep is None else branch * keep[1])

@@ -1,0 +1,59 @@
+"""The projector into the joint space, and the batch norm inside it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from regroup.model.collectives import all_reduce_sum, world_size
+
+
+class Projector(nn.Module):
+    """Linear, batch norm, ReLU, linear (eq. 21, 22 and 29)."""
+
+    def __init__(self, width: int, hidden: int, output: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(width, hidden)
+        self.norm = SyncedBatchNorm(hidden)
+        self.out = nn.Linear(hidden, output)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., width] to [..., output]; in training all leading axes are one batch."""
+        flat = self.norm(self.hidden(x.flatten(0, -2)))
+        out: Tensor = self.out(F.relu(flat))
+        return out.unflatten(0, x.shape[:-1])
+
+
+class SyncedBatchNorm(nn.BatchNorm1d):
+    """Batch norm in float32 whose training statistics span all ranks, on any device and backend.
+
+    With one process it is `torch.nn.BatchNorm1d` and has its parameters and buffers. Ranks may hold different
+    numbers of rows.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise [N, C]."""
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            if self.training and world_size() > 1:
+                return self._forward_all_ranks(wide)
+            return super().forward(wide)
+
+    def _forward_all_ranks(self, x: Tensor) -> Tensor:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        rows = torch.full((1,), float(len(x)), dtype=x.dtype, device=x.device)
+        total = all_reduce_sum(torch.cat([x.sum(0), rows]))
+        count = total[-1].detach()
+        mean = total[:-1] / count
+        centred = x - mean
+        variance = all_reduce_sum(centred.square().sum(0)) / count
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+            unbiased = variance * (count / (count - 1).clamp_min(1))
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+        return centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
