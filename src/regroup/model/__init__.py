@@ -3,6 +3,8 @@
 from regroup.model.checkpoint import load_checkpoint, save_checkpoint
 from regroup.model.config import GroupViTConfig, ImageConfig, StageConfig, TextConfig
 from regroup.model.groupvit import GroupViT, ImageFeatures
+from regroup.model.restage import restage
+from regroup.model.trainable import set_trainable
 
 __all__ = [
     "GroupViT",
@@ -12,5 +14,7 @@ __all__ = [
     "StageConfig",
     "TextConfig",
     "load_checkpoint",
+    "restage",
     "save_checkpoint",
+    "set_trainable",
 ]

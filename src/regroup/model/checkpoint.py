@@ -1,4 +1,4 @@
-"""Checkpoints: our own folder, the original `.pth` and Hugging Face's files. Nothing is unpickled but tensors."""
+"""Checkpoints: our own folder, the original `.pth`, Hugging Face's files; nothing is unpickled but tensors."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def load_checkpoint(
     """Load a checkpoint of any of the three kinds, strictly.
 
     Args:
-        path: our folder, a Hugging Face folder or file (`pytorch_model.bin`, `model.safetensors`), or an original
-            `.pth`.
+        path: our folder, a Hugging Face folder or file (`pytorch_model.bin`, `model.safetensors`), or an
+            original `.pth`.
         image_size: resize the position embedding to this training size in pixels (section 5.9).
         config: shape of the model, for files that do not say it. By default it is read beside the weights or
             inferred from the tensors, with heads of 64 channels.
@@ -43,7 +43,8 @@ def load_checkpoint(
         The model, in evaluation mode on the CPU, in float32.
 
     Raises:
-        RegroupError: the file cannot be read, or any tensor is missing, unexpected or misshapen; all are listed.
+        RegroupError: the file cannot be read, or any tensor is missing, unexpected or misshapen; all are
+            listed.
     """
     state, found, layout = read_state(path)
     config = config or found
@@ -87,12 +88,13 @@ def read_state(path: Path) -> tuple[State, GroupViTConfig, Layout | None]:
     """Read tensors, configuration and layout (None: ours) of a checkpoint file or folder.
 
     Raises:
-        RegroupError: the file is missing, is not a checkpoint, or holds anything but tensors and plain values.
+        RegroupError: the file is missing, is not a checkpoint, or holds anything but tensors and plain
+            values.
     """
     file = find_weights(path)
     content = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
     stored = content.pop("config", None) if "model" in content else None
-    state = content["model"] if "model" in content else content
+    state = content.get("model", content)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise RegroupError(f"{file}: holds no table of tensors; expected a GroupViT checkpoint")
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}

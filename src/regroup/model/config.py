@@ -49,8 +49,8 @@ class ImageConfig:
         mlp_ratio: hidden channels of a block's MLP over `width`.
         stages: all but the last end in a grouping block; at least two.
         drop_path: rate of the last transformer block while training; it rises linearly from 0 at the first.
-        assign_eps: added to the number of tokens in a group before dividing by it. Keep 1: smaller values make
-            training unstable.
+        assign_eps: added to the number of tokens in a group before dividing by it. Keep 1: smaller values
+            make training unstable.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
@@ -119,7 +119,7 @@ class TextConfig:
     def __post_init__(self) -> None:
         _require(
             self.vocabulary == CLIP_VOCABULARY or 3 <= self.vocabulary <= 32767,
-            f"vocabulary: {self.vocabulary} is neither {CLIP_VOCABULARY} nor a compact one of 3 to 32767 rows",
+            f"vocabulary: {self.vocabulary} is not {CLIP_VOCABULARY}, nor 3 to 32767 (compact)",
         )
         _require(self.context >= 2, f"context: {self.context} has no room for start and end of text")
         _require(self.depth >= 1, f"depth: {self.depth} is not positive")

@@ -27,8 +27,8 @@ class ImageFeatures:
         feature: [B, C] projected average of the segments (eq. 21), not normalised.
         segments: [B, G, width] output of the last stage after the final norm, before projection.
         segment_features: [B, G, C] projected segments (eq. 29), not normalised; [B, 0, C] if not asked for.
-        soft: per grouping block [B, G_l, M_l], softmax over groups without Gumbel noise (eq. 17); empty unless
-            asked for.
+        soft: per grouping block [B, G_l, M_l], softmax over groups without Gumbel noise (eq. 17); empty
+            unless asked for.
         hard: likewise the one-hot assignment that was used (eq. 18).
         patches: [B, L, width] image tokens at the end of stage 1, only with the assignments.
     """
@@ -102,8 +102,8 @@ class GroupViT(nn.Module):
             return_segments: whether to project the segments. In training the projector's batch norm sees them
                 as one more batch, so leave it off where no objective reads them.
             generator: source of drop path and Gumbel noise in training; None takes torch's default.
-            stage_two_tokens: [B, P, width] features grouped by the second grouping block in place of the first
-                one's segments (section 5.14.2).
+            stage_two_tokens: [B, P, width] features grouped by the second grouping block in place of the
+                first one's segments (section 5.14.2).
 
         Raises:
             RegroupError: the patch size does not divide the images.
@@ -153,7 +153,7 @@ class GroupViT(nn.Module):
             raise RegroupError(f"set_tokens: ids must lie in 0 to {END_OF_TEXT}")
         if len(wanted) >= self.config.text.vocabulary:
             raise RegroupError(
-                f"text.vocabulary: {self.config.text.vocabulary} rows, but {len(wanted)} tokens and one row for "
+                f"text.vocabulary: {self.config.text.vocabulary} rows, but {len(wanted)} tokens and a row for "
                 f"unknown ones are needed; set it to at least {len(wanted) + 1}"
             )
         index = self.text.token_index
@@ -175,7 +175,7 @@ def encode_by_length(tower: TextTower, tokens: Tensor) -> Tensor:
     # a pass of the tower has a fixed cost, on a GPU that of a few hundred texts
     smallest = 512 if tokens.is_cuda else 16
     size = max(smallest, -(-len(distinct) // 4))
-    parts = [tower(cut_tokens(distinct[rows])) for rows in order.split(size)]
+    parts = [tower(cut_tokens(distinct[rows])) for rows in torch.split(order, size)]
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order), device=order.device)
     return torch.cat(parts)[place[inverse]]

@@ -146,9 +146,11 @@ class ImageTower(nn.Module):
         Args:
             pixels: [B, 3, H, W], normalised with ImageNet's mean and deviation.
             noise: from `draw_noise` in training, None for inference.
-            return_attention: whether assignments and stage-1 patches are returned; they cost nothing otherwise.
-            stage_two_tokens: [B, P, width] features that replace the first grouping's segments as input of the
-                second stage (section 5.14.2); the assignments then begin with the second grouping block's.
+            return_attention: whether assignments and stage-1 patches are returned; they cost nothing
+                otherwise.
+            stage_two_tokens: [B, P, width] features that replace the first grouping's segments as input of
+                the second stage (section 5.14.2); the assignments then begin with the second grouping
+                block's.
         """
         tokens, groups = self.embed(pixels), None
         soft: list[Tensor] = []

@@ -14,9 +14,9 @@ from regroup.model.text import TextTower
 def initialise(model: nn.Module, generator: torch.Generator | None) -> None:
     """Draw all weights: ViT's for the image side, CLIP's for the text tower.
 
-    ViT's truncated normal (0.02, cut at 2) is cut a hundred deviations out, so the plain normal stands for it.
-    The first stage's group tokens start so too, those of later stages at zero, since they are added to what the
-    stage before passes on (eq. 20).
+    ViT's truncated normal (0.02, cut at 2) is cut a hundred deviations out, so the plain normal stands for
+    it. The first stage's group tokens start so too, those of later stages at zero, since they are added to
+    what the stage before passes on (eq. 20).
     """
     for module in model.modules():
         if isinstance(module, nn.Linear):

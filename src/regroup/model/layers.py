@@ -107,11 +107,12 @@ class Block(nn.Module):
 
         Args:
             x: tokens.
-            keep: drop-path factors [2, B, 1, 1] of the two residual branches: 0 for a dropped sample, else one
-                over the rate of those kept; None keeps all.
+            keep: drop-path factors [2, B, 1, 1] of the two residual branches: 0 for a dropped sample, else
+                one over the rate of those kept; None keeps all.
             causal: whether a token sees only those before it.
         """
         branch = self.attention(self.norm1(x), causal=causal)
         x = x + (branch if keep is None else branch * keep[0])
         branch = self.mlp(self.norm2(x))
-        return x + (branch if keep is None else branch * keep[1])
+        out: Tensor = x + (branch if keep is None else branch * keep[1])
+        return out

@@ -137,7 +137,7 @@ class Layout:
     optional: frozenset[str] = frozenset({"multi_label_logit_scale"})
 
     def names(self, ours: str) -> tuple[str, ...]:
-        """Names of our tensor `ours` in this layout: one, or three for a query-key-value matrix that it splits."""
+        """Names of our tensor `ours` in this layout: one, or three where query, key and value are split."""
         leaf = _LEAF.search(ours)
         module, suffix = (ours[: leaf.start()], leaf.group()) if leaf else (ours, "")
         for group in GROUPS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ class Projector(nn.Module):
         """Map [..., width] to [..., output]; in training all leading axes are one batch."""
         flat = self.norm(self.hidden(x.flatten(0, -2)))
         out: Tensor = self.out(F.relu(flat))
-        return out.unflatten(0, x.shape[:-1])
+        return out.view(*x.shape[:-1], -1)
 
 
 class SyncedBatchNorm(nn.BatchNorm1d):
@@ -30,7 +32,16 @@ class SyncedBatchNorm(nn.BatchNorm1d):
 
     With one process it is `torch.nn.BatchNorm1d` and has its parameters and buffers. Ranks may hold different
     numbers of rows.
+
+    Attributes:
+        always_eval: stay in evaluation mode when the model is set to training.
     """
+
+    always_eval: bool = False
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training unless the layer is held in evaluation mode."""
+        return super().train(mode and not self.always_eval)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise [N, C]."""
