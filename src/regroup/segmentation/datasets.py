@@ -1,0 +1,210 @@
+"""The protocols' datasets as mmsegmentation datasets.
+
+Registered in mmseg, so that `dict(type="ProtocolDataset", protocol="voc", data_root=..., pipeline=[...])`
+works in an mmseg config once this module is imported.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from regroup.errors import RegroupError
+from regroup.segmentation.images import read_image, scale_image
+from regroup.segmentation.masks import InstanceFile, from_instances, from_stuffthingmap
+from regroup.segmentation.mm import DATASETS, TRANSFORMS, BaseSegDataset, BaseTransform, PackSegInputs
+from regroup.segmentation.protocols import IGNORED, Protocol, load_protocol
+from regroup.segmentation.settings import InferenceParams
+
+
+@TRANSFORMS.register_module()
+class ReadImage(BaseTransform):  # type: ignore[misc]
+    """Reads `img_path` as blue, green, red [H, W, 3], mmseg's convention; errors as in `read_image`."""
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Add `img`, `img_shape` and `ori_shape`."""
+        image = read_image(Path(results["img_path"]))[..., ::-1]
+        return {**results, "img": image, "img_shape": image.shape[:2], "ori_shape": image.shape[:2]}
+
+
+@TRANSFORMS.register_module()
+class ScaleShortSide(BaseTransform):  # type: ignore[misc]
+    """Scales `img`, not the mask, like mmseg's `Resize`, but however thin the image is."""
+
+    def __init__(self, short_side: int = 448, long_side: int = 2048) -> None:
+        """Set the sides, in pixels, as in `InferenceParams`."""
+        self.params = InferenceParams(short_side=short_side, long_side=max(long_side, short_side))
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Replace `img` and `img_shape`."""
+        scaled = scale_image(np.ascontiguousarray(results["img"]), self.params)
+        return {**results, "img": scaled, "img_shape": scaled.shape[:2], "pad_shape": scaled.shape[:2]}
+
+
+@TRANSFORMS.register_module()
+class ReadMask(BaseTransform):  # type: ignore[misc]
+    """Reads the mask of any protocol into `gt_seg_map`: class ids, and 255 where nothing is scored."""
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Add `gt_seg_map` [H, W] uint8.
+
+        Raises:
+            RegroupError: the mask is unreadable, has ids outside the class list, or not the image's size.
+        """
+        path, protocol = Path(results["seg_map_path"]), results["protocol"]
+        height, width = results["ori_shape"]
+        if protocol.masks == "instances":
+            instances = results["instances"]
+            if (instances["height"], instances["width"]) != (height, width):
+                raise RegroupError(
+                    f"{path}: {instances['file_name']} is said to be {instances['width']} x "
+                    f"{instances['height']}, but {results['img_path']} is {width} x {height}"
+                )
+            mask = from_instances(instances["annotations"], instances["classes"], height, width)
+        else:
+            mask = read_mask(path)
+            if protocol.masks == "stuffthingmaps":
+                mask = from_stuffthingmap(mask, path)
+        if mask.shape != (height, width):
+            raise RegroupError(
+                f"{path}: the mask is {mask.shape[1]} x {mask.shape[0]}, but {results['img_path']} is "
+                f"{width} x {height}"
+            )
+        if protocol.reduce_zero_label:
+            mask = np.where((mask == 0) | (mask == IGNORED), IGNORED, mask - 1).astype(np.uint8)
+        outside = np.unique(mask[(mask >= len(protocol.classes)) & (mask != IGNORED)])
+        if outside.size:
+            shift = int(protocol.reduce_zero_label)
+            raise RegroupError(
+                f"{path}: ids {[int(i) + shift for i in outside]} are outside the {len(protocol.classes)} "
+                f"classes of protocol {protocol.name}; is this another dataset's mask?"
+            )
+        return {**results, "gt_seg_map": mask}
+
+
+def read_mask(path: Path) -> NDArray[np.uint8]:
+    """Read a mask [H, W] of ids: palette indices or grey levels, never colours.
+
+    Raises:
+        RegroupError: the file is missing, broken, or has colours instead of ids.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("P", "L"):
+                raise RegroupError(
+                    f"{path}: a mask holds ids as a palette or grey PNG, not {image.mode} colours"
+                )
+            return np.array(image)
+    except FileNotFoundError:
+        raise RegroupError(f"{path}: no such mask") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise RegroupError(f"{path}: not a readable mask ({error})") from None
+
+
+@DATASETS.register_module()
+class ProtocolDataset(BaseSegDataset):  # type: ignore[misc]
+    """Images and masks of one protocol below a raw data root."""
+
+    METAINFO: dict[str, Any] = {}  # noqa: RUF012 - the classes come from the protocol
+
+    def __init__(
+        self,
+        protocol: Protocol | str,
+        data_root: str | Path,
+        split: str = "val",
+        limit: int | None = None,
+        pipeline: list[Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        """List the images.
+
+        Args:
+            protocol: a protocol or its name.
+            data_root: the raw data's root; its layout is that of the dataset's own archive.
+            split: `train` or `val`.
+            limit: keep only the first so many images, in the order of the list file or of file names.
+            pipeline: mmseg transforms; None: `evaluation_pipeline()`.
+            settings: of `BaseSegDataset`.
+
+        Raises:
+            RegroupError: a folder, list, image or mask is missing.
+        """
+        self.protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
+        self.split, self.limit, self.root = split, limit, Path(data_root)
+        super().__init__(
+            metainfo={"classes": self.protocol.classes},
+            data_root=None,
+            reduce_zero_label=self.protocol.reduce_zero_label,
+            pipeline=evaluation_pipeline() if pipeline is None else pipeline,
+            test_mode=True,
+            # it would pickle the list to share it between worker processes
+            serialize_data=False,
+            **settings,
+        )
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """One entry an image, checked to exist with its mask."""
+        entries = self._instances() if self.protocol.masks == "instances" else self._pixel_masks()
+        entries = entries[: self.limit]
+        if not entries:
+            raise RegroupError(f"{self._path(self.protocol.images)}: no image of split {self.split}")
+        for entry in entries:
+            for key in ("img_path", "seg_map_path"):
+                if not Path(entry[key]).is_file():
+                    what = "image" if key == "img_path" else "mask"
+                    raise RegroupError(f"{entry[key]}: no such {what} (protocol {self.protocol.name})")
+            entry.update(
+                protocol=self.protocol,
+                label_map=None,
+                reduce_zero_label=self.protocol.reduce_zero_label,
+                seg_fields=[],
+            )
+        return entries
+
+    def _path(self, pattern: str) -> Path:
+        return self.protocol.path(self.root, pattern, self.split)
+
+    def _pixel_masks(self) -> list[dict[str, Any]]:
+        images, labels = self._path(self.protocol.images), self._path(self.protocol.labels)
+        for folder in (images, labels):
+            if not folder.is_dir():
+                raise RegroupError(
+                    f"{folder}: no such folder (dataset {self.protocol.name}, split {self.split})"
+                )
+        if self.protocol.list is None:
+            stems = sorted(path.stem for path in images.glob("*.jpg"))
+        else:
+            listing = self._path(self.protocol.list)
+            if not listing.is_file():
+                raise RegroupError(f"{listing}: no such list of images")
+            stems = [line.strip() for line in listing.read_text().splitlines() if line.strip()]
+        return [
+            {"img_path": str(images / f"{stem}.jpg"), "seg_map_path": str(labels / f"{stem}.png")}
+            for stem in stems
+        ]
+
+    def _instances(self) -> list[dict[str, Any]]:
+        images, path = self._path(self.protocol.images), self._path(self.protocol.labels)
+        file = InstanceFile(path, self.protocol.classes)
+        return [
+            {
+                "img_path": str(images / image["file_name"]),
+                "seg_map_path": str(path),
+                "instances": {
+                    **image,
+                    "annotations": file.annotations[image["id"]],
+                    "classes": file.classes,
+                },
+            }
+            for image in file.images
+        ]
+
+
+def evaluation_pipeline(params: InferenceParams | None = None) -> list[Any]:
+    """The transforms of evaluation: read, scale, read the mask (unscaled), pack."""
+    params = params or InferenceParams()
+    return [ReadImage(), ScaleShortSide(params.short_side, params.long_side), ReadMask(), PackSegInputs()]

@@ -1,0 +1,187 @@
+"""Scoring a checkpoint on the datasets of a profile (section 5.2)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from regroup.segmentation.datasets import ProtocolDataset, evaluation_pipeline
+from regroup.segmentation.inference import Decision, encode_images, label_maps
+from regroup.segmentation.prompts import embed_prompts
+from regroup.segmentation.protocols import Labels, Protocol, load_protocol
+from regroup.segmentation.scores import DatasetScores, PixelCounter, Scores
+from regroup.segmentation.settings import DatasetParams, EvaluateParams, InferenceParams
+from regroup.sources.mini import drawn_names
+
+if TYPE_CHECKING:
+    from regroup.model import GroupViT
+
+READERS = 2
+"""Threads that read and scale images while the model works."""
+
+
+def evaluate_all(
+    model: GroupViT,
+    params: EvaluateParams,
+    raw_roots: Mapping[str, Path],
+    *,
+    batch: int = 8,
+    progress: bool = False,
+) -> Scores:
+    """Score a model on every dataset of `params`; `raw_roots` gives the root of each source's raw data."""
+    return Scores(
+        {
+            name: evaluate(
+                model, dataset, params, raw_roots[dataset.source], batch=batch, progress=progress, title=name
+            )
+            for name, dataset in params.datasets.items()
+        }
+    )
+
+
+def evaluate(
+    model: GroupViT,
+    dataset: DatasetParams,
+    params: InferenceParams,
+    raw_root: Path,
+    *,
+    batch: int = 8,
+    progress: bool = False,
+    title: str | None = None,
+) -> DatasetScores:
+    """Score a model on one dataset.
+
+    Args:
+        model: on any device.
+        dataset: what to score.
+        params: how.
+        raw_root: folder with the layout of the dataset's own archive.
+        batch: windows in a pass of the model.
+        progress: whether to show a progress bar.
+        title: of the progress bar; None: the protocol's name.
+
+    Raises:
+        RegroupError: a file is missing or broken, a mask does not fit its image or the class list.
+    """
+    decision = decide(dataset, params)
+    [scores] = evaluate_decisions(
+        model, dataset, params, [decision], raw_root, batch=batch, progress=progress, title=title
+    )
+    return scores
+
+
+def decide(dataset: DatasetParams, params: InferenceParams) -> Decision:
+    """The dataset's own threshold and top-k."""
+    threshold = load_protocol(dataset.protocol).threshold if dataset.threshold is None else dataset.threshold
+    return Decision(threshold, params.top_k)
+
+
+def evaluate_decisions(
+    model: GroupViT,
+    dataset: DatasetParams,
+    params: InferenceParams,
+    decisions: Sequence[Decision],
+    raw_root: Path,
+    *,
+    batch: int = 8,
+    progress: bool = False,
+    title: str | None = None,
+) -> list[DatasetScores]:
+    """Score a model on one dataset once for each decision, encoding every image once.
+
+    Arguments and errors are those of `evaluate`; thresholds and top-k come from `decisions`.
+    """
+    protocol = load_protocol(dataset.protocol)
+    labels = labels_of(dataset)
+    images = ProtocolDataset(
+        protocol, raw_root, dataset.split, dataset.limit, pipeline=evaluation_pipeline(params)
+    )
+    counters = [PixelCounter(protocol.classes) for _ in decisions]
+    with inference_mode(model):
+        classes = embed_prompts(model, labels.prompts)
+        samples = tqdm(
+            read_samples(images), title or protocol.name, len(images), disable=not progress, unit="image"
+        )
+        for mask, encoded in encode_images(model, classes, samples, params, batch=batch):
+            mask = mask.to(encoded.features.groups.device)
+            maps = label_maps(encoded, labels, decisions, (mask.shape[0], mask.shape[1]))
+            for counter, predicted in zip(counters, maps, strict=True):
+                counter.add(predicted, mask)
+    return [
+        DatasetScores(
+            classes=protocol.classes,
+            predictable=tuple(i in labels.ids for i in range(len(protocol.classes))),
+            confusion=counter.confusion,
+            images=len(images),
+            iou_metric=counter.iou_metric(),
+            protocol=_description(protocol, dataset, params, decision),
+        )
+        for counter, decision in zip(counters, decisions, strict=True)
+    ]
+
+
+def labels_of(dataset: DatasetParams) -> Labels:
+    """What may be predicted on a dataset."""
+    protocol = load_protocol(dataset.protocol)
+    if dataset.names == "all":
+        return protocol.labelled()
+    return protocol.restricted(drawn_names(dataset.source))
+
+
+def read_samples(images: ProtocolDataset, ahead: int = 16) -> Iterator[tuple[Tensor, Tensor]]:
+    """Masks [H, W] and scaled RGB images [3, h, w] of a dataset, in its order, read ahead by threads."""
+
+    def read(index: int) -> tuple[Tensor, Tensor]:
+        sample: dict[str, Any] = images[index]
+        return sample["data_samples"].gt_sem_seg.data[0], sample["inputs"].flip(0)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
+        try:
+            for index in range(len(images)):
+                waiting.append(pool.submit(read, index))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+@contextmanager
+def inference_mode(model: GroupViT) -> Iterator[None]:
+    """Eval mode without gradients inside the block; the model's own mode afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
+def _description(
+    protocol: Protocol, dataset: DatasetParams, params: InferenceParams, decision: Decision
+) -> dict[str, Any]:
+    return {
+        "name": protocol.name,
+        "title": protocol.title,
+        "class_names": protocol.source,
+        "classes": len(protocol.classes),
+        "names": dataset.names,
+        "template": protocol.template,
+        "background": protocol.background,
+        "threshold": decision.threshold if protocol.background else None,
+        "top_k": decision.top_k,
+        "split": dataset.split,
+        **{key: getattr(params, key) for key in ("short_side", "long_side", "window", "stride")},
+    }

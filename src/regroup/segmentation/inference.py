@@ -1,0 +1,219 @@
+"""Sliding-window inference, fast: windows of many images in a batch, and classes only where they can win.
+
+Gives the very label maps of `GroupViTSegmentor`, to the last pixel, because nothing but the order of
+independent work is changed:
+
+- Every step from a window's class scores to the resized logits (eq. 36, the average of overlapping windows, the
+  bilinear resize) treats each class by itself and all alike, so a class may be left out if it cannot be the
+  argmax. Scores of classes outside a window's top-k are exactly zero (eq. 33): only the union of the top-k of an
+  image's windows can have the largest logit, five to some twenty classes out of 81 or 150.
+- A group mask is one-hot, so eq. 36 is a lookup of a segment's score, not a product of matrices.
+- The background is one more class, and the only one that knows the threshold: the largest class logit of each
+  pixel is found once for all thresholds.
+- Where all logits are zero the plain argmax gives the first class; so does the strict comparison used here.
+- On a CPU the model gives a window the same numbers whatever is beside it in the batch (the tests check it). A
+  GPU may choose other kernels for another batch size.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from regroup.segmentation.images import normalise
+from regroup.segmentation.protocols import Labels
+from regroup.segmentation.settings import InferenceParams
+from regroup.segmentation.windows import (
+    Box,
+    WindowFeatures,
+    background_segments,
+    class_scores,
+    encode_windows,
+    window_boxes,
+)
+
+if TYPE_CHECKING:
+    from regroup.model import GroupViT
+
+Item = TypeVar("Item")
+
+PLANES = 8
+"""Class planes that are resized at a time: enough to keep a GPU busy, few enough to stay in a CPU's cache."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What turns scores into labels: neither the model nor the windows depend on it.
+
+    Attributes:
+        threshold: of background, 0..1.
+        top_k: classes a window may contain.
+    """
+
+    threshold: float
+    top_k: int
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """All windows of one image.
+
+    Attributes:
+        height: rows of the scaled image.
+        width: its columns.
+        boxes: the windows' places in it.
+        features: of the windows, in the same order.
+    """
+
+    height: int
+    width: int
+    boxes: tuple[Box, ...]
+    features: WindowFeatures
+
+
+@dataclass
+class _Job(Generic[Item]):
+    item: Item
+    height: int
+    width: int
+    boxes: list[Box]
+    parts: dict[int, WindowFeatures] = field(default_factory=dict)
+
+    def result(self) -> EncodedImage:
+        stacked = WindowFeatures(*(torch.stack(part) for part in zip(*self._ordered(), strict=True)))
+        return EncodedImage(self.height, self.width, tuple(self.boxes), stacked)
+
+    def _ordered(self) -> Iterator[WindowFeatures]:
+        return (self.parts[i] for i in range(len(self.boxes)))
+
+
+class _Queue(Generic[Item]):
+    """Windows waiting for the encoder, apart by shape, since a batch has one shape."""
+
+    def __init__(self, model: GroupViT, classes: Tensor, batch: int) -> None:
+        self._model, self._classes, self._batch = model, classes, batch
+        self._waiting: dict[tuple[int, ...], list[tuple[_Job[Item], int, Tensor]]] = {}
+
+    def add(self, job: _Job[Item], index: int, pixels: Tensor) -> None:
+        waiting = self._waiting.setdefault(tuple(pixels.shape), [])
+        waiting.append((job, index, pixels))
+        if len(waiting) == self._batch:
+            self._encode(self._waiting.pop(tuple(pixels.shape)))
+
+    def flush(self) -> None:
+        for waiting in self._waiting.values():
+            self._encode(waiting)
+        self._waiting = {}
+
+    def _encode(self, waiting: list[tuple[_Job[Item], int, Tensor]]) -> None:
+        features = encode_windows(self._model, torch.stack([pixels for *_, pixels in waiting]), self._classes)
+        for (job, index, _), *part in zip(waiting, *features, strict=True):
+            job.parts[index] = WindowFeatures(*part)
+
+
+@torch.inference_mode()
+def encode_images(
+    model: GroupViT,
+    classes: Tensor,
+    images: Iterable[tuple[Item, Tensor]],
+    params: InferenceParams,
+    *,
+    batch: int,
+) -> Iterator[tuple[Item, EncodedImage]]:
+    """Encode the windows of scaled images, `batch` windows at a time, in the order of `images`.
+
+    Args:
+        model: in eval mode.
+        classes: [N, C] class embeddings.
+        images: anything that identifies an image, and its RGB grey levels [3, H, W], already scaled.
+        params: window and stride.
+        batch: windows in a pass of the model.
+    """
+    device = model.logit_scale.device
+    queue: _Queue[Item] = _Queue(model, classes, batch)
+    jobs: deque[_Job[Item]] = deque()
+    for item, image in images:
+        height, width = image.shape[-2:]
+        job = _Job(item, height, width, window_boxes(height, width, params.window, params.stride))
+        jobs.append(job)
+        pixels = normalise(image.to(device))
+        for index, box in enumerate(job.boxes):
+            queue.add(job, index, pixels[:, box.top : box.bottom, box.left : box.right])
+        if len(jobs) > 2 * batch:  # an odd shape must not hold up all that follow
+            queue.flush()
+        while jobs and len(jobs[0].parts) == len(jobs[0].boxes):
+            done = jobs.popleft()
+            yield done.item, done.result()
+    queue.flush()
+    for job in jobs:
+        yield job.item, job.result()
+
+
+@torch.inference_mode()
+def label_maps(
+    image: EncodedImage, labels: Labels, decisions: Sequence[Decision], size: tuple[int, int]
+) -> Iterator[Tensor]:
+    """Label an image once for each decision: int16 [H, W] with ids of `labels`.
+
+    Args:
+        image: all windows of the image.
+        labels: as its class embeddings were made from.
+        decisions: thresholds and top-k; thresholds with the same top-k share nearly all work.
+        size: (H, W) of the label maps, the image's own size.
+    """
+    coverage = _coverage(image)
+    best: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+    backgrounds: dict[tuple[int, bytes], Tensor] = {}
+    for decision in decisions:
+        if decision.top_k not in best:
+            scores = class_scores(image.features.affinity, image.features.image_affinity, decision.top_k)
+            best[decision.top_k] = (scores, *_best_class(image, scores, coverage, labels, size))
+        scores, value, ids = best[decision.top_k]
+        if not labels.background:
+            yield ids
+            continue
+        segments = background_segments(scores, decision.threshold)
+        key = (decision.top_k, segments.cpu().numpy().tobytes())
+        if key not in backgrounds:
+            plane = _resized(image, segments.to(scores.dtype)[..., None], coverage, size)[0]
+            backgrounds[key] = ids.masked_fill(plane >= value, 0)
+        yield backgrounds[key]
+
+
+def _best_class(
+    image: EncodedImage, scores: Tensor, coverage: Tensor, labels: Labels, size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Largest class logit of each pixel, float32 [H, W], and its class id, int16 [H, W]."""
+    prompted = labels.ids[1:] if labels.background else labels.ids
+    best = scores.new_zeros(size)
+    ids = torch.full(size, prompted[0], dtype=torch.int16, device=scores.device)
+    candidates = scores.amax(dim=(0, 1)).nonzero().flatten()
+    for some in torch.split(candidates, PLANES):
+        planes = _resized(image, scores[..., some], coverage, size)
+        for number, plane in zip(some.tolist(), planes, strict=True):
+            ids.masked_fill_(plane > best, prompted[number])
+            torch.maximum(best, plane, out=best)
+    return best, ids
+
+
+def _resized(image: EncodedImage, scores: Tensor, coverage: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits [K, H, W] of the K classes of `scores` [windows, G, K], averaged over windows and resized."""
+    total = scores.new_zeros(scores.shape[-1], image.height, image.width)
+    for box, groups, table in zip(image.boxes, image.features.groups, scores, strict=True):
+        total[:, box.top : box.bottom, box.left : box.right] += table.T[:, groups.long()]
+    total /= coverage
+    return F.interpolate(total[None], size, mode="bilinear", align_corners=False)[0]
+
+
+def _coverage(image: EncodedImage) -> Tensor:
+    """How many windows see each pixel of the scaled image: float32 [h, w]."""
+    count = torch.zeros(image.height, image.width, device=image.features.groups.device)
+    for box in image.boxes:
+        count[box.top : box.bottom, box.left : box.right] += 1
+    return count

@@ -1,0 +1,166 @@
+"""Pixel counts, and the scores that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from regroup.io import atomic_path, write_json
+from regroup.segmentation.mm import IoUMetric, quiet
+from regroup.segmentation.protocols import IGNORED
+
+Counts = NDArray[np.int64]
+
+
+class PixelCounter:
+    """Counts pixels by true and predicted class; gives mmseg's `IoUMetric` the areas it would count."""
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        """Start at zero."""
+        self.classes = classes
+        self.confusion: Counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
+        self._areas: list[tuple[Tensor, ...]] = []
+
+    def add(self, predicted: Tensor, mask: Tensor) -> None:
+        """Count one image: class ids [H, W] against a mask [H, W], whose 255 is not counted."""
+        number = len(self.classes)
+        scored = mask != IGNORED
+        pairs = mask[scored].long() * number + predicted[scored]
+        one = torch.bincount(pairs, minlength=number * number).view(number, number).cpu()
+        self.confusion += one.numpy()
+        intersect, found, true = one.diagonal(), one.sum(0), one.sum(1)
+        # IoUMetric counts an image's areas in float32, exact up to 16 million pixels
+        self._areas.append(tuple(area.float() for area in (intersect, found + true - intersect, found, true)))
+
+    def iou_metric(self) -> dict[str, float]:
+        """MIoU, mAcc and aAcc as mmseg's `IoUMetric` gives them: percent, rounded to two digits."""
+        with quiet():
+            metric = IoUMetric(iou_metrics=["mIoU"])
+            metric.dataset_meta = {"classes": self.classes}
+            metric.results = self._areas
+            values = metric.evaluate(len(self._areas))
+        # rounded in float32, so rounded again
+        return {key: round(float(values[key]), 2) for key in ("mIoU", "mAcc", "aAcc")}
+
+
+@dataclass(frozen=True)
+class DatasetScores:
+    """Scores of one model on one dataset.
+
+    Attributes:
+        classes: the protocol's class names, in the order of ids.
+        predictable: for each class, whether it could be predicted.
+        confusion: int64 [classes, classes], pixels by true class and predicted class.
+        images: how many were scored.
+        iou_metric: what mmseg's `IoUMetric` prints for these pixels.
+        protocol: the protocol and the settings used, JSON-able.
+    """
+
+    classes: tuple[str, ...]
+    predictable: tuple[bool, ...]
+    confusion: Counts
+    images: int
+    iou_metric: Mapping[str, float]
+    protocol: Mapping[str, Any]
+
+    @cached_property
+    def iou(self) -> NDArray[np.float64]:
+        """Percent for each class (eq. 47, the right way up); NaN for one neither shown nor predicted."""
+        intersection = self.confusion.diagonal()
+        return _percent(intersection, self.confusion.sum(0) + self.confusion.sum(1) - intersection)
+
+    @cached_property
+    def accuracy(self) -> NDArray[np.float64]:
+        """Percent of each class's pixels that are predicted as it; NaN for a class that is not shown."""
+        return _percent(self.confusion.diagonal(), self.confusion.sum(1))
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU in percent over the classes that have one (eq. 48), unrounded."""
+        return _mean(self.iou)
+
+    @property
+    def macc(self) -> float:
+        """Mean accuracy in percent over the classes shown, unrounded."""
+        return _mean(self.accuracy)
+
+    @property
+    def aacc(self) -> float:
+        """Percent of all scored pixels that are right, unrounded."""
+        total = int(self.confusion.sum())
+        return 100 * int(self.confusion.trace()) / total if total else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the per-class table."""
+        return {
+            "mIoU": self.miou,
+            "mAcc": self.macc,
+            "aAcc": self.aacc,
+            "images": self.images,
+            "classes_scored": int(np.isfinite(self.iou).sum()),
+            "iou_metric": dict(self.iou_metric),
+            "protocol": dict(self.protocol),
+        }
+
+    def to_table(self, dataset: str) -> pa.Table:
+        """One row a class: `iou`, `accuracy` in percent, areas in pixels, a row of the confusion matrix."""
+        diagonal = self.confusion.diagonal()
+        number = len(self.classes)
+        return pa.table(
+            {
+                "dataset": pa.array([dataset] * number, pa.string()),
+                "class_id": pa.array(range(number), pa.int32()),
+                "class": pa.array(self.classes, pa.string()),
+                "predictable": pa.array(self.predictable, pa.bool_()),
+                "iou": pa.array(self.iou, pa.float64(), mask=np.isnan(self.iou)),
+                "accuracy": pa.array(self.accuracy, pa.float64(), mask=np.isnan(self.accuracy)),
+                "intersection": pa.array(diagonal, pa.int64()),
+                "predicted": pa.array(self.confusion.sum(0), pa.int64()),
+                "true": pa.array(self.confusion.sum(1), pa.int64()),
+                "confusion": pa.array(list(self.confusion), pa.list_(pa.int64())),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one model on several datasets."""
+
+    datasets: Mapping[str, DatasetScores]
+
+    def metrics(self) -> dict[str, float]:
+        """Flat names and values, `<dataset>/mIoU` and so on, for an experiment tracker."""
+        return {
+            f"{name}/{metric}": value
+            for name, scores in self.datasets.items()
+            for metric, value in (("mIoU", scores.miou), ("mAcc", scores.macc), ("aAcc", scores.aacc))
+        }
+
+    def write(self, metrics: Path, per_class: Path, *, variant: str, profile: str) -> None:
+        """Write the metrics as JSON and the per-class table as Parquet."""
+        tables = [scores.to_table(name) for name, scores in self.datasets.items()]
+        with atomic_path(per_class) as temporary:
+            pq.write_table(pa.concat_tables(tables), temporary)
+        datasets = {name: scores.to_json() for name, scores in self.datasets.items()}
+        write_json(metrics, {"variant": variant, "profile": profile, "datasets": datasets})
+
+
+def _percent(part: Counts, whole: Counts) -> NDArray[np.float64]:
+    result = np.full(len(part), np.nan)
+    np.divide(100.0 * part, whole, out=result, where=whole > 0)
+    return result
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else 0.0

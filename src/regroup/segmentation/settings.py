@@ -1,0 +1,50 @@
+"""Settings of inference and evaluation (`evaluate:` in params.yaml)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from regroup.settings import Settings
+
+ProtocolName = Literal[
+    "voc", "context60", "context59", "coco_object_stuffthingmaps", "coco_object_instances", "ade150"
+]
+
+
+class InferenceParams(Settings):
+    """How an image is scaled, cut into windows and scored (section 5.3: 448, 448, 224, five classes)."""
+
+    short_side: int = Field(default=448, ge=1, description="pixels of the image's short side")
+    long_side: int = Field(default=2048, ge=1, description="most pixels of its long side")
+    window: int = Field(default=448, ge=1, description="side of the sliding window")
+    stride: int = Field(default=224, ge=1, description="pixels between windows")
+    top_k: int = Field(default=5, ge=1, description="classes a window may contain (eq. 33)")
+
+    @model_validator(mode="after")
+    def _windows_cover_the_image(self) -> InferenceParams:
+        if self.stride > self.window:
+            raise ValueError("`stride` is larger than `window`: pixels between windows would have no score")
+        if self.long_side < self.short_side:
+            raise ValueError("`long_side` is smaller than `short_side`")
+        return self
+
+
+class DatasetParams(Settings):
+    """One dataset to score."""
+
+    source: Literal["coco", "voc12", "context", "ade"] = Field(description="the raw data it is read from")
+    protocol: ProtocolName
+    threshold: float | None = Field(
+        default=None, ge=0, le=1, description="of background; null: the protocol's"
+    )
+    names: Literal["all", "drawn"] = Field(default="all", description="drawn: those of the mini world")
+    split: Literal["train", "val"] = "val"
+    limit: int | None = Field(default=None, ge=1, description="only the first so many images")
+
+
+class EvaluateParams(InferenceParams):
+    """Inference settings and the datasets they are used on."""
+
+    datasets: dict[str, DatasetParams] = Field(min_length=1)

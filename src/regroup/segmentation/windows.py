@@ -1,0 +1,116 @@
+"""One window of the sliding inference: from pixels to the scores of its segments (section 4.4, eq. 29 to 36).
+
+What the thesis calls the image is, in sliding-window inference, the window: it is what the encoder sees, so
+the top-5 classes, the softmaxes and the background threshold are a window's own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from regroup.model import GroupViT
+
+
+class Box(NamedTuple):
+    """A window in the scaled image: rows `top` to `bottom`, columns `left` to `right`, ends excluded."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+def window_boxes(height: int, width: int, window: int, stride: int) -> list[Box]:
+    """The windows of a scaled image, row by row: mmsegmentation's arithmetic.
+
+    The last window of a row or column is shifted back inside the image. A side shorter than the window gives
+    one window of that length.
+    """
+
+    def starts(length: int) -> list[int]:
+        count = max(length - window + stride - 1, 0) // stride + 1
+        return [max(min(i * stride + window, length) - window, 0) for i in range(count)]
+
+    return [
+        Box(top, min(top + window, height), left, min(left + window, width))
+        for top in starts(height)
+        for left in starts(width)
+    ]
+
+
+class WindowFeatures(NamedTuple):
+    """What the model says of B windows of H x W pixels.
+
+    Attributes:
+        groups: [B, H, W] uint8: the segment that each pixel belongs to (eq. 35).
+        affinity: [B, G, N] scaled cosine of segments and classes (eq. 30).
+        image_affinity: [B, N] the same of the window's average feature (eq. 31).
+    """
+
+    groups: Tensor
+    affinity: Tensor
+    image_affinity: Tensor
+
+
+@torch.inference_mode()
+def encode_windows(model: GroupViT, pixels: Tensor, classes: Tensor) -> WindowFeatures:
+    """Encode windows and compare their segments with classes.
+
+    Cosines are multiplied by the learned logit scale, as in training. The attention of eq. 34 is enlarged to
+    pixels bilinearly, and a pixel belongs to the segment that is then largest there (eq. 35). A side that is
+    no multiple of the patch size is padded on the right or below with the mean colour; the padding belongs to
+    segments like any pixel, and is cut off their maps.
+
+    Args:
+        model: in eval mode.
+        pixels: [B, 3, H, W], normalised.
+        classes: [N, C] class embeddings, L2-normalised.
+    """
+    height, width = pixels.shape[-2:]
+    patch = model.config.image.patch_size
+    padded = F.pad(pixels, (0, -width % patch, 0, -height % patch))
+    features = model.encode_image(padded, return_attention=True)
+    rows, columns = padded.shape[-2] // patch, padded.shape[-1] // patch
+    attention = features.attention.float().reshape(len(padded), -1, rows, columns)
+    enlarged = F.interpolate(attention, padded.shape[-2:], mode="bilinear", align_corners=False)
+    groups = enlarged[..., :height, :width].argmax(dim=1).to(torch.uint8)
+    scale = model.logit_scale.exp().clamp(max=100)
+    segments = F.normalize(features.segment_features.float(), dim=-1)
+    average = F.normalize(features.feature.float(), dim=-1)
+    # one product a window, so that a window's scores do not depend on the windows beside it in the batch
+    both = torch.cat([segments, average[:, None]], dim=1)
+    affinity = torch.bmm(both, classes.T.expand(len(both), -1, -1)) * scale
+    return WindowFeatures(groups, affinity[:, :-1], affinity[:, -1])
+
+
+def class_scores(affinity: Tensor, image_affinity: Tensor, top_k: int) -> Tensor:
+    """Class scores of segments, [B, G, N] in 0..1 (eq. 32 and 33).
+
+    The softmax over the `top_k` classes that the window as a whole scores highest, times the softmax over all
+    classes. Scores of other classes are exactly zero. (Eq. 33 sets them to zero before its first softmax; the
+    published method leaves them out of it, which is what is done here.)
+    """
+    top = image_affinity.topk(min(top_k, image_affinity.shape[-1]), dim=-1).indices
+    left_out = torch.ones_like(image_affinity, dtype=torch.bool).scatter(-1, top, False)
+    chosen = affinity.masked_fill(left_out[:, None], float("-inf"))
+    return chosen.softmax(dim=-1) * affinity.softmax(dim=-1)
+
+
+def background_segments(scores: Tensor, threshold: float) -> Tensor:
+    """Which segments are background, [B, G] bool (eq. 37).
+
+    A segment is background if its largest class score is below the threshold, which is lowered to the
+    window's largest score: the surest segment of a window is never background.
+
+    Args:
+        scores: [B, G, N] of `class_scores`.
+        threshold: 0..1.
+    """
+    best = scores.amax(dim=-1)
+    limit = best.amax(dim=-1, keepdim=True).clamp(max=threshold)
+    return best < limit
