@@ -1,0 +1,245 @@
+"""Tables of the thesis with our scores beside the printed ones, built from metrics files alone.
+
+Numbers have two decimals in every format: the thesis prints two, and further digits may differ between kinds
+of machines. A delta is the difference of the two numbers as shown, so a table adds up by eye. The metrics
+files have every digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+from pathlib import Path
+
+from regroup.report.grid import Grid, console, write_grid
+from regroup.report.labelling import is_drawn, table_note
+from regroup.report.reference import DATASET_TITLES, Dataset, Reference, thesis
+from regroup.report.scores import Metrics, Score, protocol_name, read_runs, score
+
+MISSING = "missing"
+"""What a cell shows when there is no run behind it."""
+
+NOT_PRINTED = "n/a"
+"""What a cell shows when the thesis has no such number, or a single run no spread."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row on one dataset: the thesis's score and ours, each None where there is none."""
+
+    thesis: Score | None
+    ours: Score | None
+
+    @property
+    def delta(self) -> Decimal | None:
+        """Ours less the thesis's, in percentage points, of the rounded numbers."""
+        if self.thesis is None or self.ours is None:
+            return None
+        return rounded(self.ours.mean) - rounded(self.thesis.mean)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: its id, the printed labels, a cell for each dataset of the table."""
+
+    id: str
+    labels: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One built table."""
+
+    number: int
+    title: str
+    profile: str
+    labels: tuple[str, ...]
+    datasets: tuple[Dataset, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def heading(self) -> str:
+        """Number, profile and title."""
+        return f"Table {self.number} ({self.profile}): {self.title}"
+
+
+def rounded(value: float) -> Decimal:
+    """A percentage to two decimals, half to even."""
+    return Decimal(repr(value)).quantize(Decimal("0.01"), ROUND_HALF_EVEN)
+
+
+def build_table(
+    number: int,
+    rows: Mapping[str, Sequence[Path]],
+    *,
+    profile: str,
+    reference: Reference | None = None,
+) -> Table:
+    """Put our scores beside the thesis's.
+
+    Args:
+        number: the table of the thesis (or of `reference`).
+        rows: row id -> metrics files; several files are seeds. A row that is not there, has no file, or whose
+            files do not exist yet is shown as missing.
+        profile: the profile that all files must be from; it stands in the title, and for a drawn one (`mini`)
+            also in the column headings and the notes.
+        reference: printed values; the thesis's own by default.
+
+    Raises:
+        RegroupError: a row that the table does not have, or a metrics file that is malformed or of another
+            profile.
+    """
+    printed = (reference or thesis()).table(number)
+    for name in rows:
+        printed.row(name)
+    runs = {row.id: read_runs(rows.get(row.id, ()), profile=profile) for row in printed.rows}
+    built = []
+    for row in printed.rows:
+        cells = []
+        for dataset in printed.datasets:
+            value = printed.value(row.id, dataset)
+            std = printed.std(row.id, dataset)
+            theirs = None if value is None else Score(value, std, row.runs)
+            cells.append(Cell(theirs, score(runs[row.id], dataset)))
+        built.append(Row(row.id, row.labels, tuple(cells)))
+    incomplete = {name: (len(runs[name]), len(set(paths))) for name, paths in rows.items()}
+    notes = [
+        *([note] if (note := table_note(profile)) else []),
+        f"mIoU in percent; section {printed.section}. {printed.setting}.",
+        *([printed.note] if printed.note else []),
+        *(f"{_label(row.labels)}: {row.note}." for row in printed.rows if row.note),
+        *_protocol_notes(printed.datasets, runs),
+        *(
+            f"{_label(printed.row(name).labels)}: {have} of {want} runs."
+            for name, (have, want) in incomplete.items()
+            if 0 < have < want
+        ),
+    ]
+    return Table(number, printed.title, profile, printed.labels, printed.datasets, tuple(built), tuple(notes))
+
+
+def write_table(table: Table, folder: Path) -> list[Path]:
+    """Write `table<NN>.csv`, `.md` and `.tex` (a `tabular` with booktabs rules); return their paths.
+
+    The same table gives the same bytes.
+    """
+    return write_grid(_grid(table), folder / f"table{table.number:02}", csv=_csv_grid(table))
+
+
+def format_console(table: Table, *, width: int = 100) -> str:
+    """The table as aligned plain text of at most `width` columns, for the terminal."""
+    columns = [
+        _console_column(dataset, [row.cells[k] for row in table.rows])
+        for k, dataset in enumerate(table.datasets)
+    ]
+    head = [[_label(table.labels)], *(column[0] for column in columns)]
+    body = [
+        [[_label(row.labels)], *(column[number + 1] for column in columns)]
+        for number, row in enumerate(table.rows)
+    ]
+    return console(table.heading, head, body, table.notes, width=width)
+
+
+def _console_column(dataset: Dataset, cells: Sequence[Cell]) -> list[list[str]]:
+    """Heading and cells of one dataset, each a list of lines, every line as wide as the others."""
+    parts = [(_shown(cell.thesis), _shown(cell.ours) if cell.ours else "", _delta(cell)) for cell in cells]
+    wide = [(6, 5, 5), *(tuple(map(len, part)) for part, cell in zip(parts, cells, strict=True) if cell.ours)]
+    theirs, ours, delta = (max(widths) for widths in zip(*wide, strict=True))
+    whole = theirs + ours + delta + 2
+    heading = DATASET_TITLES[dataset]
+    lines = [[f"{heading:^{whole}}", f"{'thesis':>{theirs}} {'ours':>{ours}} {'delta':>{delta}}"]]
+    for cell, part in zip(cells, parts, strict=True):
+        if cell.ours is None:
+            # the word is wider than a number, so it takes the place of the delta too
+            lines.append([f"{part[0]:>{theirs}} {MISSING:>{ours + delta + 1}}"])
+        else:
+            lines.append([f"{part[0]:>{theirs}} {part[1]:>{ours}} {part[2]:>{delta}}"])
+        if _spread(cell.thesis) or _spread(cell.ours):
+            lines[-1].append(f"{_spread(cell.thesis):>{theirs}} {_spread(cell.ours):>{ours}}".ljust(whole))
+    return lines
+
+
+def _delta(cell: Cell) -> str:
+    if cell.ours is None:
+        return MISSING
+    return NOT_PRINTED if cell.delta is None else f"{cell.delta:+}"
+
+
+def _shown(score: Score | None) -> str:
+    return NOT_PRINTED if score is None else str(rounded(score.mean))
+
+
+def _spread(score: Score | None) -> str:
+    return "" if score is None or score.std is None else f"±{rounded(score.std)}"
+
+
+def _label(labels: Sequence[str]) -> str:
+    return " · ".join(labels)
+
+
+def _with_spread(score: Score | None, none: str) -> str:
+    if score is None:
+        return none
+    return " ".join(text for text in (_shown(score), _spread(score).replace("±", "± ")) if text)
+
+
+def _grid(table: Table) -> Grid:
+    """For readers: a score and its spread share a cell."""
+    ours = f"ours ({table.profile})" if is_drawn(table.profile) else "ours"
+    rows = []
+    for row in table.rows:
+        cells = list(row.labels)
+        for cell in row.cells:
+            cells += [
+                _with_spread(cell.thesis, NOT_PRINTED),
+                _with_spread(cell.ours, MISSING),
+                _delta(cell),
+            ]
+        rows.append(tuple(cells))
+    return Grid(
+        heading=table.heading,
+        columns=table.labels + tuple(c for _ in table.datasets for c in ("thesis", ours, "delta")),
+        groups=(("", len(table.labels)), *((DATASET_TITLES[dataset], 3) for dataset in table.datasets)),
+        rows=tuple(rows),
+        texts=len(table.labels),
+        notes=table.notes,
+    )
+
+
+def _csv_grid(table: Table) -> list[list[str]]:
+    """For programs: one value a field, always with the profile, spreads and numbers of runs."""
+    parts = ("thesis", "thesis_std", "ours", "ours_std", "ours_runs", "delta")
+    header = ["table", "profile", "row", *table.labels]
+    header += [f"{dataset}_{part}" for dataset in table.datasets for part in parts]
+    lines = [header]
+    for row in table.rows:
+        line = [str(table.number), table.profile, row.id, *row.labels]
+        for cell in row.cells:
+            thesis_std = cell.thesis.std if cell.thesis else None
+            line += [_shown(cell.thesis), NOT_PRINTED if thesis_std is None else str(rounded(thesis_std))]
+            if cell.ours is None:
+                line += [MISSING, MISSING, "0", MISSING]
+                continue
+            std = NOT_PRINTED if cell.ours.std is None else str(rounded(cell.ours.std))
+            line += [_shown(cell.ours), std, str(cell.ours.runs), _delta(cell)]
+        lines.append(line)
+    return lines
+
+
+def _protocol_notes(datasets: Sequence[Dataset], runs: Mapping[str, Sequence[Metrics]]) -> list[str]:
+    """Which protocol scored each column; a column scored by several says so, since it cannot be compared."""
+    same, mixed = [], []
+    for dataset in datasets:
+        every = [run.datasets[dataset] for row in runs.values() for run in row if dataset in run.datasets]
+        names = sorted({name for scores in every if (name := protocol_name(scores)) is not None})
+        title = DATASET_TITLES[dataset]
+        if len(names) > 1:
+            mixed.append(
+                f"{title}: rows were scored by different protocols ({', '.join(names)}); do not compare."
+            )
+        elif names:
+            same.append(f"{title} {names[0]}")
+    return [*([f"Protocols: {', '.join(same)}."] if same else []), *mixed]

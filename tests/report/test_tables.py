@@ -1,0 +1,167 @@
+"""Tables built from metrics files: numbers, missing runs, seeds, labels of the profile, bytes."""
+
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from regroup.errors import RegroupError
+from regroup.report.reference import thesis
+from regroup.report.tables import Table, build_table, format_console, write_table
+
+ALL = range(1, 15)
+
+WriteMetrics = Callable[..., Path]
+
+
+def read_csv(table: Table, folder: Path) -> dict[str, dict[str, str]]:
+    (file,) = [path for path in write_table(table, folder) if path.suffix == ".csv"]
+    with file.open(newline="") as lines:
+        return {row["row"]: row for row in csv.DictReader(lines)}
+
+
+def test_one_run_beside_the_thesis(metrics: WriteMetrics, tmp_path: Path) -> None:
+    file = metrics("ge", coco=30.126, voc=42.0, context=22.25, ade=7.0)
+    row = read_csv(build_table(11, {"ge": [file]}, profile="mini"), tmp_path)["ge"]
+    assert (row["coco_thesis"], row["coco_ours"], row["coco_delta"]) == ("27.86", "30.13", "+2.27")
+    assert (row["voc_thesis"], row["voc_ours"], row["voc_delta"]) == ("53.38", "42.00", "-11.38")
+    assert row["context_delta"] == "+0.00"
+    assert (row["coco_ours_runs"], row["coco_ours_std"]) == ("1", "n/a")
+
+
+def test_seeds_are_shown_as_mean_and_sample_deviation(metrics: WriteMetrics, tmp_path: Path) -> None:
+    files = [metrics(f"np-{seed}", coco=value) for seed, value in enumerate((30.0, 31.0, 32.0))]
+    table = build_table(5, {"np_nouns_5": files}, profile="mini")
+    row = read_csv(table, tmp_path)["np_nouns_5"]
+    assert (row["coco_ours"], row["coco_ours_std"], row["coco_ours_runs"]) == ("31.00", "1.00", "3")
+    assert (row["coco_thesis"], row["coco_thesis_std"]) == ("26.74", "0.21")
+    assert "| 26.74 ± 0.21 | 31.00 ± 1.00 | +4.26 |" in (tmp_path / "table05.md").read_text()
+    assert r"26.74 $\pm$ 0.21 & 31.00 $\pm$ 1.00 & $+4.26$" in (tmp_path / "table05.tex").read_text()
+    assert re.search(r"±0\.21 ±1\.00", format_console(table))
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_without_runs_every_table_says_missing_and_nothing_is_blank(number: int, tmp_path: Path) -> None:
+    table = build_table(number, {}, profile="full")
+    rows = read_csv(table, tmp_path)
+    assert list(rows) == [row.id for row in thesis().table(number).rows]
+    for row in rows.values():
+        assert all(row.values())
+        for dataset in table.datasets:
+            assert (row[f"{dataset}_ours"], row[f"{dataset}_delta"]) == ("missing", "missing")
+    lines = (tmp_path / f"table{number:02}.md").read_text().splitlines()
+    cells = [line.strip("|").split("|") for line in lines if line.startswith("|")]
+    assert len({len(line) for line in cells}) == 1
+    assert all(cell.strip() for line in cells for cell in line)
+
+
+def test_a_dataset_that_a_run_was_not_scored_on_is_missing(metrics: WriteMetrics, tmp_path: Path) -> None:
+    row = read_csv(build_table(11, {"ge": [metrics("ge", coco=30.0)]}, profile="mini"), tmp_path)["ge"]
+    assert (row["coco_ours"], row["voc_ours"]) == ("30.00", "missing")
+
+
+def test_runs_that_do_not_exist_yet_are_counted(metrics: WriteMetrics, tmp_path: Path) -> None:
+    table = build_table(11, {"ge": [metrics("a", coco=30.0), tmp_path / "later.json"]}, profile="mini")
+    assert "GE: 1 of 2 runs." in table.notes
+    assert read_csv(table, tmp_path)["ge"]["coco_ours_runs"] == "1"
+
+
+def test_mini_is_named_wherever_its_numbers_stand(metrics: WriteMetrics, tmp_path: Path) -> None:
+    table = build_table(11, {"ge": [metrics("ge", coco=30.0)]}, profile="mini")
+    texts = [format_console(table)]
+    texts += [path.read_text() for path in write_table(table, tmp_path) if path.suffix != ".csv"]
+    for text in texts:
+        assert "Table 11 (mini): " in text
+        assert "not the thesis's" in " ".join(text.split())
+    assert all("ours (mini)" in text for text in texts[1:])
+    assert {row["profile"] for row in read_csv(table, tmp_path).values()} == {"mini"}
+
+
+def test_full_is_not_called_mini(metrics: WriteMetrics, tmp_path: Path) -> None:
+    table = build_table(11, {"ge": [metrics("ge", profile="full", coco=30.0)]}, profile="full")
+    assert all("mini" not in path.read_text() for path in write_table(table, tmp_path))
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_the_terminal_form_fits_100_columns(number: int, metrics: WriteMetrics) -> None:
+    rows = {}
+    for row in thesis().table(number).rows:
+        files = [
+            metrics(f"{row.id}-{k}", coco=0.004 + k, voc=99.99 - k, context=50.0, ade=100.0) for k in (0, 1)
+        ]
+        rows[row.id] = files
+    for table in (build_table(number, {}, profile="mini"), build_table(number, rows, profile="mini")):
+        assert max(map(len, format_console(table).splitlines())) <= 100
+
+
+def test_columns_of_the_terminal_form_are_aligned(metrics: WriteMetrics) -> None:
+    text = format_console(build_table(11, {"original": [metrics("o", coco=9.5)]}, profile="mini"))
+    lines = text.splitlines()
+    original = next(line for line in lines if line.startswith("Original"))
+    tuned = next(line for line in lines if line.startswith("Fine-tuning"))
+    assert original.index("24.30") == tuned.index("26.81")
+    assert original.index("-14.80") + len("-14.80") == tuned.index("missing") + len("missing")
+
+
+def test_the_same_files_give_the_same_bytes_in_any_order(metrics: WriteMetrics, tmp_path: Path) -> None:
+    files = [metrics(f"np-{k}", coco=30.1 + k / 3, voc=40.7 - k / 7) for k in range(5)]
+    first = write_table(build_table(5, {"caption": files}, profile="mini"), tmp_path / "a")
+    again = write_table(build_table(5, {"caption": files[::-1]}, profile="mini"), tmp_path / "b")
+    assert [path.name for path in first] == ["table05.csv", "table05.md", "table05.tex"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_latex_rows_have_as_many_cells_as_columns(number: int, tmp_path: Path) -> None:
+    *_, tex = write_table(build_table(number, {}, profile="mini"), tmp_path)
+    text = tex.read_text()
+    assert not re.search(r"[^\x00-\x7f]", text)
+    specification = re.findall(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}", text)[1]
+    inner = text.split(r"\toprule")[1].split(r"\bottomrule")[0]
+    rows = [line for line in inner.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 2 + len(thesis().table(number).rows)
+    for line in rows:
+        spans = sum(int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", line))
+        assert len(re.findall(r"(?<!\\)&", line)) + 1 + spans == len(specification)
+        assert not re.search(r"(?<!\\)[#%_]", line)
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+
+
+def test_protocols_are_named_and_a_mixed_column_is_flagged(metrics: WriteMetrics) -> None:
+    one = {"ge": [metrics("a", protocol="voc", voc=1.0)], "original": [metrics("b", protocol="voc", voc=2.0)]}
+    assert "Protocols: PVOC voc." in build_table(11, one, profile="mini").notes
+    two = {**one, "original": [metrics("c", protocol="voc_other", voc=2.0)]}
+    assert any(
+        "different protocols (voc, voc_other)" in note for note in build_table(11, two, profile="mini").notes
+    )
+
+
+def test_files_of_another_profile_are_refused(metrics: WriteMetrics) -> None:
+    file = metrics("ge", profile="mini", coco=30.0)
+    with pytest.raises(RegroupError, match=r"ge\.json: profile: made by profile 'mini'.*about 'full'"):
+        build_table(11, {"ge": [file]}, profile="full")
+
+
+def test_a_row_that_the_table_does_not_have_is_refused() -> None:
+    with pytest.raises(
+        RegroupError, match="table 11: no row is called 'gee'; its rows are original, fine_tuning"
+    ):
+        build_table(11, {"gee": []}, profile="mini")
+
+
+@pytest.mark.parametrize("value", ["101", "-1", "NaN", "null", '"thirty"'])
+def test_impossible_scores_are_refused(value: str, metrics: WriteMetrics) -> None:
+    file = metrics("ge", coco=30.0)
+    file.write_text(file.read_text().replace("30.0", value))
+    with pytest.raises(RegroupError, match=r"ge\.json: datasets\.coco\.miou: "):
+        build_table(11, {"ge": [file]}, profile="mini")
+
+
+def test_one_run_cannot_count_as_two_seeds(metrics: WriteMetrics, tmp_path: Path) -> None:
+    file = metrics("ge", coco=30.0)
+    copy = tmp_path / "copy.json"
+    copy.write_bytes(file.read_bytes())
+    with pytest.raises(RegroupError, match="the same weights as in"):
+        build_table(11, {"ge": [file, copy]}, profile="mini")
