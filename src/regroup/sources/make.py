@@ -1,0 +1,56 @@
+"""Make a source folder: draw it, or check the user's own and point at it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from regroup.errors import RegroupError
+from regroup.sources.local import describe_local, present_parts
+from regroup.sources.manifest import Manifest, describe, write_manifest
+from regroup.sources.mini.write import draw_dataset
+from regroup.sources.settings import SourceKind, SourceName, WorldParams
+
+
+def make_source(
+    name: SourceName,
+    kind: SourceKind,
+    out: Path,
+    *,
+    root: Path | None = None,
+    world: WorldParams | None = None,
+) -> Manifest:
+    """Make `out/` for one dataset: `manifest.json`, and for `mini` the files beside it.
+
+    Args:
+        name: the dataset.
+        kind: `mini` draws it; `local` checks `root` and uses it in place; `download` is not available yet.
+        out: folder to make; what stood there before is replaced, whole or not at all.
+        root: the user's folder, for kind `local`.
+        world: settings of the drawn world, for kind `mini`; None for the defaults.
+
+    Raises:
+        RegroupError: the folder is not what the layout of `name` asks for, or the kind cannot be had.
+    """
+    if kind == "download":
+        raise RegroupError(
+            f"sources.{name}.kind: `download` is not available for this dataset; unpack the archive yourself,"
+            f" set `kind: local` and sources.{name}.root"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+        folder = Path(temporary) / out.name
+        folder.mkdir()
+        if kind == "local":
+            manifest = describe_local(name, root)
+        else:
+            draw_dataset(name, folder, world or WorldParams())
+            manifest = describe(name, kind, folder, present_parts(name, folder), in_place=False)
+        write_manifest(folder, manifest)
+        if out.is_dir() and not out.is_symlink():
+            shutil.rmtree(out)
+        else:
+            out.unlink(missing_ok=True)
+        folder.replace(out)
+    return manifest

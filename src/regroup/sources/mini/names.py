@@ -1,0 +1,80 @@
+"""The concepts that the drawn world knows, read from names.yaml."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from ruamel.yaml import YAML
+
+Labels = Literal["coco", "coco_stuff", "voc", "context", "ade"]
+Place = Literal["land", "street", "water", "beach", "snow", "sky", "home"]
+
+
+class Concept(BaseModel):
+    """One thing, piece of scenery or stuff; see the head of names.yaml for the fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    nouns: tuple[tuple[str, str], ...]
+    glyphs: tuple[str, ...] = ()
+    cut: float = 0.0
+    mirror: bool = True
+    places: tuple[Place | Literal["any"], ...] = ()
+    weight: int = 1
+    coco: tuple[int, str] | None = None
+    coco_stuff: tuple[int, str] | None = None
+    voc: tuple[int, str] | None = None
+    context: tuple[int, str] | None = None
+    ade: tuple[int, str] | None = None
+
+    def label(self, dataset: Labels) -> tuple[int, str] | None:
+        """Id and name in a dataset, None where the dataset has no such class."""
+        found: tuple[int, str] | None = getattr(self, dataset)
+        return found
+
+    def belongs(self, place: Place) -> bool:
+        """Whether the concept is usually seen in `place`."""
+        return "any" in self.places or place in self.places
+
+
+class Names(BaseModel):
+    """The whole of names.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    things: tuple[Concept, ...]
+    scenery: tuple[Concept, ...]
+    stuff: tuple[Concept, ...]
+    coco_categories: dict[int, tuple[str, str]]
+
+    @property
+    def concepts(self) -> tuple[Concept, ...]:
+        """Every concept; a concept's place in this order is its id in the world's own maps."""
+        return (*self.things, *self.scenery, *self.stuff)
+
+
+@cache
+def load_names() -> Names:
+    """names.yaml, read once."""
+    text = files("regroup.sources.mini").joinpath("names.yaml").read_text(encoding="utf-8")
+    return Names.model_validate(YAML(typ="safe").load(text))
+
+
+@cache
+def world_id(name: str) -> int:
+    """A concept's id in the world's own maps."""
+    return [concept.name for concept in load_names().concepts].index(name)
+
+
+def drawn_names(dataset: Literal["coco", "voc12", "context", "ade"]) -> list[str]:
+    """Names of the classes that a drawn dataset shows, in the order of the dataset's ids, without background.
+
+    They are spelled as the evaluation protocols spell them; `coco` lists things only.
+    """
+    key: Labels = "voc" if dataset == "voc12" else dataset
+    labels = sorted(label for concept in load_names().concepts if (label := concept.label(key)))
+    return [name for _, name in labels]

@@ -1,0 +1,66 @@
+"""Settings of the raw data: which source, and how the drawn world looks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from regroup.settings import Settings
+
+SourceName = Literal["coco", "voc12", "context", "ade", "web"]
+SourceKind = Literal["mini", "local", "download"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Style(Settings):
+    """How one dataset of the drawn world looks and speaks; the datasets differ in it as real ones do."""
+
+    hue: float = Field(default=0, description="degrees by which all colours are turned")
+    hue_jitter: float = Field(default=8, ge=0, description="an image departs from `hue` by up to this much")
+    saturation: float = Field(default=1, gt=0, description="1 keeps the colours, less greys them")
+    paleness: Fraction = Field(default=0, description="share of white mixed into every pixel")
+    objects: tuple[int, int] = Field(default=(1, 3), description="fewest and most objects in an image")
+    size: tuple[float, float] = Field(
+        default=(0.4, 0.75), description="height of an object as a share of the short side"
+    )
+    rotation: float = Field(default=10, ge=0, description="objects are tilted by up to this many degrees")
+    scenery: Fraction = Field(
+        default=0.4, description="chance of a tree, building, window ... behind the objects"
+    )
+    clutter: int = Field(default=0, ge=0, description="most stars, hearts, keys ...: things without a name")
+    noise: int = Field(default=4, ge=0, le=64, description="pixel noise, in grey levels")
+    out_of_place: Fraction = Field(default=0.2, description="chance that an object is not where it belongs")
+    twins: Fraction = Field(default=0.25, description="chance that an object is drawn twice")
+    caption_noise: Fraction = Field(default=0.05, description="chance that a caption names something absent")
+
+
+class WorldParams(Settings):
+    """The drawn world: counts of images and the style of each dataset.
+
+    The same params give the same bytes. `web` is what the shipped checkpoint was pretrained on; the other
+    datasets depart from it mildly, COCO in one direction (turned hues, paler, smaller objects, clutter) and
+    the three zero-shot sets in their own.
+    """
+
+    seed: int = Field(default=7, ge=0)
+    short_side: int = Field(default=96, ge=48, le=512, description="pixels")
+    jpeg_quality: int = Field(default=88, ge=50, le=95)
+
+    coco_train: int = Field(default=1600, ge=1)
+    coco_val: int = Field(default=200, ge=1)
+    voc12_train: int = Field(default=300, ge=1)
+    voc12_val: int = Field(default=150, ge=1)
+    context_train: int = Field(default=100, ge=1)
+    context_val: int = Field(default=150, ge=1)
+    ade_train: int = Field(default=20, ge=1)
+    ade_val: int = Field(default=150, ge=1)
+    web: int = Field(default=6000, ge=1)
+
+    web_style: Style = Style(
+        objects=(1, 3), caption_noise=0.25, hue_jitter=15, size=(0.35, 0.85), scenery=0.5
+    )
+    coco_style: Style = Style(hue=28, paleness=0.22, size=(0.33, 0.65), clutter=2, noise=8, rotation=14)
+    voc12_style: Style = Style(hue=-8, paleness=0.05, objects=(1, 2), size=(0.5, 0.85))
+    context_style: Style = Style(hue=10, paleness=0.08, scenery=0.7, size=(0.4, 0.75))
+    ade_style: Style = Style(hue=-14, paleness=0.12, scenery=0.9, size=(0.33, 0.65), noise=6)
