@@ -12,11 +12,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from regroup.captions.settings import NounsParams, ShardsParams
-from regroup.model.config import GroupViTConfig
 from regroup.segmentation.settings import EvaluateParams
 from regroup.settings import Settings, parse, read_yaml
 from regroup.sources.settings import WorldParams
 from regroup.tracking import TrackingParams
+from regroup.training.checkpoint import CheckpointParams
 from regroup.training.settings import FinetuneParams, PretrainParams
 
 
@@ -30,25 +30,6 @@ class SourceParams(Settings):
     def _local_needs_root(self) -> SourceParams:
         if self.kind == "local" and self.root is None:
             raise ValueError("`kind: local` needs `root`, the folder that holds the data")
-        return self
-
-
-class CheckpointParams(Settings):
-    """The checkpoint that every variant starts from.
-
-    `path` is a folder of ours, an original `.pth` or a Hugging Face folder; `kind: random` draws weights for
-    `model` instead (to try the pipeline, never for results), and then `path` only names a file that exists.
-    """
-
-    kind: Literal["file", "random"] = "file"
-    path: Path
-    model: GroupViTConfig | None = None
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _random_needs_model(self) -> CheckpointParams:
-        if self.kind == "random" and self.model is None:
-            raise ValueError("`kind: random` needs `model`, the sizes of the network")
         return self
 
 

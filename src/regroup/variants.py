@@ -13,22 +13,9 @@ from typing import Literal
 from pydantic import Field
 
 from regroup.errors import RegroupError
+from regroup.model.trainable import Part
 from regroup.objectives import validate_objectives
 from regroup.settings import Settings, parse, read_yaml
-
-Part = Literal[
-    "nothing",
-    "both_gbs",
-    "gb2",
-    "both_gbs+image_projector",
-    "gb2+image_projector",
-    "both_gbs+projectors",
-    "gb2+projectors",
-    "image_projector",
-    "projectors",
-    "image_tower",
-    "all",
-]
 
 
 class TableRow(Settings):

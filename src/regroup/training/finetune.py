@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,48 +19,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from regroup.errors import RegroupError
-from regroup.model import GroupViT, set_trainable
+from regroup.model import GroupViT
+from regroup.model.trainable import set_trainable
 from regroup.objectives import ObjectiveInputs, needs, total_loss
-from regroup.training.augmentation import Augmentation
 from regroup.training.data import CaptionBatch, CaptionData
+from regroup.training.plan import Plan
 from regroup.training.schedule import learning_rate
 from regroup.training.settings import FinetuneParams, OptimiserParams
-from regroup.training.state import TrainingState, forget, load_state
+from regroup.training.state import TrainingState, load_state
 from regroup.training.texts import TextFeatures
 from regroup.variants import Variant
 
 Curve = list[dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long a run is and how large its batches are."""
-
-    batch: int
-    image_size: int
-    epoch_steps: int
-    steps: int
-
-    @classmethod
-    def of(cls, variant: Variant, settings: FinetuneParams, captions: int) -> Plan:
-        """The plan of `variant` in this profile, for a corpus of `captions` captions.
-
-        Raises:
-            RegroupError: the batch is larger than the corpus, or the resolution has no size in this profile.
-        """
-        batch = max(2, variant.batch // settings.batch_divisor)
-        samples = min(settings.epoch_samples or captions, captions)
-        if batch > samples:
-            raise RegroupError(
-                f"finetune: a batch of {batch} is more than the {samples} captions of an epoch; "
-                "raise finetune.batch_divisor or finetune.epoch_samples"
-            )
-        if variant.resolution not in settings.image_sizes:
-            raise RegroupError(f"finetune.image_sizes: no size for resolution {variant.resolution}")
-        epoch_steps = samples // batch
-        steps = variant.epochs * epoch_steps
-        steps = min(steps, settings.max_steps or steps)
-        return cls(batch, settings.image_sizes[variant.resolution], epoch_steps, steps)
 
 
 def finetune(
@@ -84,7 +53,7 @@ def finetune(
         variant: what is trained, with which labels and objectives.
         settings: the profile's scale.
         plan: steps and sizes.
-        state: folder of the state that a killed run resumes from; removed at the end.
+        state: folder of the state that a killed run resumes from; the caller forgets it when its outputs are written.
         inputs_digest: names the inputs; a state with another digest is not resumed from.
         observe: called with (step, metrics) every `settings.log_every` steps.
         progress: show a progress bar.
@@ -101,9 +70,9 @@ def finetune(
     trainable = set_trainable(model, variant.trainable, frozen_batch_norm=settings.frozen_batch_norm)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = _optimiser(model, settings.optimiser)
-    augmentation = Augmentation(plan.image_size, settings.augmentation)
     texts = _Texts(model, data, device)
     terms = [(term.name, term.weight, term.options) for term in variant.objectives]
+    needed = needs(terms)
     forward = torch.compile(_Forward(model), dynamic=False) if settings.compile else _Forward(model)
 
     fingerprint = _fingerprint(variant, settings, plan, inputs_digest)
@@ -116,16 +85,16 @@ def finetune(
 
     bar = tqdm(total=plan.steps, initial=done, unit="step", desc=f"{trainable:,} parameters", disable=not progress)
     recent: list[dict[str, float]] = []
-    for step, batch in zip(range(done, plan.steps), _batches(data, done), strict=False):
+    for step, batch in zip(range(done, plan.steps), data.batches(done), strict=False):
         generator = _generator(variant.seed, step, device)
         rate = learning_rate(step, plan.epoch_steps, settings.optimiser)
         for group in optimiser.param_groups:
             group["lr"] = rate
 
-        pixels = augmentation(batch.images, seed=variant.seed, keys=batch.keys).to(device, non_blocking=True)
+        pixels = batch.pixels.to(device, non_blocking=True)
         caption, labels = texts(batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            image, segments, attention = forward(pixels, needs(terms), generator)
+            image, segments, attention = forward(pixels, needed.attention, needed.segments, generator)
         inputs = ObjectiveInputs(
             image=image,
             caption=caption,
@@ -169,10 +138,16 @@ class _Forward(torch.nn.Module):
         self.model = model
 
     def forward(
-        self, pixels: Tensor, attention: bool, generator: torch.Generator
+        self, pixels: Tensor, attention: bool, segments: bool, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        features = self.model.encode_image(pixels, return_attention=attention, generator=generator)
-        return features.feature, features.segment_features, features.attention if attention else None
+        features = self.model.encode_image(
+            pixels, return_attention=attention, return_segments=segments, generator=generator
+        )
+        return (
+            features.feature,
+            features.segment_features if segments else None,
+            features.attention if attention else None,
+        )
 
 
 class _Texts:
@@ -183,8 +158,7 @@ class _Texts:
         self._data = data
         self._device = device
         frozen = not any(parameter.requires_grad for parameter in model.text.parameters())
-        encode = lambda tokens: model.text(tokens.to(device))  # noqa: E731
-        self._cache = TextFeatures(encode, data.tokens, data.text_count) if frozen else None
+        self._cache = TextFeatures(self._tower, data.tokens, data.text_count) if frozen else None
 
     def __call__(self, batch: CaptionBatch) -> tuple[Tensor, Tensor | None]:
         real = batch.label_texts >= 0
@@ -199,11 +173,10 @@ class _Texts:
         return caption, labels
 
     def _encode(self, numbers: NDArray[np.int64]) -> Tensor:
-        if self._cache is not None:
-            return self._cache(numbers)
-        distinct, place = np.unique(numbers, return_inverse=True)
-        features: Tensor = self._model.text(self._data.tokens(distinct).to(self._device))
-        return features[torch.from_numpy(place).to(self._device)]
+        return self._cache(numbers) if self._cache is not None else self._tower(self._data.tokens(numbers))
+
+    def _tower(self, tokens: Tensor) -> Tensor:
+        return self._model.encode_text_tower(tokens.to(self._device))
 
 
 def _optimiser(model: GroupViT, settings: OptimiserParams) -> torch.optim.AdamW:
@@ -214,14 +187,6 @@ def _optimiser(model: GroupViT, settings: OptimiserParams) -> torch.optim.AdamW:
         {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps)
-
-
-def _batches(data: CaptionData, start: int) -> Iterator[CaptionBatch]:
-    """Batches without end, from batch `start` of the run on: one pass over the captions after the other."""
-    epoch, first = divmod(start, len(data))
-    while True:
-        yield from data.epoch(epoch, start_batch=first)
-        epoch, first = epoch + 1, 0
 
 
 def _generator(seed: int, step: int, device: torch.device) -> torch.Generator:
@@ -250,8 +215,3 @@ def _divergence(step: int, row: dict[str, float], batch: CaptionBatch, state: Pa
         f"batch: {images}{', ...' if len(batch.image_ids) > 16 else ''}. The last good state is in {state}; "
         "a lower finetune.optimiser.learning_rate is the usual remedy"
     )
-
-
-def finish(state: Path) -> None:
-    """Forget how to resume, once the run's outputs are written."""
-    forget(state)

@@ -31,7 +31,8 @@ class FinetuneParams(Settings):
 
     `batch_divisor` divides the study's global batch; `image_sizes` maps its resolutions (224, 384) to pixels;
     `epoch_samples` is the number of captions that count as one epoch (null: all of them); `max_steps` cuts every
-    run short (to try the pipeline). `save_every` and `log_every` are steps.
+    run short (to try the pipeline). `workers` processes decode and augment (0: the training process itself);
+    `keep_decoded_mb` of decoded images stay in memory. `save_every` and `log_every` are steps.
     """
 
     epoch_samples: int | None = Field(default=None, ge=1)
@@ -44,6 +45,8 @@ class FinetuneParams(Settings):
     frozen_batch_norm: Literal["train", "eval"] = "train"
     optimiser: OptimiserParams = OptimiserParams()
     augmentation: AugmentationSettings = AugmentationSettings()
+    workers: int = Field(default=0, ge=0)
+    keep_decoded_mb: int = Field(default=256, ge=0)
     save_every: int = Field(default=50, ge=1)
     log_every: int = Field(default=5, ge=1)
 

@@ -1,0 +1,137 @@
+"""Profiles and variants: what a user may write, and what a mistake says."""
+
+from pathlib import Path
+
+import pytest
+
+from regroup.errors import RegroupError
+from regroup.params import Params, load_params
+from regroup.profile import make_profile
+from regroup.settings import read_yaml
+from regroup.variants import load_variants
+
+ROOT = Path(__file__).parents[1]
+
+
+def edited(tmp_path: Path, name: str, old: str, new: str) -> Path:
+    text = (ROOT / name).read_text()
+    assert text.count(old) >= 1
+    path = tmp_path / name
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("params.yaml", "variants.yaml", "dvc.yaml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_checked_in_settings_are_valid():
+    assert load_params(ROOT / "params.yaml").name == "mini"
+    assert "original" in load_variants(ROOT / "variants.yaml")
+
+
+def test_checked_in_profiles_are_rendered(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    from regroup.profile import render
+
+    for overrides in ROOT.glob("*/overrides.yaml"):
+        folder = overrides.parent
+        expected = render(Path("params.yaml"), overrides.relative_to(ROOT), folder.name)
+        assert (folder / "params.yaml").read_text() == expected, f"run `regroup profile {folder.name}`"
+
+
+def test_every_default_knob_is_visible_in_params_yaml():
+    """A top-level section that params.yaml leaves out would be a knob nobody finds."""
+    assert set(read_yaml(ROOT / "params.yaml")) == set(Params.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  learning_rate:", "  learning_rat:", "finetune.optimiser.learning_rat: unknown key; did you mean `learning_rate`?"),
+        ("batch_divisor: 4", "batch_divisor: four", "finetune.batch_divisor"),
+        ("sources:", "source:", "source: unknown key"),
+        ("  coco: {kind: mini", "  coco: {kind: local", "`kind: local` needs `root`"),
+        ("name: mini ", "name: ../mini", "name: "),
+        ("save_every: 50", "save_every: 51", "multiple of `log_every`"),
+        ("sources:", "sources: [", "not valid YAML"),
+    ],
+)
+def test_params_mistake_names_file_and_key(tmp_path: Path, old: str, new: str, message: str):
+    path = edited(tmp_path, "params.yaml", old, new)
+    with pytest.raises(RegroupError) as error:
+        load_params(path)
+    assert str(path) in str(error.value)
+    assert message in str(error.value)
+
+
+def test_missing_params_file():
+    with pytest.raises(RegroupError, match=r"nowhere\.yaml: no such file"):
+        load_params(Path("nowhere.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("name: group_entropy", "name: group_entropi", "variants.ge-384.objectives"),
+        ("batch: 512", "batsh: 512", "variants.noise-free-ge-384.batsh: unknown key; did you mean `batch`?"),
+        (
+            "[{name: contrastive}, {name: multi_label}, {name: group_entropy}]",
+            "[{name: contrastive}, {name: multi_label}]",
+            "variants.ge-384 and variants.refined-384 are the same run",
+        ),
+    ],
+)
+def test_variants_mistake_names_the_entry(tmp_path: Path, old: str, new: str, message: str):
+    path = edited(tmp_path, "variants.yaml", old, new)
+    with pytest.raises(RegroupError) as error:
+        load_variants(path)
+    assert message in str(error.value)
+
+
+def test_a_label_loss_needs_labels(tmp_path: Path):
+    path = edited(tmp_path, "variants.yaml", "    batch: 512\n", "    batch: 512\n    labels: {source: none}\n")
+    with pytest.raises(RegroupError, match="noise_free needs labels"):
+        load_variants(path)
+
+
+def test_profile_lays_overrides_over_the_default(project: Path):
+    folder = project / "mine"
+    folder.mkdir()
+    (folder / "overrides.yaml").write_text(
+        "sources: {coco: {kind: local, root: /datasets/coco}, voc12: null, context: null, ade: null}\n"
+        "finetune.max_steps: 3\n"
+    )
+    make_profile(Path("mine"))
+    params = load_params(folder / "params.yaml")
+    assert params.name == "mine"
+    assert set(params.sources) == {"coco"}
+    assert params.sources["coco"].root == Path("/datasets/coco")
+    assert params.finetune.max_steps == 3
+    assert params.finetune.batch_divisor == load_params(ROOT / "params.yaml").finetune.batch_divisor
+    assert (folder / "dvc.yaml").resolve() == project / "dvc.yaml"
+    assert "# captions that count as one epoch" in (folder / "params.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("finetune: {max_step: 3}", "finetune.max_step: unknown key"), ("[1, 2]", "must be a mapping"), (None, "no such file")],
+)
+def test_bad_overrides_leave_nothing_behind(project: Path, text: str | None, message: str):
+    folder = project / "mine"
+    folder.mkdir()
+    if text is not None:
+        (folder / "overrides.yaml").write_text(text)
+    with pytest.raises(RegroupError, match=message):
+        make_profile(Path("mine"))
+    assert not (folder / "params.yaml").exists()
+
+
+def test_profile_is_made_at_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RegroupError, match="project's root"):
+        make_profile(Path("mine"))
