@@ -1,0 +1,174 @@
+"""The `nouns` stage: every caption's nouns and phrases as one table, noun counts, curated vocabularies."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from regroup.captions.coco import CAPTIONS_JSON, CaptionCorpus, read_coco_captions
+from regroup.captions.settings import NounsParams
+from regroup.captions.tagging import CaptionNouns, find_nouns
+from regroup.captions.weights import TaggerWeights, load_weights
+from regroup.errors import RegroupError
+from regroup.io import atomic_path, read_json, write_json
+
+LABELS, FREQUENCY = "labels.parquet", "noun_frequency.parquet"
+
+_LIST = pa.list_(pa.dictionary(pa.int32(), pa.string()))
+_ROW_GROUP = 65_536
+
+
+@dataclass(frozen=True)
+class NounsReport:
+    """What extraction found, in numbers."""
+
+    images: int
+    captions: int
+    distinct_captions: int
+    captions_without_noun: int
+    distinct_nouns: int
+    distinct_phrases: int
+    vocabulary_sizes: dict[str, int]
+    seconds: float
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers for the tracker, by name."""
+        counts = {
+            "images": self.images,
+            "captions": self.captions,
+            "distinct_captions": self.distinct_captions,
+            "captions_without_noun": self.captions_without_noun,
+            "distinct_nouns": self.distinct_nouns,
+            "distinct_phrases": self.distinct_phrases,
+            "captions_per_second": self.captions / max(self.seconds, 1e-9),
+        }
+        sizes = {f"vocabulary_{name}": size for name, size in self.vocabulary_sizes.items()}
+        return {name: float(value) for name, value in {**counts, **sizes}.items()}
+
+
+def extract_labels(root: Path, out: Path, params: NounsParams, *, progress: bool = False) -> NounsReport:
+    """Tag the captions of the training split and write the label files.
+
+    Args:
+        root: a folder in COCO's layout; its `annotations/captions_train2017.json` is read.
+        out: gets `labels.parquet`, `noun_frequency.parquet` and a `vocabulary-<name>.json` each.
+        params: the tagger and the vocabularies' thresholds.
+        progress: show a progress bar.
+
+    Raises:
+        RegroupError: bad captions or bad tagger weights; nothing is written then.
+    """
+    started = time.perf_counter()
+    corpus = read_coco_captions(root / CAPTIONS_JSON)
+    weights = load_weights(params.tagger, params.tagger_path)
+    captions = corpus.captions
+    if not captions:
+        raise RegroupError(f"{corpus.path}: annotations: there is no caption")
+    found = find_nouns(captions, weights, verbs=params.verbs, processes=params.processes, progress=progress)
+    frequency = count_nouns(found)
+    write_labels(out / LABELS, corpus, found, weights, verbs=params.verbs)
+    _write_frequency(out / FREQUENCY, frequency)
+    sizes = {}
+    for name, above in params.vocabularies.items():
+        nouns = [noun for noun, count in frequency if count > above]
+        sizes[name] = len(nouns)
+        write_json(
+            vocabulary_path(out, name),
+            {"name": name, "above": above, "tagger": tagger_version(weights, params.verbs), "nouns": nouns},
+        )
+    return NounsReport(
+        images=len(corpus.images),
+        captions=len(captions),
+        distinct_captions=len(set(captions)),
+        captions_without_noun=sum(not one.nouns for one in found),
+        distinct_nouns=len(frequency),
+        distinct_phrases=len(set(chain.from_iterable(one.phrases for one in found))),
+        vocabulary_sizes=sizes,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def count_nouns(found: Sequence[CaptionNouns]) -> list[tuple[str, int]]:
+    """(noun, occurrences), most frequent first, then by noun; case matters, repeats in a caption count."""
+    counts = Counter(chain.from_iterable(one.nouns for one in found))
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def write_labels(
+    path: Path, corpus: CaptionCorpus, found: Sequence[CaptionNouns], weights: TaggerWeights, *, verbs: bool
+) -> None:
+    """Write `labels.parquet`: a row a caption, by image id and caption id; its distinct nouns and phrases."""
+    captions = [(image.id, caption) for image in corpus.images for caption in image.captions]
+    columns = {
+        "image_id": pa.array([image for image, _ in captions], pa.int64()),
+        "caption_id": pa.array([caption.id for _, caption in captions], pa.int64()),
+        "caption": pa.array([caption.text for _, caption in captions], pa.string()),
+        "nouns": _encoded([one.nouns for one in found]),
+        "phrases": _encoded([one.phrases for one in found]),
+    }
+    metadata = {"tagger": tagger_version(weights, verbs), "captions": corpus.digest}
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=_ROW_GROUP)
+
+
+def tagger_version(weights: TaggerWeights, verbs: bool) -> str:
+    """Name, version and option of the tagger, as recorded in every output."""
+    return f"{weights.name}@{weights.version}" + ("+verbs" if verbs else "")
+
+
+def vocabulary_path(folder: Path, name: str) -> Path:
+    """Where the vocabulary called `name` lies."""
+    return folder / f"vocabulary-{name}.json"
+
+
+def read_vocabulary(folder: Path, name: str) -> tuple[str, ...]:
+    """The nouns of a curated vocabulary, most frequent first.
+
+    Raises:
+        RegroupError: there is none of that name; the message lists the names that exist.
+    """
+    path = vocabulary_path(folder, name)
+    if not path.is_file():
+        known = sorted(other.stem.removeprefix("vocabulary-") for other in folder.glob("vocabulary-*.json"))
+        raise RegroupError(
+            f"{path}: no such vocabulary; nouns.vocabularies made: {', '.join(known) or 'none'}"
+        )
+    document = read_json(path)
+    nouns = document.get("nouns") if isinstance(document, dict) else None
+    if not isinstance(nouns, list) or not all(isinstance(noun, str) for noun in nouns):
+        raise RegroupError(f"{path}: nouns: expected a list of strings; run the stage `nouns` again")
+    return tuple(nouns)
+
+
+def read_frequency(folder: Path) -> list[tuple[str, int]]:
+    """(noun, occurrences) as `noun_frequency.parquet` lists them, most frequent first."""
+    table = pq.read_table(folder / FREQUENCY)
+    return list(zip(table["noun"].to_pylist(), table["count"].to_pylist(), strict=True))
+
+
+def _write_frequency(path: Path, frequency: Sequence[tuple[str, int]]) -> None:
+    nouns, counts = [noun for noun, _ in frequency], [count for _, count in frequency]
+    table = pa.table({"noun": pa.array(nouns, pa.string()), "count": pa.array(counts, pa.int64())})
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def _encoded(lists: Sequence[tuple[str, ...]]) -> pa.ListArray:
+    """Distinct strings of each list, in order, as indices into one sorted dictionary."""
+    distinct = [tuple(dict.fromkeys(strings)) for strings in lists]
+    values = sorted(set(chain.from_iterable(distinct)))
+    number = {value: index for index, value in enumerate(values)}
+    indices = np.fromiter((number[value] for strings in distinct for value in strings), dtype=np.int32)
+    offsets = np.zeros(len(distinct) + 1, dtype=np.int32)
+    np.cumsum([len(strings) for strings in distinct], out=offsets[1:])
+    dictionary = pa.DictionaryArray.from_arrays(indices, pa.array(values, pa.string()))
+    return pa.ListArray.from_arrays(pa.array(offsets), dictionary).cast(_LIST)

@@ -1,0 +1,341 @@
+"""Training samples from shards: every caption is a sample, in an order that (seed, epoch) alone decides."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from regroup.captions.images import BrokenImageError, Pixels, decode_rgb
+from regroup.captions.randomness import UInt64, combine, sample_keys
+from regroup.captions.shards import INDEX
+from regroup.captions.store import LocalShards, RemoteShards, ShardStore, fetch
+from regroup.captions.table import Int64, LabelTable
+from regroup.errors import RegroupError
+
+Images = list[Pixels] | list[bytes] | Any
+OnBroken = Literal["replace", "error"]
+_MAX_REPLACEMENTS = 100
+
+
+@dataclass(frozen=True)
+class BrokenSample:
+    """An image that could not be read: its place in the index, and why."""
+
+    position: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReaderBatch:
+    """B samples.
+
+    Attributes:
+        images: what `transform` made of them, else uint8 arrays [height, width, 3], else encoded bytes.
+        rows: int64 [B], caption rows in `labels.parquet`.
+        image_ids: int64 [B].
+        keys: uint64 [B], `sample_keys(seed, epoch, rows)`: what the sample's random draws are made from.
+        broken: samples met on the way that could not be read; another sample stands in for each.
+    """
+
+    images: Images
+    rows: Int64
+    image_ids: Int64
+    keys: UInt64
+    broken: tuple[BrokenSample, ...]
+
+
+@dataclass
+class ReadReport:
+    """What was read so far by one reader."""
+
+    samples: int = 0
+    broken: dict[str, str] = field(default_factory=dict)
+    broken_reads: int = 0
+
+    def __str__(self) -> str:
+        """One line, and one a broken file."""
+        lines = [f"{self.samples} samples read, {self.broken_reads} reads of {len(self.broken)} broken files"]
+        return "\n".join(lines + [f"  {name}: {reason}" for name, reason in sorted(self.broken.items())])
+
+
+class CaptionReader:
+    """Batches of (image, caption) samples from shards.
+
+    Local shards are shuffled as a whole and read by offset. Remote shards are fetched whole: then the shards
+    are shuffled, and samples are shuffled within groups of `shuffle_shards` shards, so that few lie on the
+    disk at a time. Batch b of the epoch holds the same samples for any number of workers; with `world_size`
+    ranks of `batch_size` it is the same global batch as with one rank of `world_size * batch_size`.
+    """
+
+    def __init__(
+        self,
+        index: Path | str,
+        *,
+        seed: int,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int = 0,
+        epoch_samples: int | None = None,
+        drop_last: bool = False,
+        decode: bool = True,
+        transform: Callable[..., Any] | None = None,
+        on_broken: OnBroken = "replace",
+        shuffle_shards: int | None = None,
+        cache: Path | None = None,
+        keep_decoded: int = 0,
+    ) -> None:
+        """Open an index.
+
+        Args:
+            index: `index.parquet`, its folder, or the URL of either.
+            seed: of the order and of the samples' keys.
+            batch_size: samples of a batch on this rank.
+            rank, world_size: this process among those that share an epoch.
+            workers: processes that read and decode; 0 works in this one.
+            epoch_samples: an epoch is the first so many samples of its order; None takes all.
+            drop_last: leave out the last, smaller batch, as training over several ranks needs. Otherwise it
+                is shared out among the ranks as evenly as can be.
+            decode: decode images; otherwise batches hold their bytes.
+            transform: applied to the decoded images of a batch, in the workers, as
+                `transform(images, keys=keys)`.
+            on_broken: what follows an unreadable image: `replace` counts it and takes another sample, drawn
+                from its key; `error` stops.
+            shuffle_shards: see above; None means all shards for local ones, 16 for remote ones.
+            cache: folder for remote shards (needed for them, and only for them).
+            keep_decoded: keep decoded images in memory, up to so many bytes in each worker.
+
+        Raises:
+            RegroupError: no index there, a local shard is missing, or there is no caption.
+        """
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} of {world_size}")
+        self.report = ReadReport()
+        self.seed, self.batch_size, self.workers = seed, batch_size, workers
+        self._rank, self._world_size, self._drop_last = rank, world_size, drop_last
+        table, self._source = _open_index(index, cache)
+        remote = cache is not None and "://" in str(index)
+        shards = table["shard"].combine_chunks().dictionary_encode()
+        self._shard_of: npt.NDArray[np.int32] = shards.indices.to_numpy()
+        names: list[str] = shards.dictionary.to_pylist()
+        self._shuffle_shards = shuffle_shards or (16 if remote else len(names))
+        store = _store(index, cache, table, names, keep=2 * self._shuffle_shards)
+        self._file_names = table["file_name"]
+        counts = table["captions"].to_numpy()
+        self._image_of: npt.NDArray[np.int32] = np.repeat(np.arange(len(table), dtype=np.int32), counts)
+        self._image_ids: Int64 = table["image_id"].to_numpy()
+        if not len(self._image_of):
+            raise RegroupError(f"{self._source}: none of its images has a caption")
+        self._samples = _Samples(
+            store=store,
+            names=names,
+            shard_of=self._shard_of,
+            offsets=table["offset"].to_numpy(),
+            sizes=table["size"].to_numpy(),
+            image_of=self._image_of,
+            image_ids=self._image_ids,
+            decode=decode,
+            transform=transform,
+            replace=on_broken == "replace",
+            keep_decoded=keep_decoded,
+        )
+        self._epoch_samples = min(epoch_samples or self.captions, self.captions)
+        if len(self) == 0:
+            raise RegroupError(f"{self._source}: {self._epoch_samples} samples do not fill one batch")
+
+    @property
+    def captions(self) -> int:
+        """Number of captions, which is the number of samples."""
+        return len(self._image_of)
+
+    def __len__(self) -> int:
+        """Batches of an epoch on this rank; the same on every rank."""
+        size = self.batch_size * self._world_size
+        return self._epoch_samples // size if self._drop_last else -(-self._epoch_samples // size)
+
+    def check_labels(self, table: LabelTable) -> None:
+        """Check that the rows of this index are the rows of `table`.
+
+        Raises:
+            RegroupError: they were made from different captions.
+        """
+        if len(table) != self.captions or not np.array_equal(
+            table.image_ids, self._image_ids[self._image_of]
+        ):
+            raise RegroupError(
+                f"{table.path}: its {len(table)} captions are not the {self.captions} captions of"
+                f" {self._source}; run the stages `shards` and `nouns` on the same source"
+            )
+
+    def order(self, epoch: int) -> Int64:
+        """Caption rows of an epoch over all ranks, in the order they are read."""
+        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
+        shards = int(self._shard_of.max()) + 1
+        order = generator.permutation(self.captions)
+        if self._shuffle_shards < shards:
+            group = np.empty(shards, dtype=np.int64)
+            group[generator.permutation(shards)] = np.arange(shards) // self._shuffle_shards
+            order = order[np.argsort(group[self._shard_of[self._image_of[order]]], kind="stable")]
+        return order[: self._epoch_samples]
+
+    def batch_rows(self, order: Int64, batch: int) -> Int64:
+        """Rows of this rank's batch number `batch`, given the order of the epoch."""
+        size = self.batch_size * self._world_size
+        rows = order[batch * size : (batch + 1) * size]
+        if len(rows) == size:
+            return rows[self._rank * self.batch_size : (self._rank + 1) * self.batch_size]
+        return np.array_split(rows, self._world_size)[self._rank]
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[ReaderBatch]:
+        """Batches of an epoch, from batch `start_batch` on (to resume).
+
+        Raises:
+            RegroupError: an unreadable image where `on_broken` is `error`; a shard that cannot be fetched.
+        """
+        order = self.order(epoch)
+        load = partial(self._load, epoch, order)
+        numbers = range(start_batch, len(self))
+        for batch in map(load, numbers) if not self.workers else self._in_workers(load, numbers):
+            self._count(batch)
+            yield batch
+
+    def _load(self, epoch: int, order: Int64, batch: int) -> ReaderBatch:
+        rows = self.batch_rows(order, batch)
+        return self._samples.load(rows, sample_keys(self.seed, epoch, rows))
+
+    def _in_workers(self, load: Callable[[int], ReaderBatch], numbers: range) -> Iterator[ReaderBatch]:
+        from torch.utils.data import DataLoader, Dataset  # only here: a reader without workers needs no torch
+
+        class Batches(Dataset[ReaderBatch]):
+            def __getitem__(self, number: int) -> ReaderBatch:
+                return load(number)
+
+        with warnings.catch_warnings():
+            # more workers than cores is the caller's choice
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
+            loader: DataLoader[ReaderBatch] = DataLoader(
+                Batches(), batch_size=None, sampler=numbers, num_workers=self.workers, collate_fn=_same
+            )
+            batches = iter(loader)
+        yield from batches
+
+    def _count(self, batch: ReaderBatch) -> None:
+        self.report.samples += len(batch.rows)
+        self.report.broken_reads += len(batch.broken)
+        for sample in batch.broken:
+            self.report.broken.setdefault(self._file_names[sample.position].as_py(), sample.reason)
+
+
+class _Samples:
+    """Reads and decodes batches; lives in the workers."""
+
+    def __init__(
+        self,
+        *,
+        store: ShardStore,
+        names: list[str],
+        shard_of: npt.NDArray[np.int32],
+        offsets: Int64,
+        sizes: Int64,
+        image_of: npt.NDArray[np.int32],
+        image_ids: Int64,
+        decode: bool,
+        transform: Callable[..., Any] | None,
+        replace: bool,
+        keep_decoded: int,
+    ) -> None:
+        self._store, self._names, self._shard_of = store, names, shard_of
+        self._offsets, self._sizes = offsets, sizes
+        self._image_of, self._image_ids = image_of, image_ids
+        self._decode, self._transform, self._replace = decode, transform, replace
+        self._room = keep_decoded
+        self._kept: dict[int, Pixels] = {}
+
+    def load(self, rows: Int64, keys: UInt64) -> ReaderBatch:
+        rows, keys = rows.copy(), keys.copy()
+        images, broken = [], []
+        for index in range(len(rows)):
+            for attempt in range(_MAX_REPLACEMENTS):
+                position = int(self._image_of[rows[index]])
+                try:
+                    images.append(self._read(position))
+                    break
+                except BrokenImageError as error:
+                    broken.append(BrokenSample(position, str(error)))
+                    if not self._replace or attempt == _MAX_REPLACEMENTS - 1:
+                        raise RegroupError(self._explain(position, str(error))) from None
+                    keys[index] = combine(keys[index], attempt)
+                    rows[index] = int(keys[index] % np.uint64(len(self._image_of)))
+        result: Images = images if self._transform is None else self._transform(images, keys=keys)
+        return ReaderBatch(result, rows, self._image_ids[self._image_of[rows]], keys, tuple(broken))
+
+    def _read(self, position: int) -> Any:
+        if (kept := self._kept.get(position)) is not None:
+            return kept
+        size = int(self._sizes[position])
+        shard = self._names[self._shard_of[position]]
+        content = self._store.read(shard, int(self._offsets[position]), size)
+        if len(content) < size:
+            raise BrokenImageError(f"{shard} is cut short: {len(content)} of {size} bytes")
+        if not self._decode:
+            return content
+        pixels = decode_rgb(content)
+        if pixels.nbytes <= self._room:
+            self._room -= pixels.nbytes
+            self._kept[position] = pixels
+        return pixels
+
+    def _explain(self, position: int, reason: str) -> str:
+        shard = self._names[self._shard_of[position]]
+        return (
+            f"{shard}: image {int(self._image_ids[position])} cannot be read: {reason};"
+            " `regroup shards verify` tells whether the shard is damaged"
+        )
+
+
+def _open_index(index: Path | str, cache: Path | None) -> tuple[pa.Table, str]:
+    if "://" in str(index):
+        if cache is None:
+            raise RegroupError(f"{index}: remote shards need `cache`, a folder for the shards being read")
+        url = str(index) if str(index).endswith(".parquet") else f"{str(index).rstrip('/')}/{INDEX}"
+        path = cache / INDEX
+        fetch(url, path)
+        return _read_index(path), url
+    path = Path(index)
+    path = path / INDEX if path.is_dir() else path
+    return _read_index(path), str(path)
+
+
+def _read_index(path: Path) -> pa.Table:
+    if not path.is_file():
+        raise RegroupError(f"{path}: no such file; run the stage `shards` first")
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RegroupError(f"{path}: not a shard index ({error})") from None
+
+
+def _store(index: Path | str, cache: Path | None, table: pa.Table, names: list[str], keep: int) -> ShardStore:
+    if "://" in str(index):
+        assert cache is not None
+        url = str(index).removesuffix(INDEX)
+        digests = dict(zip(table["shard"].to_pylist(), table["shard_sha256"].to_pylist(), strict=True))
+        return RemoteShards(url, cache, digests, keep)
+    folder = Path(index) if Path(index).is_dir() else Path(index).parent
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise RegroupError(f"{folder}: {len(missing)} shards of its index are missing, such as {missing[0]}")
+    return LocalShards(folder)
+
+
+def _same(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,169 @@
+"""Labels of a training batch: which nouns or phrases, in which templates, as token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from regroup.captions.prompts import TRAINING_TEMPLATES, prompt
+from regroup.captions.randomness import combine, sample_keys
+from regroup.captions.table import Int32, Int64, LabelTable, Ragged
+from regroup.captions.tokens import tokenize
+from regroup.errors import RegroupError
+
+LabelSource = Literal["none", "nouns", "phrases+nouns"]
+Padding = Literal["caption", "null", "mask"]
+
+TEMPLATES = len(TRAINING_TEMPLATES)
+_LABEL_DRAW, _TEMPLATE_DRAW = 1, 2
+
+
+@dataclass(frozen=True)
+class SampledLabels:
+    """Labels of B captions, K a caption.
+
+    Attributes:
+        rows: int64 [B], the captions' rows in the label table.
+        label_ids: int64 [B, K], -1 where the caption has no further label; equal ids are equal strings.
+        templates: int64 [B, K], the training template of each label, -1 as above.
+        label_texts: int64 [B, K], the number of each prompt (label in its template) among all texts: see
+            `LabelSampler.tokens`. Empty places are -1, or the caption's own number with padding `caption`.
+        caption_texts: int64 [B], likewise for the captions.
+    """
+
+    rows: Int64
+    label_ids: Int64
+    templates: Int64
+    label_texts: Int64
+    caption_texts: Int64
+
+
+class LabelSampler:
+    """Draws K labels a caption without replacement, and a template for each (section 4.1).
+
+    Everything drawn is a function of (seed, epoch, row) alone.
+
+    Texts are numbered, so that a trainer can keep the embedding of each: caption r is text r; label l in
+    template t is text `len(table) + l * 7 + t`.
+    """
+
+    def __init__(
+        self,
+        table: LabelTable,
+        *,
+        source: LabelSource = "phrases+nouns",
+        count: int = 5,
+        padding: Padding = "null",
+        vocabulary: Collection[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Prepare the candidates of every caption.
+
+        Args:
+            table: the label table.
+            source: `nouns`; `phrases+nouns`, the union of both; `none`, captions alone.
+            count: K, the labels a caption gets.
+            padding: what fills the places of missing labels: `caption` (the caption again: vanilla), `null`
+                (an embedding of zeros: refined, section 5.7) or `mask` (left out of the loss). Only `caption`
+                changes what is drawn here; a trainer asks for the other two.
+            vocabulary: keep only these nouns of a caption, or all its nouns where none is among them
+                (section 5.7.1). Phrases are kept as they are.
+            seed: of all draws.
+
+        Raises:
+            RegroupError: none of the vocabulary's nouns occurs in the table, or a source without labels.
+        """
+        self.table = table
+        self.count = 0 if source == "none" else count
+        self.padding = padding
+        self._seed = seed
+        nouns = table.nouns
+        if vocabulary is not None:
+            kept = table.label_ids(vocabulary)
+            if not len(kept):
+                raise RegroupError(
+                    f"{table.path}: no noun of the vocabulary occurs in it; was it made from it?"
+                )
+            nouns = _curated(nouns, kept, table.label_count)
+        self.candidates = nouns if source != "phrases+nouns" else _union(nouns, table.phrases)
+
+    @property
+    def text_count(self) -> int:
+        """Number of texts: captions, and every label in every template."""
+        return len(self.table) + self.table.label_count * TEMPLATES
+
+    def sample(self, rows: npt.ArrayLike, epoch: int) -> SampledLabels:
+        """Labels of the captions in `rows` in this epoch; a row may come more than once."""
+        rows = np.asarray(rows, dtype=np.int64)
+        keys = sample_keys(self._seed, epoch, rows)
+        label_ids = _draw(self.candidates, rows, keys, self.count)
+        drawn = combine(keys[:, None], _TEMPLATE_DRAW, np.arange(self.count))
+        templates = np.where(label_ids < 0, -1, (drawn % np.uint64(TEMPLATES)).astype(np.int64))
+        empty = rows[:, None] if self.padding == "caption" else -1
+        texts = np.where(label_ids < 0, empty, len(self.table) + label_ids * TEMPLATES + templates)
+        return SampledLabels(rows, label_ids, templates, texts, rows)
+
+    def texts(self, numbers: npt.ArrayLike) -> list[str]:
+        """The texts that have these numbers: captions as they are, labels in their template."""
+        numbers = np.asarray(numbers, dtype=np.int64)
+        is_caption = numbers < len(self.table)
+        captions = iter(self.table.captions(numbers[is_caption]))
+        labels, templates = np.divmod(numbers[~is_caption] - len(self.table), TEMPLATES)
+        prompts = iter(map(prompt, self.table.label_names(labels), templates.tolist()))
+        return [next(captions) if caption else next(prompts) for caption in is_caption.tolist()]
+
+    def tokens(self, numbers: npt.ArrayLike, *, width: int | None = None) -> Int64:
+        """CLIP token ids of the texts that have these numbers: int64 [N, T], see `tokens.tokenize`."""
+        return tokenize(self.texts(numbers), width=width)
+
+
+def _draw(candidates: Ragged, rows: Int64, keys: npt.NDArray[np.uint64], count: int) -> Int64:
+    """The `count` candidates with the smallest hashes: a uniform draw in uniform order, then -1."""
+    drawn = np.full((len(rows), count), -1, dtype=np.int64)
+    starts = candidates.offsets[rows]
+    lengths = candidates.offsets[rows + 1] - starts
+    longest = int(lengths.max(initial=0))
+    if not count or not longest:
+        return drawn
+    places = np.arange(longest)
+    present = places < lengths[:, None]
+    values = candidates.values[np.where(present, starts[:, None] + places, 0)]
+    # hashed by the label itself: a caption's draw does not depend on the order of its candidates
+    hashes = np.where(present, combine(keys[:, None], _LABEL_DRAW, values), np.iinfo(np.uint64).max)
+    first = np.argsort(hashes, axis=1, kind="stable")[:, :count]
+    chosen = np.take_along_axis(np.where(present, values.astype(np.int64), -1), first, axis=1)
+    drawn[:, : chosen.shape[1]] = chosen
+    return drawn
+
+
+def _curated(nouns: Ragged, kept: Int64, label_count: int) -> Ragged:
+    """Nouns of each row that are in `kept`; rows without any stay whole."""
+    wanted = np.zeros(label_count, dtype=bool)
+    wanted[kept] = True
+    rows = _row_of(nouns)
+    inside = wanted[nouns.values]
+    rescued = np.bincount(rows[inside], minlength=len(nouns.offsets) - 1) == 0
+    stays = inside | rescued[rows]
+    return _ragged(rows[stays], nouns.values[stays], len(nouns.offsets) - 1)
+
+
+def _union(one: Ragged, two: Ragged) -> Ragged:
+    """Labels that are in either, once, in the order of their ids."""
+    rows = np.concatenate([_row_of(one), _row_of(two)])
+    values = np.concatenate([one.values, two.values])
+    pairs = np.unique((rows << 32) | values)
+    return _ragged(pairs >> 32, (pairs & 0xFFFFFFFF).astype(np.int32), len(one.offsets) - 1)
+
+
+def _row_of(ragged: Ragged) -> Int64:
+    return np.repeat(np.arange(len(ragged.offsets) - 1), np.diff(ragged.offsets))
+
+
+def _ragged(rows: Int64, values: Int32, count: int) -> Ragged:
+    offsets = np.zeros(count + 1, dtype=np.int64)
+    np.cumsum(np.bincount(rows, minlength=count), out=offsets[1:])
+    return Ragged(offsets, values)

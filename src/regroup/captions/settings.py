@@ -1,0 +1,41 @@
+"""Settings of the `shards` and `nouns` stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from regroup.settings import Settings
+
+VocabularyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+
+
+class ShardsParams(Settings):
+    """How images and captions are packed.
+
+    `short_side` (pixels): larger images are resized to it and encoded again as JPEG of `jpeg_quality`; null
+    keeps every file's bytes as they came. `images_per_shard` decides how many shards there are, and so how
+    many jobs can make them. `processes` never changes the result.
+    """
+
+    short_side: int | None = Field(default=None, ge=1)
+    jpeg_quality: int = Field(default=95, ge=1, le=100)
+    images_per_shard: int = Field(default=1000, ge=1)
+    processes: int = Field(default=1, ge=1)
+
+
+class NounsParams(Settings):
+    """How captions become labels.
+
+    `tagger`: `textblob` (weights of the package textblob-aptagger) or `nltk` (NLTK's own, at `tagger_path`:
+    the folder or the zip archive). `verbs`: verbs count as nouns. `vocabularies`: name -> the count that a
+    noun must exceed to be in it. `processes` never changes the result.
+    """
+
+    tagger: Literal["textblob", "nltk"] = "textblob"
+    tagger_path: Path | None = None
+    verbs: bool = False
+    processes: int = Field(default=1, ge=1)
+    vocabularies: dict[VocabularyName, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)

@@ -1,0 +1,308 @@
+"""The `shards` stage: images and captions as WebDataset tars whose bytes depend on nothing but the input."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import multiprocessing
+import tarfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from regroup.captions.coco import (
+    CAPTIONS_JSON,
+    IMAGES_FOLDER,
+    CaptionCorpus,
+    CaptionedImage,
+    check_images,
+    read_coco_captions,
+)
+from regroup.captions.images import BrokenImageError, resize_short_side
+from regroup.captions.settings import ShardsParams
+from regroup.errors import RegroupError
+from regroup.io import atomic_path
+
+INDEX = "index.parquet"
+_SUFFIXES = {".png": ".png", ".webp": ".webp"}  # anything else is taken for JPEG; readers go by the content
+
+_SCHEMA = pa.schema(
+    [
+        ("shard", pa.string()),
+        ("shard_bytes", pa.int64()),
+        ("shard_sha256", pa.string()),
+        ("key", pa.string()),
+        ("image_id", pa.int64()),
+        ("file_name", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("captions", pa.int32()),
+        ("caption_row", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ShardsReport:
+    """What was packed; `unreadable` names image files that could not be resized and went in as they are."""
+
+    shards: int
+    images: int
+    captions: int
+    images_without_caption: int
+    bytes: int
+    unreadable: tuple[str, ...]
+    seconds: float
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers for the tracker, by name."""
+        return {
+            "shards": float(self.shards),
+            "images": float(self.images),
+            "captions": float(self.captions),
+            "images_without_caption": float(self.images_without_caption),
+            "unreadable_images": float(len(self.unreadable)),
+            "bytes": float(self.bytes),
+            "images_per_second": self.images / max(self.seconds, 1e-9),
+        }
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """What goes into one shard; `first_row` is the row of its first caption in `labels.parquet`."""
+
+    number: int
+    images: tuple[CaptionedImage, ...]
+    first_row: int
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Where a sample's image lies in its shard, and its size in pixels."""
+
+    key: str
+    image: CaptionedImage
+    offset: int
+    size: int
+    width: int
+    height: int
+
+
+def shard_name(number: int) -> str:
+    """File name of shard `number`."""
+    return f"train-{number:05d}.tar"
+
+
+def plan_shards(corpus: CaptionCorpus, params: ShardsParams) -> list[ShardPlan]:
+    """The shards of a corpus: consecutive images by id."""
+    plans, row = [], 0
+    for number, start in enumerate(range(0, len(corpus.images), params.images_per_shard)):
+        images = corpus.images[start : start + params.images_per_shard]
+        plans.append(ShardPlan(number, images, row))
+        row += sum(len(image.captions) for image in images)
+    return plans
+
+
+def build_shards(root: Path, out: Path, params: ShardsParams, *, progress: bool = False) -> ShardsReport:
+    """Build every shard of the training split and the index.
+
+    Args:
+        root: a folder in COCO's layout: `annotations/captions_train2017.json` and `train2017/`.
+        out: gets `train-00000.tar` ... and `index.parquet`.
+        params: shard size, resizing, processes.
+        progress: show a progress bar.
+
+    Raises:
+        RegroupError: bad captions, or images missing; nothing is written then.
+    """
+    started = time.perf_counter()
+    corpus, images = open_corpus(root)
+    plans = plan_shards(corpus, params)
+    build = partial(build_shard, images=images, out=out, params=params)
+    with tqdm(total=len(plans), unit="shard", disable=not progress) as bar:
+        unreadable: list[str] = []
+        for broken in _map(build, plans, params.processes):
+            unreadable += broken
+            bar.update()
+    index = merge_index(out)
+    return ShardsReport(
+        shards=len(plans),
+        images=len(corpus.images),
+        captions=sum(len(image.captions) for image in corpus.images),
+        images_without_caption=sum(not image.captions for image in corpus.images),
+        bytes=sum((out / name).stat().st_size for name in index["shard"].unique().to_pylist()),
+        unreadable=tuple(unreadable),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def open_corpus(root: Path) -> tuple[CaptionCorpus, Path]:
+    """The training split's captions and image folder, checked against each other.
+
+    Raises:
+        RegroupError: bad captions, images missing, or no image at all.
+    """
+    corpus, images = read_coco_captions(root / CAPTIONS_JSON), root / IMAGES_FOLDER
+    check_images(corpus, images)
+    if not corpus.images:
+        raise RegroupError(f"{corpus.path}: images: there is no image")
+    return corpus, images
+
+
+def build_shard(plan: ShardPlan, *, images: Path, out: Path, params: ShardsParams) -> tuple[str, ...]:
+    """Build one shard, and beside it its part of the index (`train-00000.parquet`).
+
+    Shards may be built in any order, by any number of jobs; `merge_index` comes last.
+
+    Args:
+        plan: one of `plan_shards`.
+        images: folder of the image files.
+        out: folder of the shards.
+        params: resizing.
+
+    Returns:
+        Names of files that could not be resized because they are no readable images; they are packed as they
+        are, and whoever reads the shards counts them again.
+    """
+    path = out / shard_name(plan.number)
+    unreadable: list[str] = []
+    with atomic_path(path) as temporary:
+        with temporary.open("wb") as file:
+            writer = _TarWriter(file)
+            entries = [_add(writer, image, images, params, unreadable) for image in plan.images]
+            writer.close()
+        _write_part(path, entries, plan.first_row, writer)
+    return tuple(unreadable)
+
+
+def part_path(shard: Path) -> Path:
+    """Where a shard's part of the index lies until it is merged."""
+    return shard.with_suffix(".parquet")
+
+
+def merge_index(out: Path) -> pa.Table:
+    """Merge the shards' parts into `index.parquet`, and remove the parts.
+
+    Raises:
+        RegroupError: a shard of the row is missing or was not finished.
+    """
+    parts = sorted(out.glob("train-*.parquet"))
+    expected = [part_path(out / shard_name(number)) for number in range(len(parts))]
+    missing = [path.name for path in expected if path not in parts or not path.with_suffix(".tar").is_file()]
+    if missing or not parts:
+        raise RegroupError(
+            f"{out}: {', '.join(missing) or 'every shard'} is missing; build it, then merge again"
+        )
+    for stale in sorted(set(out.glob("train-*.tar")) - {path.with_suffix(".tar") for path in parts}):
+        stale.unlink()  # left from an earlier, larger set
+    index = pa.concat_tables([pq.read_table(path, schema=_SCHEMA) for path in parts])
+    with atomic_path(out / INDEX) as temporary:
+        pq.write_table(index, temporary, compression="zstd")
+    for path in parts:
+        path.unlink()
+    return index
+
+
+def _map(
+    build: partial[tuple[str, ...]], plans: list[ShardPlan], processes: int
+) -> Iterator[tuple[str, ...]]:
+    processes = min(processes, len(plans))
+    if processes == 1:
+        yield from map(build, plans)
+        return
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(build, plans)
+
+
+class _TarWriter:
+    """An uncompressed tar with fixed headers, and the SHA-256 of all that went through."""
+
+    def __init__(self, file: io.BufferedWriter) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.bytes = 0
+
+    def add(self, name: str, content: bytes) -> int:
+        """Append a file; returns the offset of its content."""
+        header = tarfile.TarInfo(name)  # mode 0644, user and group 0, time 0
+        header.size = len(content)
+        self._write(header.tobuf(tarfile.USTAR_FORMAT))
+        offset = self.bytes
+        self._write(content)
+        self._write(bytes(-len(content) % tarfile.BLOCKSIZE))
+        return offset
+
+    def close(self) -> None:
+        """Write the end mark."""
+        self._write(bytes(2 * tarfile.BLOCKSIZE))
+        self._write(bytes(-self.bytes % tarfile.RECORDSIZE))
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def _write(self, content: bytes) -> None:
+        self._file.write(content)
+        self._hash.update(content)
+        self.bytes += len(content)
+
+
+def _add(
+    writer: _TarWriter, image: CaptionedImage, images: Path, params: ShardsParams, unreadable: list[str]
+) -> _Entry:
+    content = (images / image.file_name).read_bytes()
+    width, height = image.width, image.height
+    suffix = _SUFFIXES.get(PurePosixPath(image.file_name).suffix.lower(), ".jpg")
+    if params.short_side is not None:
+        try:
+            resized = resize_short_side(content, params.short_side, jpeg_quality=params.jpeg_quality)
+        except BrokenImageError:
+            unreadable.append(image.file_name)
+            resized = None
+        if resized is not None:
+            (content, width, height), suffix = resized, ".jpg"
+    key = f"{image.id:012d}"
+    offset = writer.add(f"{key}{suffix}", content)
+    sample = {
+        "image_id": image.id,
+        "file_name": image.file_name,
+        "width": width,
+        "height": height,
+        "captions": [{"id": caption.id, "caption": caption.text} for caption in image.captions],
+    }
+    writer.add(f"{key}.json", json.dumps(sample, ensure_ascii=False).encode())
+    return _Entry(key, image, offset, len(content), width, height)
+
+
+def _write_part(shard: Path, entries: list[_Entry], row: int, writer: _TarWriter) -> None:
+    rows = []
+    for entry in entries:
+        rows.append(
+            {
+                "shard": shard.name,
+                "shard_bytes": writer.bytes,
+                "shard_sha256": writer.sha256,
+                "key": entry.key,
+                "image_id": entry.image.id,
+                "file_name": entry.image.file_name,
+                "offset": entry.offset,
+                "size": entry.size,
+                "width": entry.width,
+                "height": entry.height,
+                "captions": len(entry.image.captions),
+                "caption_row": row,
+            }
+        )
+        row += len(entry.image.captions)
+    with atomic_path(part_path(shard)) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), temporary)

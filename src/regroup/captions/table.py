@@ -1,0 +1,140 @@
+"""`labels.parquet` for training: flat arrays of numbers, strings only on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from regroup.errors import RegroupError
+from regroup.io import atomic_path, sha256
+
+Int64 = npt.NDArray[np.int64]
+Int32 = npt.NDArray[np.int32]
+
+_COLUMNS = ("image_id", "caption_id", "caption", "nouns", "phrases")
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """One list of label ids a caption: row r holds `values[offsets[r]:offsets[r + 1]]`."""
+
+    offsets: Int64
+    values: Int32
+
+    def row(self, row: int) -> Int32:
+        """The ids of one caption."""
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+
+class LabelTable:
+    """The labels of every caption as arrays.
+
+    A label id is the place of its string among all nouns and phrases of the table, sorted; so two labels are
+    the same string exactly when their ids are equal.
+
+    Attributes:
+        path: the file read.
+        image_ids, caption_ids: int64 [captions], sorted.
+        nouns, phrases: label ids of each caption.
+        tagger: name and version of the tagger.
+        captions_digest: `CaptionCorpus.digest` of the captions that the rows stand for.
+    """
+
+    def __init__(self, path: Path, table: pa.Table) -> None:
+        """Wrap a table read from `path`; use `open`."""
+        if set(_COLUMNS) - set(table.column_names):
+            raise RegroupError(f"{path}: not a label table (columns {', '.join(table.column_names)})")
+        metadata = table.schema.metadata or {}
+        self.path = path
+        self.tagger = metadata.get(b"tagger", b"").decode()
+        self.captions_digest = metadata.get(b"captions", b"").decode()
+        self.image_ids: Int64 = table["image_id"].to_numpy()
+        self.caption_ids: Int64 = table["caption_id"].to_numpy()
+        self._captions = table["caption"]
+        nouns, phrases = (_one_chunk(table[name]) for name in ("nouns", "phrases"))
+        both = pa.concat_arrays([column.values.dictionary for column in (nouns, phrases)])
+        distinct = pc.unique(both)
+        self._labels = distinct.take(pc.sort_indices(distinct))
+        self.nouns = self._ragged(nouns)
+        self.phrases = self._ragged(phrases)
+
+    @classmethod
+    def open(cls, path: Path, *, mapped: Path | None = None) -> LabelTable:
+        """Open a label table.
+
+        Args:
+            path: `labels.parquet`.
+            mapped: an uncompressed copy to map into memory instead, which every process of the machine then
+                shares; it is made on first use and when `path` has another content.
+
+        Raises:
+            RegroupError: missing, or not a label table.
+        """
+        if not path.is_file():
+            raise RegroupError(f"{path}: no such file; run the stage `nouns` first")
+        if mapped is None:
+            return cls(path, _read_parquet(path))
+        digest = sha256(path)
+        if mapped.is_file():
+            copy = _map(mapped)
+            if copy.schema.metadata.get(b"source") == digest.encode():
+                return cls(path, copy)
+        table = _read_parquet(path).unify_dictionaries().combine_chunks()
+        table = table.replace_schema_metadata({**table.schema.metadata, b"source": digest})
+        with atomic_path(mapped) as temporary, pa.ipc.new_file(str(temporary), table.schema) as writer:
+            writer.write_table(table)
+        return cls(path, _map(mapped))
+
+    def __len__(self) -> int:
+        """Number of captions."""
+        return len(self.image_ids)
+
+    @property
+    def label_count(self) -> int:
+        """Number of distinct labels; ids are 0 .. label_count - 1."""
+        return len(self._labels)
+
+    def captions(self, rows: npt.ArrayLike) -> list[str]:
+        """Texts of the captions in `rows`."""
+        texts: list[str] = self._captions.take(pa.array(np.asarray(rows, dtype=np.int64))).to_pylist()
+        return texts
+
+    def label_names(self, ids: npt.ArrayLike) -> list[str]:
+        """Strings of label ids."""
+        names: list[str] = self._labels.take(pa.array(np.asarray(ids, dtype=np.int64))).to_pylist()
+        return names
+
+    def label_ids(self, names: Iterable[str]) -> Int64:
+        """Ids of label strings; strings that are no label of this table are left out."""
+        found = pc.index_in(pa.array(list(names), pa.string()), value_set=self._labels).drop_null()
+        return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+    def _ragged(self, column: pa.ListArray) -> Ragged:
+        encoded = column.values
+        number = pc.index_in(encoded.dictionary, value_set=self._labels).to_numpy(zero_copy_only=False)
+        values = number.astype(np.int32)[encoded.indices.to_numpy()]
+        return Ragged(column.offsets.to_numpy().astype(np.int64), values)
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path, memory_map=True)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RegroupError(f"{path}: not a Parquet file ({error})") from None
+
+
+def _map(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.ListArray:
+    chunk = column.unify_dictionaries().combine_chunks()
+    return chunk if isinstance(chunk, pa.ListArray) else chunk.chunk(0)

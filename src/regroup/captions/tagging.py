@@ -1,0 +1,144 @@
+"""Nouns and noun phrases of captions: NLTK's tokeniser, the perceptron tagger, one regular grammar."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+from nltk.tokenize import NLTKWordTokenizer
+from tqdm import tqdm
+
+from regroup.captions.perceptron import BatchTagger
+from regroup.captions.weights import TaggerWeights
+
+# Letters that stand for tags in the grammar: a noun that is a label, a noun that only phrases take (NNPS),
+# an adjective, a preposition, a verb.
+_LETTER = {"NN": "N", "NNS": "N", "NNP": "N", "NNPS": "P", "JJ": "J", "IN": "I"}
+_VERBS = frozenset({"VB", "VBD", "VBG", "VBN", "VBP", "VBZ"})
+_PHRASE = re.compile("[NPJ]*[NP](?:I[NPJ]*[NP])?")
+
+# Captions in which NLTK's rules reduce to: split at white space, commas before white space and the final
+# period stand alone. Everything else (quotes, brackets, contractions, accents, ...) goes to NLTK itself.
+_WORD = "[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*"
+_PLAIN = re.compile(rf"\s*(?:{_WORD},?\s+)*{_WORD}\s*\.?\s*")
+_CONTRACTION = re.compile("(?i)cannot|gimme|gonna|gotta|lemme|wanna")
+_CHUNK = 8192
+_PROCESS_WORTH = 20_000  # distinct captions that repay starting a process (about a second)
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionNouns:
+    """What one caption names: every noun in order, repeated as in the caption, and its noun phrases."""
+
+    nouns: tuple[str, ...]
+    phrases: tuple[str, ...]
+
+
+class CaptionTagger:
+    """Finds nouns and noun phrases in captions.
+
+    Nouns are the words tagged NN, NNS or NNP, and with `verbs` also VB*; case is kept. A phrase is
+    NP = NBAR (IN NBAR)?, NBAR = (NN.*|JJ)* NN.*, found from left to right, longest first, without overlap;
+    its words are joined by a blank.
+    """
+
+    def __init__(self, weights: TaggerWeights, *, verbs: bool = False) -> None:
+        """Set up a tagger; takes about half a second."""
+        self.weights = weights
+        self.verbs = verbs
+        self._tagger = BatchTagger(weights)
+        self._tokenizer = NLTKWordTokenizer()
+        letters = [_LETTER.get(tag, "V" if tag in _VERBS else "-") for tag in self._tagger.tag_names]
+        self._letters = letters
+        self._nouns = "NV" if verbs else "N"
+
+    def tokenize(self, caption: str) -> list[str]:
+        """Words of a caption: equal to `NLTKWordTokenizer().tokenize(caption)`."""
+        if _PLAIN.fullmatch(caption) is None or _CONTRACTION.search(caption) is not None:
+            words: list[str] = self._tokenizer.tokenize(caption)
+            return words
+        words = caption.replace(",", " ,").split()
+        last = words[-1]
+        if last[-1] == "." and len(last) > 1:
+            words[-1:] = [last[:-1], "."]
+        return words
+
+    def tag(self, captions: Sequence[str]) -> list[list[tuple[str, str]]]:
+        """(word, Penn tag) pairs of each caption, as NLTK's `tagger.tag(tokenizer.tokenize(caption))`."""
+        sentences = [self.tokenize(caption) for caption in captions]
+        tags = self._tagger.tag(sentences)
+        return [list(zip(words, names, strict=True)) for words, names in zip(sentences, tags, strict=True)]
+
+    def find(self, captions: Sequence[str]) -> list[CaptionNouns]:
+        """Nouns and phrases of each caption, in order."""
+        sentences = [self.tokenize(caption) for caption in captions]
+        letters = self._letters
+        found = []
+        for words, numbers in zip(sentences, self._tagger.tag_numbers(sentences), strict=True):
+            line = "".join([letters[number] for number in numbers])
+            found.append(self._select(words, line))
+        return found
+
+    def _select(self, words: list[str], line: str) -> CaptionNouns:
+        wanted = self._nouns
+        nouns = tuple([word for word, letter in zip(words, line, strict=True) if letter in wanted])
+        spans = [match.span() for match in _PHRASE.finditer(line)]
+        return CaptionNouns(nouns, tuple([" ".join(words[start:end]) for start, end in spans]))
+
+
+def find_nouns(
+    captions: Sequence[str],
+    weights: TaggerWeights,
+    *,
+    verbs: bool = False,
+    processes: int = 1,
+    progress: bool = False,
+) -> list[CaptionNouns]:
+    """Nouns and phrases of each caption, each distinct caption tagged once.
+
+    Args:
+        captions: any number, repeats welcome.
+        weights: from `load_weights`.
+        verbs: verbs count as nouns, as in GroupViT's own pretraining.
+        processes: at most so many processes; fewer where there is too little work. The result is the same.
+        progress: show a progress bar.
+    """
+    distinct = list(dict.fromkeys(captions))
+    chunks = [distinct[start : start + _CHUNK] for start in range(0, len(distinct), _CHUNK)]
+    processes = max(1, min(processes, len(distinct) // _PROCESS_WORTH))
+    found: list[CaptionNouns] = []
+    with tqdm(total=len(distinct), unit="caption", unit_scale=True, disable=not progress) as bar:
+        for part in _map(chunks, weights, verbs, processes):
+            found += part
+            bar.update(len(part))
+    by_caption = dict(zip(distinct, found, strict=True))
+    return [by_caption[caption] for caption in captions]
+
+
+def _map(
+    chunks: list[list[str]], weights: TaggerWeights, verbs: bool, processes: int
+) -> Iterator[list[CaptionNouns]]:
+    if processes == 1:
+        yield from map(CaptionTagger(weights, verbs=verbs).find, chunks)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of arrow's threads
+    with ProcessPoolExecutor(
+        processes, mp_context=context, initializer=_start_worker, initargs=(weights, verbs)
+    ) as pool:
+        yield from pool.map(_find_in_worker, chunks)
+
+
+_worker: CaptionTagger | None = None
+
+
+def _start_worker(weights: TaggerWeights, verbs: bool) -> None:
+    global _worker
+    _worker = CaptionTagger(weights, verbs=verbs)
+
+
+def _find_in_worker(captions: list[str]) -> list[CaptionNouns]:
+    assert _worker is not None
+    return _worker.find(captions)

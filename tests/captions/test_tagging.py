@@ -1,0 +1,132 @@
+"""Tags, nouns and phrases against NLTK's own tokeniser, tagger and chunker."""
+
+import random
+
+import pytest
+from nltk import RegexpParser
+from nltk.tokenize import NLTKWordTokenizer
+
+from regroup.captions.perceptron import BatchTagger, nltk_tagger
+from regroup.captions.tagging import CaptionTagger, find_nouns
+from regroup.captions.weights import TaggerWeights
+
+from .conftest import CAPTIONS, real_captions
+
+AWKWARD = (
+    "",
+    " \n\t ",
+    ".",
+    "...",
+    "dog.\n",
+    "dog . ",
+    "e.g. a dog, 5,000 cats, i.e. many",
+    "He said \"it's a dog's life\" -- didn't he?",
+    "cannot CANNOT Gonna can-cannot gimme lemme",
+    "a (small) [dog] {here} <there> $5 50% #1 @home; yes: no!",
+    "red, white,blue ,green , and",
+    "-START- -END2- word",
+    "1999 1800s 12:30 3rd 7",
+    "café naïve “quoted” 犬 🐕🐕 ünïcode",
+    "well-known state-of-the-art -dash dash- a--b",
+    "x" * 10_000,
+    "big " * 2_500,
+    "A dog " * 1_667,
+)
+
+
+def random_captions(count: int) -> list[str]:
+    generator = random.Random(5)
+    words = [
+        *" ".join(CAPTIONS).split(),
+        "cat,",
+        "red-brown",
+        "Mr.",
+        "it's",
+        "don't",
+        "(",
+        ")",
+        '"',
+        "5",
+        "é",
+    ]
+    return [
+        " ".join(generator.choices(words, k=generator.randrange(30)))
+        + generator.choice(["", ".", " .", "\n"])
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def tagger(weights: TaggerWeights) -> CaptionTagger:
+    return CaptionTagger(weights)
+
+
+def test_tags_equal_nltks_on_awkward_and_random_captions(
+    tagger: CaptionTagger, weights: TaggerWeights
+) -> None:
+    captions = [*AWKWARD, *CAPTIONS, *random_captions(1200)]
+    tokenizer, reference = NLTKWordTokenizer(), nltk_tagger(weights)
+    for caption, tags in zip(captions, tagger.tag(captions), strict=True):
+        assert tags == reference.tag(tokenizer.tokenize(caption)), caption
+
+
+@pytest.mark.slow
+def test_tags_equal_nltks_on_real_captions(tagger: CaptionTagger, weights: TaggerWeights) -> None:
+    captions = list(dict.fromkeys(real_captions()))
+    tokenizer, reference = NLTKWordTokenizer(), nltk_tagger(weights)
+    for caption, tags in zip(captions, tagger.tag(captions), strict=True):
+        assert tags == reference.tag(tokenizer.tokenize(caption)), caption
+
+
+def test_ties_go_to_the_later_tag_as_in_nltk() -> None:
+    """Weights in which every word ties between tags, exactly or by less than float32 can tell."""
+    features = {
+        "bias": {"A": 1.0, "B": 1.0, "C": 0.5},
+        "i word small": {"A": 1e-9},
+        "i word sum": {"A": 0.1 + 0.2, "B": 0.3},
+        "i-1 tag B": {"C": 0.5},
+    }
+    made = TaggerWeights("textblob", "test", features, {"fixed": "C"}, ("A", "B", "C"))
+    sentences = [["small", "other", "sum"], ["other", "fixed", "other"], [], ["sum"]]
+    expected = [[tag for _, tag in nltk_tagger(made).tag(sentence)] for sentence in sentences]
+    assert BatchTagger(made).tag(sentences) == expected
+    assert expected[0][0] == "A"
+
+
+def test_the_number_of_words_kept_does_not_change_tags(
+    monkeypatch: pytest.MonkeyPatch, weights: TaggerWeights, tagger: CaptionTagger
+) -> None:
+    captions = random_captions(300)
+    monkeypatch.setattr("regroup.captions.perceptron._MAX_WORDS", 10)
+    monkeypatch.setattr("regroup.captions.perceptron.BATCH_SENTENCES", 7)
+    assert CaptionTagger(weights).tag(captions) == tagger.tag(captions)
+
+
+def test_nouns_and_phrases_of_a_caption(tagger: CaptionTagger) -> None:
+    found = tagger.find(["Two children, a bowl of hot soup and a large wooden table near the table"])[0]
+    assert found.nouns == ("children", "bowl", "soup", "table", "table")
+    assert found.phrases == ("children", "bowl of hot soup", "large wooden table", "table")
+
+
+def test_case_is_kept_and_verbs_are_optional(tagger: CaptionTagger, weights: TaggerWeights) -> None:
+    caption = "Dogs chase a dog and a Dog"
+    assert tagger.find([caption])[0].nouns == ("Dogs", "dog", "Dog")
+    assert CaptionTagger(weights, verbs=True).find([caption])[0].nouns == ("Dogs", "chase", "dog", "Dog")
+
+
+def test_phrases_equal_nltks_chunker(tagger: CaptionTagger) -> None:
+    noun_phrase = "<NN.*|JJ>*<NN.*>"
+    chunker = RegexpParser(f"NP: {{{noun_phrase}(<IN>{noun_phrase})?}}")
+    captions = random_captions(150)
+    for tagged, found in zip(tagger.tag(captions), tagger.find(captions), strict=True):
+        chunks = chunker.parse(tagged).subtrees(lambda tree: tree.label() == "NP") if tagged else []
+        assert found.phrases == tuple(" ".join(word for word, _ in chunk.leaves()) for chunk in chunks)
+
+
+def test_processes_and_repeats_do_not_change_the_result(
+    monkeypatch: pytest.MonkeyPatch, weights: TaggerWeights, tagger: CaptionTagger
+) -> None:
+    captions = [*CAPTIONS, *random_captions(60), *CAPTIONS]
+    monkeypatch.setattr("regroup.captions.tagging._PROCESS_WORTH", 20)
+    monkeypatch.setattr("regroup.captions.tagging._CHUNK", 16)
+    assert find_nouns(captions, weights, processes=2) == tagger.find(captions)
