@@ -1,0 +1,60 @@
+"""The command `regroup`: what people do by hand around the pipeline."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from regroup.errors import RegroupError
+
+COMMANDS = {
+    "profile": ("regroup.profile_cli", "make or refresh a profile's params.yaml from its overrides.yaml"),
+    "summary": ("regroup.report.summary_cli", "print a profile's tables and where to look further"),
+    "checkpoint": ("regroup.model.checkpoint_cli", "inspect and convert checkpoints"),
+    "shards": ("regroup.captions.cli", "verify caption shards"),
+    "segment": ("regroup.segmentation.segment_cli", "segment images with class names of your own"),
+    "sweep": ("regroup.segmentation.sweep_cli", "score a checkpoint over a grid of inference settings"),
+}
+"""Each command's module and its line of help.
+
+A module's `add_parser(commands)` adds its parser, whose default `run` is a function of the parsed arguments. Modules
+are imported only for the command at hand: `regroup --help` answers at once.
+"""
+
+EXAMPLES = """examples:
+  regroup summary                      the tables of the default profile
+  regroup profile mycoco               write mycoco/params.yaml from mycoco/overrides.yaml
+  regroup segment dog.jpg --classes "dog, grass, sky"
+  regroup COMMAND --help               more about one command"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command; bad input ends with one message on standard error and exit status 2."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="regroup",
+        description=sys.modules["regroup"].__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    for name, (module, help_line) in COMMANDS.items():
+        if name == chosen:
+            import_module(module).add_parser(commands)
+        else:
+            commands.add_parser(name, help=help_line)
+    arguments = parser.parse_args(argv)
+    try:
+        raise SystemExit(arguments.run(arguments) or 0)
+    except RegroupError as error:
+        print(f"regroup {arguments.command}: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except BrokenPipeError:
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print(f"regroup {arguments.command}: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+

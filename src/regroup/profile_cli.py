@@ -1,0 +1,40 @@
+"""`regroup profile`: make a profile, or make its params.yaml again after a change."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from regroup.profile import make_profile
+
+EXAMPLE = """example:
+  mkdir mycoco
+  cat > mycoco/overrides.yaml <<'YAML'
+  sources:
+    coco: {kind: local, root: /datasets/coco}
+    voc12: null
+    context: null
+    ade: null
+  YAML
+  regroup profile mycoco
+  dvc repro mycoco/dvc.yaml"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "profile",
+        help="make or refresh a profile's params.yaml from its overrides.yaml",
+        description="Lay FOLDER/overrides.yaml over the default params.yaml, check the result, and write "
+        "FOLDER/params.yaml and the links that make FOLDER a profile.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, help="the profile's folder, directly under the project's root")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    written = make_profile(arguments.folder)
+    print(f"{written}: written; start it with `dvc repro {arguments.folder}/dvc.yaml`")
