@@ -1,0 +1,88 @@
+"""Figures on disk: the same bytes wherever they are drawn, and the data behind them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from regroup.report import style
+from regroup.report.figures import save_figure
+
+DRAW = """
+import sys
+from pathlib import Path
+import numpy as np
+from regroup.report import style
+from regroup.report.figures import save_figure
+with style.settings():
+    page = style.Page(2.0)
+    axes = page.axes(0.5, 0.5, 3, 1)
+    axes.plot([0, 1, 2], [3, 1, 2], label="a")
+    axes.imshow(np.arange(12).reshape(3, 4))
+    axes.legend()
+    page.text(0, 0.1, "text")
+save_figure(page.figure, Path(sys.argv[1]) / "figure", {"b": np.arange(3), "a": np.eye(2)})
+"""
+
+
+def draw(folder: Path, **environment: str) -> list[bytes]:
+    subprocess.run([sys.executable, "-c", DRAW, str(folder)], check=True, env={**os.environ, **environment})
+    return [path.read_bytes() for path in sorted(folder.iterdir())]
+
+
+def test_bytes_do_not_depend_on_process_time_zone_or_the_users_settings(tmp_path: Path) -> None:
+    settings = tmp_path / "settings"
+    settings.mkdir()
+    (settings / "matplotlibrc").write_text("font.size: 20\nsvg.fonttype: none\naxes.facecolor: red\n")
+    first = draw(tmp_path / "a", PYTHONHASHSEED="1", TZ="UTC")
+    again = draw(tmp_path / "b", PYTHONHASHSEED="2", TZ="Asia/Tokyo", MPLCONFIGDIR=str(settings))
+    assert len(first) == 3
+    assert first == again
+
+
+def blank() -> Figure:
+    return style.Page(1.0).figure
+
+
+def test_nothing_about_time_or_versions_is_written(tmp_path: Path) -> None:
+    png, svg, _ = save_figure(blank(), tmp_path / "figure", {})
+    with Image.open(png) as image:
+        assert set(image.info) <= {"dpi"}
+        assert image.size == (round(style.PAGE_WIDTH * style.DPI), style.DPI)
+    text = svg.read_text()
+    assert "dc:date" not in text
+    assert "atplotlib v" not in text
+
+
+def test_the_data_can_be_read_back_without_pickle(tmp_path: Path) -> None:
+    data = {"names": np.array(["cat", "dög"]), "mask": np.arange(6, dtype=np.uint8).reshape(2, 3)}
+    *_, npz = save_figure(blank(), tmp_path / "deep.name" / "figure.1", data)
+    assert npz.name == "figure.1.npz"
+    with np.load(npz, allow_pickle=False) as stored:
+        assert stored.files == ["mask", "names"]
+        assert stored["mask"].dtype == np.uint8
+        np.testing.assert_array_equal(stored["mask"], data["mask"])
+        assert stored["names"].tolist() == ["cat", "dög"]
+
+
+def test_objects_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="arrays of objects cannot be stored: odd"):
+        save_figure(blank(), tmp_path / "figure", {"odd": np.array([{}], dtype=object)})
+    assert not list(tmp_path.iterdir())
+
+
+def test_palette_is_of_distinct_colours_that_stand_off_white_and_text() -> None:
+    assert len(set(style.PALETTE)) == 24
+    colours = np.array([[int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in style.PALETTE]) / 255
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    ink = 0.016  # of #1f2328
+    # contrast of the ink of the labels on the colour (WCAG's ratio), without the white halo they also have
+    assert ((luminance + 0.05) / (ink + 0.05)).min() > 1.9
+    distances = np.abs(colours[:, None] - colours[None]).max(axis=2) + np.eye(24)
+    assert distances.min() > 0.05
