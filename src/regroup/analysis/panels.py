@@ -188,7 +188,7 @@ def _show_mask(axes: Axes, sample: PanelSample, mask: Mask, colours: Mapping[str
         x, y, depth = _deepest(mask == index)
         name = sample.class_names[index]
         half_w, half_h = 0.33 * font * len(name) * point, 0.62 * font * point
-        if depth * zoom < 0.75 * half_h:
+        if (depth - 0.5) * zoom < 0.75 * half_h:
             continue
         x = float(np.clip((x + 0.5) * zoom, half_w, max(half_w, mask.shape[1] * zoom - half_w)))
         y = float(np.clip((y + 0.5) * zoom, half_h, mask.shape[0] * zoom - half_h))
