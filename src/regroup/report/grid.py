@@ -6,8 +6,8 @@ import csv
 import io
 import re
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from regroup.io import write_text
@@ -18,13 +18,15 @@ class Grid:
     """Strings in rows.
 
     `groups` are headings over several columns (text, number of columns; empty text: none); the first `texts`
-    columns are text, the others numbers.
+    columns are text, the others numbers. In LaTeX, a text column of long lines gets the width that
+    `centimetres` gives for its position and is wrapped.
     """
 
     heading: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     texts: int
+    centimetres: Mapping[int, float] = field(default_factory=dict)
     groups: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -73,11 +75,13 @@ def latex(grid: Grid) -> str:
     with it and do not stretch its columns.
     """
     width = len(grid.columns)
+    wide = {k: rf"p{{{size:g}cm}}" for k, size in grid.centimetres.items()}
+    specification = "".join(wide.get(k, "l" if k < grid.texts else "r") for k in range(width))
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{tabular}{@{}l@{}}",
         rf"\textbf{{{_tex(grid.heading)}}} \\[2pt]",
-        rf"\begin{{tabular}}{{@{{}}{'l' * grid.texts}{'r' * (width - grid.texts)}@{{}}}}",
+        rf"\begin{{tabular}}{{@{{}}{specification}@{{}}}}",
         r"\toprule",
     ]
     if grid.groups:

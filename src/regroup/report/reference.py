@@ -72,6 +72,7 @@ class ReferenceTable(Settings):
     labels: tuple[str, ...] = Field(min_length=1)
     datasets: tuple[Dataset, ...] = Field(min_length=1)
     rows: tuple[ReferenceRow, ...] = Field(min_length=1)
+    one_checkpoint: bool = False
     note: str | None = None
 
     @model_validator(mode="after")
