@@ -12,11 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from regroup.captions.images import BrokenImageError, Pixels, decode_rgb
+from regroup.captions.index import INDEX, read_index
 from regroup.captions.randomness import UInt64, combine, sample_keys
-from regroup.captions.shards import INDEX
 from regroup.captions.store import LocalShards, RemoteShards, ShardStore, fetch
 from regroup.captions.table import Int64, LabelTable
 from regroup.errors import RegroupError
@@ -309,19 +308,10 @@ def _open_index(index: Path | str, cache: Path | None) -> tuple[pa.Table, str]:
         url = str(index) if str(index).endswith(".parquet") else f"{str(index).rstrip('/')}/{INDEX}"
         path = cache / INDEX
         fetch(url, path)
-        return _read_index(path), url
+        return read_index(path), url
     path = Path(index)
     path = path / INDEX if path.is_dir() else path
-    return _read_index(path), str(path)
-
-
-def _read_index(path: Path) -> pa.Table:
-    if not path.is_file():
-        raise RegroupError(f"{path}: no such file; run the stage `shards` first")
-    try:
-        return pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise RegroupError(f"{path}: not a shard index ({error})") from None
+    return read_index(path), str(path)
 
 
 def _store(index: Path | str, cache: Path | None, table: pa.Table, names: list[str], keep: int) -> ShardStore:

@@ -27,29 +27,12 @@ from regroup.captions.coco import (
     read_coco_captions,
 )
 from regroup.captions.images import BrokenImageError, resize_short_side
+from regroup.captions.index import INDEX, SCHEMA
 from regroup.captions.settings import ShardsParams
 from regroup.errors import RegroupError
 from regroup.io import atomic_path
 
-INDEX = "index.parquet"
 _SUFFIXES = {".png": ".png", ".webp": ".webp"}  # anything else is taken for JPEG; readers go by the content
-
-_SCHEMA = pa.schema(
-    [
-        ("shard", pa.string()),
-        ("shard_bytes", pa.int64()),
-        ("shard_sha256", pa.string()),
-        ("key", pa.string()),
-        ("image_id", pa.int64()),
-        ("file_name", pa.string()),
-        ("offset", pa.int64()),
-        ("size", pa.int64()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("captions", pa.int32()),
-        ("caption_row", pa.int64()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -205,7 +188,7 @@ def merge_index(out: Path) -> pa.Table:
         )
     for stale in sorted(set(out.glob("train-*.tar")) - {path.with_suffix(".tar") for path in parts}):
         stale.unlink()  # left from an earlier, larger set
-    index = pa.concat_tables([pq.read_table(path, schema=_SCHEMA) for path in parts])
+    index = pa.concat_tables([pq.read_table(path, schema=SCHEMA) for path in parts])
     with atomic_path(out / INDEX) as temporary:
         pq.write_table(index, temporary, compression="zstd")
     for path in parts:
@@ -305,4 +288,4 @@ def _write_part(shard: Path, entries: list[_Entry], row: int, writer: _TarWriter
         )
         row += len(entry.image.captions)
     with atomic_path(part_path(shard)) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), temporary)
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary)

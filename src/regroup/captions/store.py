@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import time
+import urllib.error
 import urllib.request
 from collections import OrderedDict
 from contextlib import closing
@@ -57,8 +58,6 @@ class LocalShards:
         path = self._folder / shard
         try:
             return path.open("rb", buffering=0)
-        except FileNotFoundError:
-            raise
         except OSError as error:
             raise RegroupError(f"{path}: cannot be read ({error.strerror}); build the shards again") from None
 
@@ -94,7 +93,7 @@ class RemoteShards:
                 self._fetch(shard, path)
             try:
                 return self._local.read(shard, offset, size)
-            except FileNotFoundError:  # another process made room between the two lines
+            except RegroupError:  # another process made room between the two lines
                 continue
         raise RegroupError(f"{path}: removed while being read; give the reader a larger `shuffle_shards`")
 
@@ -138,8 +137,11 @@ def fetch(url: str, path: Path, digest: str | None = None) -> None:
                 if digest is not None and found != digest:
                     raise OSError(f"its SHA-256 is {found}, the index says {digest}")
             return
+        except urllib.error.HTTPError as error:
+            error.close()
+            problem = str(error)
         except OSError as error:
-            problem = error
+            problem = str(error)
     raise RegroupError(f"{url}: cannot be fetched: {problem}")
 
 

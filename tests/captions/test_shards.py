@@ -1,0 +1,197 @@
+"""Shards: what is in them, that their bytes are settled, and that damage is seen."""
+
+import gc
+import io
+import json
+import random
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+from PIL import Image
+
+from regroup.captions.cli import add_parser
+from regroup.captions.coco import read_coco_captions
+from regroup.captions.index import INDEX, read_index
+from regroup.captions.settings import ShardsParams
+from regroup.captions.shards import build_shard, build_shards, merge_index, open_corpus, plan_shards
+from regroup.captions.verify import verify_shards
+from regroup.errors import RegroupError
+
+from .conftest import real_folder, write_coco
+
+SMALL = ShardsParams(images_per_shard=3)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def shards(coco: Path, tmp_path: Path) -> Path:
+    build_shards(coco, tmp_path / "shards", SMALL)
+    return tmp_path / "shards"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_webdataset_reads_every_image_bit_exact_with_its_captions(coco: Path, shards: Path) -> None:
+    urls = [str(path) for path in sorted(shards.glob("*.tar"))]
+    assert [Path(url).name for url in urls] == [f"train-{n:05d}.tar" for n in range(3)]
+    samples = list(webdataset.WebDataset(urls, shardshuffle=False))
+    gc.collect()  # webdataset leaves its files to the collector
+    corpus = read_coco_captions(coco / "annotations" / "captions_train2017.json")
+    assert len(samples) == len(corpus.images)
+    for sample, image in zip(samples, corpus.images, strict=True):
+        assert sample["jpg"] == (coco / "train2017" / image.file_name).read_bytes()
+        described = json.loads(sample["json"])
+        assert described == {
+            "image_id": image.id,
+            "file_name": image.file_name,
+            "width": 24,
+            "height": 16,
+            "captions": [{"id": caption.id, "caption": caption.text} for caption in image.captions],
+        }
+
+
+def test_the_index_tells_where_each_image_lies(coco: Path, shards: Path) -> None:
+    row = 0
+    for entry in read_index(shards / INDEX).to_pylist():
+        with (shards / entry["shard"]).open("rb") as file:
+            file.seek(entry["offset"])
+            assert file.read(entry["size"]) == (coco / "train2017" / entry["file_name"]).read_bytes()
+        assert entry["caption_row"] == row
+        row += entry["captions"]
+    assert row == len(read_coco_captions(coco / "annotations" / "captions_train2017.json").captions)
+
+
+def test_jobs_in_any_order_make_the_same_bytes(coco: Path, shards: Path, tmp_path: Path) -> None:
+    corpus, images = open_corpus(coco)
+    plans = plan_shards(corpus, SMALL)
+    random.Random(1).shuffle(plans)
+    for plan in plans:
+        build_shard(plan, images=images, out=tmp_path / "jobs", params=SMALL)
+    merge_index(tmp_path / "jobs")
+    assert files(tmp_path / "jobs") == files(shards)
+
+
+def test_a_job_that_failed_is_missed_when_the_index_is_merged(coco: Path, tmp_path: Path) -> None:
+    corpus, images = open_corpus(coco)
+    for plan in plan_shards(corpus, SMALL)[1:]:
+        build_shard(plan, images=images, out=tmp_path / "jobs", params=SMALL)
+    with pytest.raises(RegroupError, match=r"train-00000\.parquet is missing"):
+        merge_index(tmp_path / "jobs")
+
+
+def test_fewer_shards_than_before_leave_none_behind(coco: Path, shards: Path) -> None:
+    build_shards(coco, shards, ShardsParams(images_per_shard=100))
+    assert sorted(files(shards)) == [INDEX, "train-00000.tar"]
+
+
+def test_a_shard_that_cannot_be_finished_leaves_nothing(coco: Path, tmp_path: Path) -> None:
+    corpus, images = open_corpus(coco)
+    (coco / "train2017" / corpus.images[2].file_name).unlink()
+    with pytest.raises(FileNotFoundError):
+        build_shard(plan_shards(corpus, SMALL)[0], images=images, out=tmp_path / "jobs", params=SMALL)
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_resizing_shrinks_the_short_side_and_leaves_small_and_broken_files(tmp_path: Path) -> None:
+    def encoded(size: tuple[int, int], mode: str = "RGB") -> bytes:
+        file = io.BytesIO()
+        Image.new(mode, size, 100).save(file, "JPEG", quality=70)
+        return file.getvalue()
+
+    originals = {1: encoded((64, 48)), 2: encoded((48, 64), "L"), 3: encoded((20, 50)), 4: b"no image"}
+    root = write_coco(tmp_path / "coco", {n: ["a dog"] for n in originals}, originals)
+    report = build_shards(root, tmp_path / "out", ShardsParams(short_side=24))
+    assert report.unreadable == ("000000000004.jpg",)
+    index = read_index(tmp_path / "out" / INDEX).to_pylist()
+    with tarfile.open(tmp_path / "out" / "train-00000.tar") as tar:
+        stored = {n: tar.extractfile(f"{n:012d}.jpg").read() for n in originals}  # type: ignore[union-attr]
+    assert [Image.open(io.BytesIO(stored[n])).size for n in (1, 2)] == [(32, 24), (24, 32)]
+    assert [(entry["width"], entry["height"]) for entry in index[:2]] == [(32, 24), (24, 32)]
+    assert (stored[3], stored[4]) == (originals[3], originals[4])
+
+
+def test_missing_images_stop_the_build_before_it_starts(coco: Path, tmp_path: Path) -> None:
+    next((coco / "train2017").iterdir()).unlink()
+    with pytest.raises(RegroupError, match="1 of the 7 images"):
+        build_shards(coco, tmp_path / "shards", SMALL)
+    assert not (tmp_path / "shards").exists()
+
+
+# --- verify
+
+
+def test_whole_shards_have_no_faults(shards: Path) -> None:
+    report = verify_shards(shards, decode=True)
+    assert (report.shards, report.samples, report.problems) == (3, 7, ())
+
+
+def test_every_kind_of_damage_is_named(shards: Path) -> None:
+    one, two, three = sorted(shards.glob("*.tar"))
+    content = bytearray(one.read_bytes())
+    entry = read_index(shards / INDEX).to_pylist()[1]
+    content[entry["offset"] + entry["size"] // 2] ^= 255
+    one.write_bytes(content)
+    two.write_bytes(two.read_bytes()[:1500])
+    three.unlink()
+    (shards / "train-00007.tar").write_bytes(b"")
+    problems = "\n".join(verify_shards(shards).problems)
+    assert "train-00000.tar: its SHA-256 is" in problems
+    assert "train-00001.tar: 1500 bytes, the index says" in problems
+    assert "train-00001.tar: 000000000014: its image is not where the index says" in problems
+    assert "train-00002.tar: missing" in problems
+    assert f"train-00007.tar: not in {INDEX}" in problems
+
+
+def test_a_truncated_image_is_found_by_decoding(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.effect_noise((64, 64), 90).save(file, "JPEG")
+    root = write_coco(tmp_path / "coco", {8: ["a dog"]}, {8: file.getvalue()[:-300]})
+    build_shards(root, tmp_path / "out", SMALL)
+    assert verify_shards(tmp_path / "out").problems == ()
+    (problem,) = verify_shards(tmp_path / "out", decode=True).problems
+    assert "000000000008.jpg" in problem
+    assert "truncated" in problem
+
+
+def test_the_command_builds_merges_and_verifies(
+    coco: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+
+    def regroup(*words: object) -> int:
+        arguments = parser.parse_args([str(word) for word in ("shards", *words)])
+        return int(arguments.run(arguments))
+
+    out = tmp_path / "jobs"
+    for number in (2, 0, 1):
+        assert regroup("build", coco, out, "--images-per-shard", 3, "--shard", number) == 0
+    assert regroup("merge", out) == 0
+    assert files(out) == files(shards)
+    assert regroup("verify", out) == 0
+    assert "3 shards, 7 samples: all as the index says" in capsys.readouterr().out
+    (out / "train-00001.tar").unlink()
+    assert regroup("verify", out) == 1
+    with pytest.raises(RegroupError, match="there are 3 shards, 0 to 2"):
+        regroup("build", coco, out, "--images-per-shard", 3, "--shard", 3)
+
+
+def test_real_images_come_back_bit_exact(tmp_path: Path) -> None:
+    root = real_folder()
+    report = build_shards(root, tmp_path, ShardsParams(images_per_shard=30))
+    assert verify_shards(tmp_path, decode=True).problems == ()
+    index = pq.read_table(tmp_path / INDEX).to_pylist()
+    for entry in index:
+        shard = np.memmap(tmp_path / entry["shard"], dtype=np.uint8, mode="r")
+        stored = shard[entry["offset"] : entry["offset"] + entry["size"]].tobytes()
+        assert stored == (root / "train2017" / entry["file_name"]).read_bytes()
+        assert Image.open(io.BytesIO(stored)).size == (entry["width"], entry["height"])
+    assert len(index) == report.images
