@@ -52,7 +52,11 @@ def test_every_default_knob_is_visible_in_params_yaml():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("  learning_rate:", "  learning_rat:", "finetune.optimiser.learning_rat: unknown key; did you mean `learning_rate`?"),
+        (
+            "  learning_rate:",
+            "  learning_rat:",
+            "finetune.optimiser.learning_rat: unknown key; did you mean `learning_rate`?",
+        ),
         ("batch_divisor: 4", "batch_divisor: four", "finetune.batch_divisor"),
         ("sources:", "source:", "source: unknown key"),
         ("  coco: {kind: mini", "  coco: {kind: local", "`kind: local` needs `root`"),
@@ -94,7 +98,9 @@ def test_variants_mistake_names_the_entry(tmp_path: Path, old: str, new: str, me
 
 
 def test_a_label_loss_needs_labels(tmp_path: Path):
-    path = edited(tmp_path, "variants.yaml", "    batch: 512\n", "    batch: 512\n    labels: {source: none}\n")
+    path = edited(
+        tmp_path, "variants.yaml", "    batch: 512\n", "    batch: 512\n    labels: {source: none}\n"
+    )
     with pytest.raises(RegroupError, match="noise_free needs labels"):
         load_variants(path)
 
@@ -119,7 +125,11 @@ def test_profile_lays_overrides_over_the_default(project: Path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("finetune: {max_step: 3}", "finetune.max_step: unknown key"), ("[1, 2]", "must be a mapping"), (None, "no such file")],
+    [
+        ("finetune: {max_step: 3}", "finetune.max_step: unknown key"),
+        ("[1, 2]", "must be a mapping"),
+        (None, "no such file"),
+    ],
 )
 def test_bad_overrides_leave_nothing_behind(project: Path, text: str | None, message: str):
     folder = project / "mine"

@@ -19,8 +19,8 @@ COMMANDS = {
 }
 """Each command's module and its line of help.
 
-A module's `add_parser(commands)` adds its parser, whose default `run` is a function of the parsed arguments. Modules
-are imported only for the command at hand: `regroup --help` answers at once.
+A module's `add_parser(commands)` adds its parser, whose default `run` is a function of the parsed arguments.
+Modules are imported only for the command at hand: `regroup --help` answers at once.
 """
 
 EXAMPLES = """examples:
@@ -57,4 +57,3 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print(f"regroup {arguments.command}: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
-

@@ -16,8 +16,7 @@ from regroup.segmentation.settings import EvaluateParams
 from regroup.settings import Settings, parse, read_yaml
 from regroup.sources.settings import WorldParams
 from regroup.tracking import TrackingParams
-from regroup.training.checkpoint import CheckpointParams
-from regroup.training.settings import FinetuneParams, PretrainParams
+from regroup.training.settings import CheckpointParams, FinetuneParams, PretrainParams
 
 
 class SourceParams(Settings):
@@ -74,7 +73,9 @@ class Params(Settings):
     figures: FigureParams
     tables: TablesParams
     tracking: TrackingParams
-    resources: dict[Literal["source", "shards", "nouns", "finetune", "evaluate", "figures", "tables"], Resources]
+    resources: dict[
+        Literal["source", "shards", "nouns", "finetune", "evaluate", "figures", "tables"], Resources
+    ]
 
     @property
     def layout(self) -> Layout:
@@ -114,7 +115,7 @@ def load_params(path: Path) -> Params:
     """Read and check a profile's `params.yaml`.
 
     Raises:
-        RegroupError: the file is missing, is not YAML, or has an unknown, missing or ill-typed key; the message
-            names the file and each key.
+        RegroupError: the file is missing, is not YAML, or has an unknown, missing or ill-typed key; the
+            message names the file and each key.
     """
     return parse(Params, read_yaml(path), path)

@@ -1,7 +1,7 @@
 """Profiles: a folder whose short `overrides.yaml` is laid over the default parameters.
 
-A profile folder holds `overrides.yaml` (what its author writes), `params.yaml` (every knob, made from it, read
-by DVC and the stages) and links to the one `dvc.yaml` and `variants.yaml`.
+A profile folder holds `overrides.yaml` (what its author writes), `params.yaml` (every knob, made from it,
+read by DVC and the stages) and links to the one `dvc.yaml` and `variants.yaml`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from regroup.io import write_text
 from regroup.params import Params
 from regroup.settings import parse, read_yaml
 
-HEADER = "# Made from {overrides} and {base} by `regroup profile`: edit the first, then run `regroup profile {name}`.\n"
+HEADER = """\
+# Made from {overrides} and {base}: edit the first, then run `regroup profile {name}`.
+"""
 
 
 def make_profile(folder: Path) -> Path:

@@ -38,7 +38,8 @@ def parse(model: type[Model], value: Any, path: Path) -> Model:
     """Validate `value`, read from `path`, as `model`.
 
     Raises:
-        RegroupError: one line a fault, each with the dotted key, what is wrong, and for a misspelt key the name
+        RegroupError: one line a fault, each with the dotted key, what is wrong, and for a misspelt key the
+        name
             that was probably meant.
     """
     try:

@@ -43,7 +43,9 @@ class Stage:
             RegroupError: the script was started without `--item`.
         """
         if self.item is None:
-            raise RegroupError(f"stages/{self.name}.py: --item is missing; see `dvc stage list` for the items")
+            raise RegroupError(
+                f"stages/{self.name}.py: --item is missing; see `dvc stage list` for the items"
+            )
         return self.item
 
     def variants(self) -> Mapping[str, Variant]:
@@ -69,7 +71,12 @@ class Stage:
         values = {type(value).__name__: value.model_dump(mode="json") for value in settings}
         name = self.name if self.item is None else f"{self.name}@{self.item}"
         return track_stage(
-            name, profile=self.params.name, params=values, inputs=inputs, outputs=outputs, settings=self.params.tracking
+            name,
+            profile=self.params.name,
+            params=values,
+            inputs=inputs,
+            outputs=outputs,
+            settings=self.params.tracking,
         )
 
 
@@ -84,7 +91,9 @@ def run(main: Callable[[Stage], None], argv: Sequence[str] | None = None) -> Non
         description=sys.modules["__main__"].__doc__,
         epilog=f"Normally started by `dvc repro {name}`, which tracks what it reads and writes.",
     )
-    parser.add_argument("--params", type=Path, required=True, help="the profile's parameters, e.g. params.yaml")
+    parser.add_argument(
+        "--params", type=Path, required=True, help="a profile's parameters: params.yaml"
+    )
     parser.add_argument("--item", help="which item of a foreach stage, e.g. a variant's or a source's name")
     arguments = parser.parse_args(argv)
     # Nothing below may look anything up on a hub or report home.

@@ -13,8 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from regroup.errors import RegroupError
-from regroup.model.trainable import Part
-from regroup.objectives import validate_objectives
+from regroup.model.parts import Part
 from regroup.settings import Settings, parse, read_yaml
 
 
@@ -39,14 +38,14 @@ class ObjectiveSettings(Settings):
 
     name: str
     weight: float = 1.0
-    options: dict[str, str] = {}
+    options: dict[str, str] = Field(default_factory=dict)
 
 
 class Variant(Settings):
     """One fine-tuning run.
 
-    `batch` and `resolution` are the study's own numbers (images of the global batch; pixels): the profile maps
-    them to what it can afford. No objective means no training: the checkpoint is scored as it is.
+    `batch` and `resolution` are the study's own numbers (images of the global batch; pixels): the profile
+    maps them to what it can afford. No objective means no training: the checkpoint is scored as it is.
     """
 
     title: str
@@ -76,6 +75,8 @@ def load_variants(path: Path) -> Mapping[str, Variant]:
         RegroupError: an unknown key or objective, a table row that two variants claim with different seeds
             excluded, or two variants that would be the same run.
     """
+    from regroup.objectives import validate_objectives  # only here: it imports torch, settings need not
+
     variants = parse(_File, read_yaml(path), path).variants
     for name, variant in variants.items():
         try:
@@ -86,7 +87,7 @@ def load_variants(path: Path) -> Mapping[str, Variant]:
         used = needs_labels & {o.name for o in variant.objectives}
         if used and (variant.labels.source == "none" or variant.labels.count == 0):
             raise RegroupError(
-                f"{path}: variants.{name}.labels: {', '.join(sorted(used))} needs labels; set a source and a count"
+                f"{path}: variants.{name}.labels: {', '.join(sorted(used))} needs labels; set source and count"
             )
     _refuse_twins(variants, path)
     return variants

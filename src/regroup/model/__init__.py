@@ -1,10 +1,26 @@
-"""GroupViT, its checkpoints, and the parts of it that are trained."""
+"""GroupViT, its checkpoints, and the parts of it that are trained.
 
-from regroup.model.checkpoint import load_checkpoint, save_checkpoint
-from regroup.model.config import GroupViTConfig, ImageConfig, StageConfig, TextConfig
-from regroup.model.groupvit import GroupViT, ImageFeatures
-from regroup.model.restage import restage
-from regroup.model.trainable import set_trainable
+Names are imported when first used: settings refer to `regroup.model.config` and must not load torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regroup.model.checkpoint import load_checkpoint, save_checkpoint
+    from regroup.model.config import GroupViTConfig, ImageConfig, StageConfig, TextConfig
+    from regroup.model.groupvit import GroupViT, ImageFeatures
+
+_HOMES = {
+    "GroupViT": "groupvit",
+    "GroupViTConfig": "config",
+    "ImageConfig": "config",
+    "ImageFeatures": "groupvit",
+    "StageConfig": "config",
+    "TextConfig": "config",
+    "load_checkpoint": "checkpoint",
+    "save_checkpoint": "checkpoint",
+}
 
 __all__ = [
     "GroupViT",
@@ -14,7 +30,12 @@ __all__ = [
     "StageConfig",
     "TextConfig",
     "load_checkpoint",
-    "restage",
     "save_checkpoint",
-    "set_trainable",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of this package from its module."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 from torch import nn
 
 from regroup.errors import RegroupError
 from regroup.model.groupvit import GroupViT
 from regroup.model.image import Stage
-
-Part = Literal[
-    "nothing",
-    "both_gbs",
-    "gb2",
-    "both_gbs+image_projector",
-    "gb2+image_projector",
-    "both_gbs+projectors",
-    "gb2+projectors",
-    "image_projector",
-    "projectors",
-    "image_tower",
-    "all",
-]
-"""Names as in Table 3.
-
-`both_gbs` are all grouping blocks, `gb2` the last one, both without the group tokens; `projectors` are both
-projectors; `image_tower` is everything before the image projector; `all` is the whole model, scales included.
-"""
-
-FrozenBatchNorm = Literal["train", "eval"]
+from regroup.model.parts import FrozenBatchNorm, Part
 
 
 def set_trainable(model: GroupViT, part: str, *, frozen_batch_norm: FrozenBatchNorm = "train") -> int:
@@ -61,6 +41,11 @@ def set_trainable(model: GroupViT, part: str, *, frozen_batch_norm: FrozenBatchN
         projector.norm.always_eval = frozen and frozen_batch_norm == "eval"
     model.train(model.training)  # so that the batch norms follow
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def count_trainable(model: GroupViT, part: str) -> int:
+    """Number of parameters of `part`, without freezing anything."""
+    return sum(parameter.numel() for module in _modules(model, part) for parameter in module.parameters())
 
 
 def _modules(model: GroupViT, part: str) -> list[nn.Module]:

@@ -13,11 +13,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from regroup.captions.randomness import UInt64, uniforms
-from regroup.settings import Settings
+from regroup.training.settings import AugmentationSettings
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -32,28 +31,6 @@ _GREY = (128, 128, 128)
 
 # Images are small and workers many: threads inside OpenCV only get in each other's way.
 cv2.setNumThreads(1)
-
-
-class AugmentationSettings(Settings):
-    """What is done to training images; the defaults are the study's.
-
-    `crop_scale`: share of the image that a crop covers; `crop_ratio`: its width by its height. `flip`:
-    probability of a mirror image. `rand_augment_ops` operations are drawn from the 14 of RandAugment; each is
-    applied with `rand_augment_probability` (one half is the practice of the recipe that the study follows) at
-    `rand_augment_magnitude` (0 to 10). `colour_jitter` j: brightness, contrast and saturation by factors from
-    1 - j to 1 + j. `erasing`: probability that a box of 2% to 33% of the area becomes noise.
-    """
-
-    crop_scale: tuple[float, float] = (0.08, 1.0)
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = Field(default=0.5, ge=0, le=1)
-    rand_augment_ops: int = Field(default=2, ge=0)
-    rand_augment_probability: float = Field(default=0.5, ge=0, le=1)
-    rand_augment_magnitude: float = Field(default=9.0, ge=0, le=10)
-    colour_jitter: float = Field(default=0.4, ge=0, le=1)
-    erasing: float = Field(default=0.25, ge=0, le=1)
-    erasing_scale: tuple[float, float] = (0.02, 1 / 3)
-    erasing_ratio: tuple[float, float] = (0.3, 1 / 0.3)
 
 
 class Augmentation:

@@ -2,34 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
-from pydantic import model_validator
 
-from regroup.model import GroupViT, GroupViTConfig, load_checkpoint
+from regroup.model import GroupViT, load_checkpoint
 from regroup.model.checkpoint import with_image_size
-from regroup.settings import Settings
-from typing import Literal
-
-
-class CheckpointParams(Settings):
-    """The checkpoint that every variant starts from.
-
-    `path` is a folder of ours, an original `.pth`, or a Hugging Face folder. `kind: random` draws weights for
-    `model` from `seed` instead (to try the pipeline, never for results); `path` then is the file that DVC watches.
-    """
-
-    kind: Literal["file", "random"] = "file"
-    path: Path
-    model: GroupViTConfig | None = None
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _random_needs_model(self) -> CheckpointParams:
-        if self.kind == "random" and self.model is None:
-            raise ValueError("`kind: random` needs `model`, the sizes of the network ({} for the published ones)")
-        return self
+from regroup.training.settings import CheckpointParams
 
 
 def start_model(params: CheckpointParams, *, image_size: int | None = None) -> GroupViT:

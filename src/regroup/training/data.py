@@ -48,7 +48,13 @@ class CaptionData:
     """The training split as one run sees it."""
 
     def __init__(
-        self, table: LabelTable, vocabulary: Sequence[str] | None, shards: Path, variant: Variant, settings: FinetuneParams, plan: Plan
+        self,
+        table: LabelTable,
+        vocabulary: Sequence[str] | None,
+        shards: Path,
+        variant: Variant,
+        settings: FinetuneParams,
+        plan: Plan,
     ) -> None:
         """Join shards and labels.
 
@@ -76,7 +82,9 @@ class CaptionData:
         )
 
     @classmethod
-    def open(cls, captions: Path, shards: Path, variant: Variant, settings: FinetuneParams) -> tuple[CaptionData, Plan]:
+    def open(
+        cls, captions: Path, shards: Path, variant: Variant, settings: FinetuneParams
+    ) -> tuple[CaptionData, Plan]:
         """Open the outputs of the stages `nouns` and `shards`, and plan the run."""
         table = LabelTable.open(captions / LABELS)
         name = variant.labels.vocabulary
@@ -103,7 +111,7 @@ class CaptionData:
         return torch.from_numpy(self._sampler.tokens(numbers))
 
     def batches(self, start: int) -> Iterator[CaptionBatch]:
-        """Batches without end from batch `start` of the run on: one pass over the captions after the other."""
+        """Endless batches from batch `start` of the run on: one pass over the captions after another."""
         epoch, first = divmod(start, len(self))
         while True:
             for batch in self._reader.epoch(epoch, start_batch=first):
@@ -115,7 +123,7 @@ class CaptionData:
 
 
 def inputs_digest(*folders: Path) -> str:
-    """One digest over every file of the inputs, so that a run resumes only from a state of the same inputs."""
+    """One digest over every file of the inputs: a run resumes only from a state of the same inputs."""
     digest = hashlib.sha256()
     for folder in folders:
         files = sorted(folder.rglob("*")) if folder.is_dir() else [folder]

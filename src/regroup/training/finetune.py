@@ -1,8 +1,8 @@
 """Fine-tuning of one variant: the loop, top to bottom.
 
-The frozen text tower's features come from a cache, the frozen head of the image tower runs without graph, every
-random draw comes from (seed, step) or (seed, epoch, sample), and a killed run goes on from its last saved state
-to the same bytes as one that was never killed.
+The frozen text tower's features come from a cache, the frozen head of the image tower runs without graph,
+every random draw comes from (seed, step) or (seed, epoch, sample), and a killed run goes on from its last
+saved state to the same bytes as one that was never killed.
 """
 
 from __future__ import annotations
@@ -53,10 +53,9 @@ def finetune(
         variant: what is trained, with which labels and objectives.
         settings: the profile's scale.
         plan: steps and sizes.
-        state: folder of the state that a killed run resumes from; the caller forgets it when its outputs are written.
-        inputs_digest: names the inputs; a state with another digest is not resumed from.
-        observe: called with (step, metrics) every `settings.log_every` steps.
-        progress: show a progress bar.
+        state: folder of the state that a killed run resumes from; the caller forgets it when its outputs are
+        written. inputs_digest: names the inputs; a state with another digest is not resumed from. observe:
+        called with (step, metrics) every `settings.log_every` steps. progress: show a progress bar.
 
     Returns:
         One row every `settings.log_every` steps: step, epoch, learning_rate, gradient_norm, loss and every
@@ -83,7 +82,9 @@ def finetune(
         optimiser.load_state_dict(saved.optimiser)
         curve, done = saved.curve, saved.step
 
-    bar = tqdm(total=plan.steps, initial=done, unit="step", desc=f"{trainable:,} parameters", disable=not progress)
+    bar = tqdm(
+        total=plan.steps, initial=done, unit="step", desc=f"{trainable:,} parameters", disable=not progress
+    )
     recent: list[dict[str, float]] = []
     for step, batch in zip(range(done, plan.steps), data.batches(done), strict=False):
         generator = _generator(variant.seed, step, device)
@@ -110,7 +111,12 @@ def finetune(
         optimiser.zero_grad(set_to_none=True)
         result.loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, settings.optimiser.clip)
-        row = {"learning_rate": rate, "gradient_norm": float(norm), "loss": float(result.loss), **result.metrics}
+        row = {
+            "learning_rate": rate,
+            "gradient_norm": float(norm.detach()),
+            "loss": float(result.loss.detach()),
+            **result.metrics,
+        }
         if not math.isfinite(row["loss"]) or not math.isfinite(row["gradient_norm"]):
             raise RegroupError(_divergence(step, row, batch, state))
         optimiser.step()
@@ -124,7 +130,9 @@ def finetune(
             bar.set_postfix_str(f"loss {mean['loss']:.3f}")
             recent.clear()
         if (step + 1) % settings.save_every == 0 and step + 1 < plan.steps:
-            TrainingState(fingerprint, step + 1, model.state_dict(), optimiser.state_dict(), curve).save(state)
+            TrainingState(fingerprint, step + 1, model.state_dict(), optimiser.state_dict(), curve).save(
+                state
+            )
     bar.close()
     model.eval()
     return curve
@@ -183,7 +191,10 @@ def _optimiser(model: GroupViT, settings: OptimiserParams) -> torch.optim.AdamW:
     """AdamW; parameters with one dimension or none (biases, norms, scales) are not decayed."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": settings.weight_decay},
+        {
+            "params": [parameter for parameter in trained if parameter.ndim > 1],
+            "weight_decay": settings.weight_decay,
+        },
         {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps)
@@ -197,7 +208,9 @@ def _generator(seed: int, step: int, device: torch.device) -> torch.Generator:
 
 def _device(settings: FinetuneParams) -> torch.device:
     if settings.device == "cuda" and not torch.cuda.is_available():
-        raise RegroupError("finetune.device: cuda is asked for, but torch sees no CUDA device; use auto or cpu")
+        raise RegroupError(
+            "finetune.device: cuda is asked for, but torch sees no CUDA device; use auto or cpu"
+        )
     use_cuda = settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available())
     return torch.device("cuda" if use_cuda else "cpu")
 
@@ -211,7 +224,7 @@ def _fingerprint(variant: Variant, settings: FinetuneParams, plan: Plan, inputs_
 def _divergence(step: int, row: dict[str, float], batch: CaptionBatch, state: Path) -> str:
     images = ", ".join(str(number) for number in batch.image_ids[:16])
     return (
-        f"training diverged at step {step}: loss {row['loss']}, gradient norm {row['gradient_norm']}; images of the "
-        f"batch: {images}{', ...' if len(batch.image_ids) > 16 else ''}. The last good state is in {state}; "
+        f"training diverged at step {step}: loss {row['loss']}, gradient norm {row['gradient_norm']}; "
+        f"images of the batch: {images}{', ...' if len(batch.image_ids) > 16 else ''}. The last good state is in {state}; "
         "a lower finetune.optimiser.learning_rate is the usual remedy"
     )

@@ -44,5 +44,8 @@ class Plan:
         epoch_steps = samples // batch
         steps = variant.epochs * epoch_steps
         return cls(
-            batch, settings.image_sizes[variant.resolution], epoch_steps, min(steps, settings.max_steps or steps)
+            batch,
+            settings.image_sizes[variant.resolution],
+            epoch_steps,
+            min(steps, settings.max_steps or steps),
         )

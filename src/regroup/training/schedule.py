@@ -11,7 +11,8 @@ def learning_rate(step: int, epoch_steps: int, settings: OptimiserParams) -> flo
     """The learning rate of one optimiser step (section 5.3).
 
     The cosine runs over `decay_epochs`, restarts `cycles` times at the full rate, and counts from the first
-    step, so warm-up replaces its beginning rather than delaying it; after the last cycle the rate stays final.
+    step, so warm-up replaces its beginning rather than delaying it; after the last cycle the rate stays
+    final.
 
     Args:
         step: optimiser steps done so far, from 0.

@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
+from regroup.model.config import GroupViTConfig
 from regroup.settings import Settings
-from regroup.training.augmentation import AugmentationSettings
 from regroup.training.pretraining import PretrainParams as PretrainParams
+
+
+class AugmentationSettings(Settings):
+    """What is done to training images; the defaults are the study's.
+
+    `crop_scale`: share of the image that a crop covers; `crop_ratio`: its width by its height. `flip`:
+    probability of a mirror image. `rand_augment_ops` operations are drawn from the 14 of RandAugment; each is
+    applied with `rand_augment_probability` (one half is the practice of the recipe that the study follows) at
+    `rand_augment_magnitude` (0 to 10). `colour_jitter` j: brightness, contrast and saturation by factors from
+    1 - j to 1 + j. `erasing`: probability that a box of 2% to 33% of the area becomes noise.
+    """
+
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = Field(default=0.5, ge=0, le=1)
+    rand_augment_ops: int = Field(default=2, ge=0)
+    rand_augment_probability: float = Field(default=0.5, ge=0, le=1)
+    rand_augment_magnitude: float = Field(default=9.0, ge=0, le=10)
+    colour_jitter: float = Field(default=0.4, ge=0, le=1)
+    erasing: float = Field(default=0.25, ge=0, le=1)
+    erasing_scale: tuple[float, float] = (0.02, 1 / 3)
+    erasing_ratio: tuple[float, float] = (0.3, 1 / 0.3)
+
+
+class CheckpointParams(Settings):
+    """The checkpoint that every variant starts from.
+
+    `path` is a folder of ours, an original `.pth`, or a Hugging Face folder. `kind: random` draws weights for
+    `model` from `seed` instead (to try the pipeline, never for results); `path` then is the file that DVC
+    watches.
+    """
+
+    kind: Literal["file", "random"] = "file"
+    path: Path
+    model: GroupViTConfig | None = None
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _random_needs_model(self) -> CheckpointParams:
+        if self.kind == "random" and self.model is None:
+            raise ValueError(
+                "`kind: random` needs `model`, the sizes of the network ({} for the published ones)"
+            )
+        return self
 
 
 class OptimiserParams(Settings):
@@ -30,14 +75,14 @@ class FinetuneParams(Settings):
     """How large a run of the study is in this profile.
 
     `batch_divisor` divides the study's global batch; `image_sizes` maps its resolutions (224, 384) to pixels;
-    `epoch_samples` is the number of captions that count as one epoch (null: all of them); `max_steps` cuts every
-    run short (to try the pipeline). `workers` processes decode and augment (0: the training process itself);
-    `keep_decoded_mb` of decoded images stay in memory. `save_every` and `log_every` are steps.
+    `epoch_samples` is the number of captions that count as one epoch (null: all of them); `max_steps` cuts
+    every run short (to try the pipeline). `workers` processes decode and augment (0: the training process
+    itself); `keep_decoded_mb` of decoded images stay in memory. `save_every` and `log_every` are steps.
     """
 
     epoch_samples: int | None = Field(default=None, ge=1)
     batch_divisor: int = Field(default=1, ge=1)
-    image_sizes: dict[Literal[224, 384], int] = {224: 224, 384: 384}
+    image_sizes: dict[Literal[224, 384], int] = Field(default_factory=lambda: {224: 224, 384: 384})
     max_steps: int | None = Field(default=None, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -53,5 +98,7 @@ class FinetuneParams(Settings):
     @model_validator(mode="after")
     def _saves_fall_on_rows(self) -> FinetuneParams:
         if self.save_every % self.log_every:
-            raise ValueError("`save_every` must be a multiple of `log_every`, so that no row is cut by a resume")
+            raise ValueError(
+                "`save_every` must be a multiple of `log_every`, so that no row is cut by a resume"
+            )
         return self

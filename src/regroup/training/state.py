@@ -20,8 +20,9 @@ FILE = "state.pt"
 class TrainingState:
     """A run after `step` optimiser steps.
 
-    There are no generators in it: every random draw of a run comes from (seed, step) or (seed, epoch, sample).
-    `fingerprint` says which run this is (its settings and its inputs), so that a changed one starts anew.
+    There are no generators in it: every random draw of a run comes from (seed, step) or (seed, epoch,
+    sample). `fingerprint` says which run this is (its settings and its inputs), so that a changed one starts
+    anew.
     """
 
     fingerprint: str
@@ -48,7 +49,9 @@ def load_state(folder: Path, fingerprint: str) -> TrainingState | None:
     try:
         state = TrainingState(**torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
-        raise RegroupError(f"{path}: cannot resume from it ({error}); delete it to start this run anew") from error
+        raise RegroupError(
+            f"{path}: cannot resume from it ({error}); delete it to start this run anew"
+        ) from error
     return state if state.fingerprint == fingerprint else None
 
 

@@ -15,10 +15,10 @@ BLOCK = 256
 class TextFeatures:
     """The text tower's output for texts that have numbers, computed at first use and kept.
 
-    What is kept is the tower's output before the projector, so it is exact whatever the projector does (its batch
-    norm may use the batch's own statistics, or it may be trained). Texts are encoded in fixed blocks of
-    consecutive numbers: a feature has the same bytes whichever batch asked for it first, so a resumed run equals
-    an undisturbed one.
+    What is kept is the tower's output before the projector, so it is exact whatever the projector does (its
+    batch norm may use the batch's own statistics, or it may be trained). Texts are encoded in fixed blocks of
+    consecutive numbers: a feature has the same bytes whichever batch asked for it first, so a resumed run
+    equals an undisturbed one.
     """
 
     def __init__(
