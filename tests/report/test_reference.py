@@ -125,3 +125,12 @@ def test_rows_are_frozen() -> None:
     row: ReferenceRow = thesis().table(1).rows[0]
     with pytest.raises(ValueError, match="frozen"):
         row.values = (0.0,)  # type: ignore[misc]
+
+
+def test_a_run_given_for_one_row_fills_every_row_of_its_experiment() -> None:
+    original, ge = Path("original.json"), Path("ge.json")
+    filled = thesis().fill([(11, "original", original), (3, "original", original), (11, "ge", ge)])
+    assert {number for number, rows in filled.items() if "original" in rows} == {1, 3, 5, 6, 7, 9, 10, 11}
+    assert all(rows["original"] == [original] for rows in filled.values() if "original" in rows)
+    assert filled[10]["ge"] == filled[11]["ge"] == [ge]
+    assert filled[9] == {"original": [original]}

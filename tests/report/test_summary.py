@@ -1,9 +1,11 @@
 """The closing words of a run."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from regroup.cli import main
 from regroup.report.summary import format_summary
 from regroup.report.tables import build_table, format_console
 
@@ -14,9 +16,9 @@ TABLES = Path("reports", "mini", "tables")
 def test_it_shows_the_table_and_where_to_look(profile: str) -> None:
     table = build_table(11, {}, profile=profile)
     figure = Path("reports", profile, "figures", "qualitative.png")
-    text = format_summary(table, tables=TABLES, figures=[figure])
+    text = format_summary([table], tables=TABLES, figures=[figure])
     assert text.startswith(format_console(table))
-    for place in ("reports/mini/tables/table11.md", str(figure), "dvc metrics show", "make ui"):
+    for place in ("reports/mini/tables/tableNN.md", str(figure), "dvc metrics show", "make ui"):
         assert place in text
     assert max(map(len, text.splitlines())) <= 100
     assert ("README" in text) == (profile == "mini")
@@ -25,5 +27,49 @@ def test_it_shows_the_table_and_where_to_look(profile: str) -> None:
 def test_the_page_is_named_when_there_is_one() -> None:
     table = build_table(11, {}, profile="mini")
     page = Path("reports", "mini", "index.html")
-    assert "Report:  reports/mini/index.html" in format_summary(table, tables=TABLES, figures=[], page=page)
-    assert "Report:" not in format_summary(table, tables=TABLES, figures=[])
+    assert "Report:  reports/mini/index.html" in format_summary([table], tables=TABLES, figures=[], page=page)
+    assert "Report:" not in format_summary([table], tables=TABLES, figures=[])
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = Path(__file__).parents[2]
+    for name in ("params.yaml", "variants.yaml"):
+        (tmp_path / name).write_text((root / name).read_text())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_command_shows_the_scores_that_are_there(
+    project: Path, metrics: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = project / "reports" / "mini" / "metrics"
+    folder.mkdir(parents=True)
+    metrics("original", coco=31.25).rename(folder / "original.json")
+    with pytest.raises(SystemExit) as done:
+        main(["summary", "--table", "11", "--table", "6", "--claims"])
+    assert done.value.code == 0
+    text = capsys.readouterr().out
+    assert text.index("What moved (mini)") < text.index("Table 11 (mini)") < text.index("Table 6 (mini)")
+    # one run, and table 6 prints the same checkpoint as table 11
+    assert text.count("24.30 31.25 +6.95") == 2
+
+
+def test_without_scores_the_command_says_what_to_run(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["summary"])
+    assert done.value.code == 2
+    assert "no scores yet; run `make repro`" in capsys.readouterr().err
+
+
+def test_an_unknown_table_is_refused(
+    project: Path, metrics: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "reports" / "mini" / "metrics").mkdir(parents=True)
+    metrics("original", coco=31.25).rename(project / "reports" / "mini" / "metrics" / "original.json")
+    with pytest.raises(SystemExit) as done:
+        main(["summary", "--table", "15"])
+    assert done.value.code == 2
+    assert "there is no table 15" in capsys.readouterr().err

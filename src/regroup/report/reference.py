@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -160,6 +160,23 @@ class Reference(Settings):
         first = self.first(ref)
         every = (RowRef(table=table.number, row=row.id) for table in self.tables for row in table.rows)
         return tuple(other for other in every if self.first(other) == first)
+
+    def fill(self, runs: Iterable[tuple[int, str, Path]]) -> dict[int, dict[str, list[Path]]]:
+        """Put runs into every row that prints their experiment: table -> row id -> files.
+
+        Args:
+            runs: table, row id and metrics file of each run; one row of an experiment is enough.
+
+        Raises:
+            RegroupError: an unknown table or row.
+        """
+        filled: dict[int, dict[str, list[Path]]] = {table.number: {} for table in self.tables}
+        for table, row, path in runs:
+            for ref in self.shared(RowRef(table=table, row=row)):
+                files = filled[ref.table].setdefault(ref.row, [])
+                if path not in files:
+                    files.append(path)
+        return filled
 
 
 def load_reference(path: Path) -> Reference:

@@ -1,0 +1,67 @@
+"""`regroup summary`: what a run found, and where to look further."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from regroup.errors import RegroupError
+from regroup.params import load_params
+from regroup.report.claims import check_claims
+from regroup.report.reference import thesis
+from regroup.report.summary import format_summary
+from regroup.report.tables import build_table
+from regroup.report.what_moved import format_what_moved
+from regroup.variants import load_variants
+
+MAIN_TABLE = 11
+"""The study's final comparison."""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "summary",
+        help="print a profile's tables and where to look further",
+        description="Print tables of the thesis with a profile's scores beside its values, from the metrics "
+        "files that are there, and where the report is. Nothing is run or written.",
+    )
+    parser.add_argument(
+        "--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="the profile (params.yaml)"
+    )
+    parser.add_argument(
+        "--table",
+        type=int,
+        action="append",
+        metavar="N",
+        help="a table to print; may be given again (default: 11, or the first that the profile builds)",
+    )
+    parser.add_argument("--claims", action="store_true", help="print the thesis's claims, checked, as well")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    params = load_params(arguments.params)
+    layout = params.layout
+    runs = [
+        (row.table, row.row, layout.metrics / f"{name}.json")
+        for name, variant in load_variants(Path(params.variants_file)).items()
+        for row in variant.rows
+    ]
+    if not any(path.is_file() for _, _, path in runs):
+        raise RegroupError(
+            f"{layout.metrics}: no scores yet; run `make repro`, or `dvc repro` for another profile"
+        )
+    filled = thesis().fill(runs)
+    built = params.tables.numbers
+    numbers = arguments.table or ([MAIN_TABLE] if MAIN_TABLE in built or not built else [built[0]])
+    shown = [build_table(number, filled.get(number, {}), profile=params.name) for number in numbers]
+    if arguments.claims:
+        print(format_what_moved(check_claims(filled, profile=params.name)))
+    page = layout.tables.parent / "index.html"
+    figures = sorted(layout.figures.glob("*.png"))
+    print(
+        format_summary(shown, tables=layout.tables, figures=figures, page=page if page.is_file() else None),
+        end="",
+    )
