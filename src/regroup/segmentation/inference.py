@@ -3,16 +3,16 @@
 Gives the very label maps of `GroupViTSegmentor`, to the last pixel, because nothing but the order of
 independent work is changed:
 
-- Every step from a window's class scores to the resized logits (eq. 36, the average of overlapping windows, the
+- Every step from a window's class scores to the resized logits (eq. 36, averaging overlapping windows, the
   bilinear resize) treats each class by itself and all alike, so a class may be left out if it cannot be the
-  argmax. Scores of classes outside a window's top-k are exactly zero (eq. 33): only the union of the top-k of an
-  image's windows can have the largest logit, five to some twenty classes out of 81 or 150.
+  argmax. Scores of classes outside a window's top-k are exactly zero (eq. 33): only the union of the top-k of
+  an image's windows can have the largest logit, five to some twenty classes out of 81 or 150.
 - A group mask is one-hot, so eq. 36 is a lookup of a segment's score, not a product of matrices.
 - The background is one more class, and the only one that knows the threshold: the largest class logit of each
   pixel is found once for all thresholds.
 - Where all logits are zero the plain argmax gives the first class; so does the strict comparison used here.
-- On a CPU the model gives a window the same numbers whatever is beside it in the batch (the tests check it). A
-  GPU may choose other kernels for another batch size.
+- On one CPU thread the model gives a window the same numbers whatever is beside it in the batch (see
+  `ProductPerWindow`). Several threads, or a GPU, round sums otherwise for another batch size.
 """
 
 from __future__ import annotations

@@ -20,10 +20,14 @@ def _tokenizer() -> Tokenizer:
     return Tokenizer()
 
 
+def tokenise(texts: tuple[str, ...], context: int) -> Tensor:
+    """CLIP ids of texts: int64 [N, context], zeros after end-of-text; longer texts are cut."""
+    tokens = _tokenizer().tokenize_batch(list(texts), context_length=context)
+    return torch.from_numpy(np.asarray(tokens, dtype=np.int64))
+
+
 @torch.inference_mode()
 def embed_prompts(model: GroupViT, prompts: tuple[str, ...]) -> Tensor:
     """Embed texts: [N, C], L2-normalised, on the model's device (eq. 22)."""
-    device = model.logit_scale.device
-    tokens = _tokenizer().tokenize_batch(list(prompts), context_length=model.config.text.context)
-    features = model.encode_text(torch.from_numpy(np.asarray(tokens, dtype=np.int64)).to(device))
-    return F.normalize(features.float(), dim=-1)
+    tokens = tokenise(prompts, model.config.text.context).to(model.logit_scale.device)
+    return F.normalize(model.encode_text(tokens).float(), dim=-1)

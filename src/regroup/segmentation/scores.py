@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regroup.io import atomic_path, write_json
+from regroup.io import atomic_path, sha256, write_json
 from regroup.segmentation.mm import IoUMetric, quiet
 from regroup.segmentation.protocols import IGNORED
 
@@ -103,9 +103,9 @@ class DatasetScores:
     def to_json(self) -> dict[str, Any]:
         """Everything but the per-class table."""
         return {
-            "mIoU": self.miou,
-            "mAcc": self.macc,
-            "aAcc": self.aacc,
+            "miou": self.miou,
+            "macc": self.macc,
+            "aacc": self.aacc,
             "images": self.images,
             "classes_scored": int(np.isfinite(self.iou).sum()),
             "iou_metric": dict(self.iou_metric),
@@ -146,13 +146,25 @@ class Scores:
             for metric, value in (("mIoU", scores.miou), ("mAcc", scores.macc), ("aAcc", scores.aacc))
         }
 
-    def write(self, metrics: Path, per_class: Path, *, variant: str, profile: str) -> None:
-        """Write the metrics as JSON and the per-class table as Parquet."""
+    def write(
+        self, metrics: Path, per_class: Path, *, variant: str, profile: str, checkpoint: Path | None = None
+    ) -> None:
+        """Write the metrics as JSON and the per-class table as Parquet.
+
+        Args:
+            metrics: JSON file: `variant`, `profile`, `checkpoint`, and `datasets` as `DatasetScores.to_json`.
+            per_class: Parquet file: `DatasetScores.to_table` of all datasets.
+            variant: name of what was scored.
+            profile: name of the profile.
+            checkpoint: folder of the weights, whose digest is written; None writes no digest.
+        """
         tables = [scores.to_table(name) for name, scores in self.datasets.items()]
         with atomic_path(per_class) as temporary:
             pq.write_table(pa.concat_tables(tables), temporary)
+        weights = {"sha256": sha256(checkpoint / "model.safetensors")} if checkpoint else {}
         datasets = {name: scores.to_json() for name, scores in self.datasets.items()}
-        write_json(metrics, {"variant": variant, "profile": profile, "datasets": datasets})
+        content = {"variant": variant, "profile": profile, "checkpoint": weights, "datasets": datasets}
+        write_json(metrics, content)
 
 
 def _percent(part: Counts, whole: Counts) -> NDArray[np.float64]:

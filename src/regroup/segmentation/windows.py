@@ -6,11 +6,14 @@ the top-5 classes, the softmaxes and the background threshold are a window's own
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
     from regroup.model import GroupViT
@@ -57,6 +60,38 @@ class WindowFeatures(NamedTuple):
     image_affinity: Tensor
 
 
+class ProductPerWindow(TorchFunctionMode):
+    """Makes a linear layer of few rows a window one product a window, so that a batch changes no bit.
+
+    A CPU's BLAS has other kernels, which round otherwise, for matrices of few rows; eight segments are few,
+    those of a batch are not. `baddbmm` takes each window's own product: a window then has the very numbers
+    that it has alone (tested), on one thread; several threads share out a sum by its size and round otherwise.
+    """
+
+    FEW = 32
+
+    def __init__(self, windows: int) -> None:
+        """Set the number of windows in the batch."""
+        super().__init__()
+        self.windows = windows
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Replace `linear`; leave everything else alone."""
+        if func is F.linear and not kwargs:
+            x, weight, bias = args
+            if x.shape[:-1].numel() <= self.FEW * self.windows:
+                rows = x.reshape(self.windows, -1, x.shape[-1])
+                product = torch.baddbmm(bias, rows, weight.T.expand(self.windows, -1, -1))
+                return product.reshape(*x.shape[:-1], -1)
+        return func(*args, **(kwargs or {}))
+
+
 @torch.inference_mode()
 def encode_windows(model: GroupViT, pixels: Tensor, classes: Tensor) -> WindowFeatures:
     """Encode windows and compare their segments with classes.
@@ -74,7 +109,9 @@ def encode_windows(model: GroupViT, pixels: Tensor, classes: Tensor) -> WindowFe
     height, width = pixels.shape[-2:]
     patch = model.config.image.patch_size
     padded = F.pad(pixels, (0, -width % patch, 0, -height % patch))
-    features = model.encode_image(padded, return_attention=True)
+    batched = len(padded) > 1 and padded.device.type == "cpu"
+    with ProductPerWindow(len(padded)) if batched else nullcontext():
+        features = model.encode_image(padded, return_attention=True)
     rows, columns = padded.shape[-2] // patch, padded.shape[-1] // patch
     attention = features.attention.float().reshape(len(padded), -1, rows, columns)
     enlarged = F.interpolate(attention, padded.shape[-2:], mode="bilinear", align_corners=False)
@@ -82,7 +119,7 @@ def encode_windows(model: GroupViT, pixels: Tensor, classes: Tensor) -> WindowFe
     scale = model.logit_scale.exp().clamp(max=100)
     segments = F.normalize(features.segment_features.float(), dim=-1)
     average = F.normalize(features.feature.float(), dim=-1)
-    # one product a window, so that a window's scores do not depend on the windows beside it in the batch
+    # one product a window, as in `ProductPerWindow`
     both = torch.cat([segments, average[:, None]], dim=1)
     affinity = torch.bmm(both, classes.T.expand(len(both), -1, -1)) * scale
     return WindowFeatures(groups, affinity[:, :-1], affinity[:, -1])

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from regroup.model import GroupViT, GroupViTConfig, ImageConfig, StageConfig, TextConfig
+from regroup.segmentation.prompts import embed_prompts
+from regroup.segmentation.protocols import load_protocol
+
+SIZES = ((60, 90), (91, 61), (75, 75), (33, 120), (40, 40))
+"""(height, width): landscape, portrait, square, wide, smaller than a window."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Several threads share out a sum and round it otherwise; here last bits are compared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def model() -> GroupViT:
+    """A small GroupViT whose random segments differ enough to give every threshold something to do."""
+    config = GroupViTConfig(
+        ImageConfig(
+            image_size=64,
+            patch_size=8,
+            width=32,
+            heads=2,
+            stages=(StageConfig(1, 16), StageConfig(1, 8), StageConfig(1)),
+        ),
+        TextConfig(vocabulary=49408, context=16, width=32, depth=1, heads=2),
+        projector_hidden=64,
+        joint_width=16,
+    )
+    model = GroupViT(config, generator=torch.Generator().manual_seed(4)).eval()
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        model.logit_scale.fill_(2.5)
+        # fresh weights make all texts alike, and all segments; with a batch norm that knows them they differ
+        model.text.token_embedding.weight.normal_(generator=generator)
+        for stage in model.image.stages[:-1]:
+            stage.group_tokens.normal_(generator=generator)
+            stage.grouping.assignment.query.weight.normal_(generator=generator)
+            stage.grouping.assignment.key.weight.normal_(generator=generator)
+        for projector in (model.image_projector, model.text_projector):
+            projector.norm.momentum = 1.0
+            projector.train()
+        model.encode_image(torch.randn(8, 3, 48, 48, generator=generator))
+        embed_prompts(model, load_protocol("ade150").labelled().prompts)
+    return model.eval()
+
+
+def random_image(height: int, width: int, seed: int) -> np.ndarray:
+    """Blobs of colour [H, W, 3], so that neighbouring pixels are alike."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def random_mask(height: int, width: int, ids: np.ndarray, seed: int) -> np.ndarray:
+    """Blobs of ids [H, W]."""
+    coarse = np.random.default_rng(seed).choice(ids, (4, 5)).astype(np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.NEAREST))
+
+
+@pytest.fixture(scope="session")
+def images() -> list[np.ndarray]:
+    """An image of every size."""
+    return [random_image(*size, seed) for seed, size in enumerate(SIZES)]
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """A VOC archive with an image of every size; masks hold any id, 255 included."""
+    base = tmp_path / "VOCdevkit" / "VOC2012"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (base / folder).mkdir(parents=True)
+    ids = np.array([*range(21), 255])
+    stems = []
+    for number, (height, width) in enumerate(SIZES):
+        stems.append(f"2007_{number:06d}")
+        image = Image.fromarray(random_image(height, width, number))
+        image.save(base / "JPEGImages" / f"{stems[-1]}.jpg", quality=95)
+        mask = Image.fromarray(random_mask(height, width, ids, number)).convert("P")
+        mask.save(base / "SegmentationClass" / f"{stems[-1]}.png")
+    (base / "ImageSets/Segmentation/val.txt").write_text("\n".join(stems) + "\n")
+    return tmp_path

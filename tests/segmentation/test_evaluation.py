@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from regroup.model import GroupViT, load_checkpoint, save_checkpoint
+from regroup.segmentation.datasets import ProtocolDataset, evaluation_pipeline
+from regroup.segmentation.evaluation import evaluate, evaluate_all, evaluate_decisions
+from regroup.segmentation.inference import Decision
+from regroup.segmentation.mm import IoUMetric, quiet
+from regroup.segmentation.scores import DatasetScores, PixelCounter
+from regroup.segmentation.segmentor import GroupViTSegmentor
+from regroup.segmentation.settings import DatasetParams, EvaluateParams, InferenceParams
+
+SMALL = InferenceParams(short_side=48, window=48, stride=24)
+VOC = DatasetParams(source="voc12", protocol="voc", threshold=0.1)
+
+
+def mmseg_scores(
+    model: GroupViT, dataset: DatasetParams, params: InferenceParams, root: Path
+) -> tuple[dict[str, float], IoUMetric]:
+    """Mmseg's test loop in small: its dataset, sliding window, postprocessing and metric, image by image."""
+    images = ProtocolDataset(
+        dataset.protocol, root, limit=dataset.limit, pipeline=evaluation_pipeline(params)
+    )
+    segmentor = GroupViTSegmentor(
+        model,
+        dataset.protocol,
+        threshold=dataset.threshold,
+        window=params.window,
+        stride=params.stride,
+        top_k=params.top_k,
+    )
+    with quiet():
+        metric = IoUMetric(iou_metrics=["mIoU"])
+        metric.dataset_meta = images.metainfo
+        for sample in images:
+            batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}
+            metric.process(batch, [result.to_dict() for result in segmentor.test_step(batch)])
+        areas = list(metric.results)  # evaluating empties the list
+        scores = metric.evaluate(len(images))
+    metric.results = areas
+    return {key: round(float(scores[key]), 2) for key in ("mIoU", "mAcc", "aAcc")}, metric
+
+
+def test_scores_are_mmsegs_own(model: GroupViT, voc: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    scores = evaluate(model, VOC, SMALL, voc)
+    expected, metric = mmseg_scores(model, VOC, SMALL, voc)
+    assert scores.iou_metric == expected
+    assert {
+        "mIoU": round(scores.miou, 2),
+        "mAcc": round(scores.macc, 2),
+        "aAcc": round(scores.aacc, 2),
+    } == expected
+    intersect, union, _, _ = (sum(areas).double().numpy() for areas in zip(*metric.results, strict=True))
+    with np.errstate(invalid="ignore"):
+        assert np.array_equal(scores.iou, 100 * intersect / union, equal_nan=True)
+    assert 0 < scores.miou < 100
+    assert scores.images == 5
+    assert capfd.readouterr() == ("", ""), "neither mmengine's log nor anything else is printed"
+
+
+@pytest.mark.skipif("REGROUP_COCO_REAL" not in os.environ, reason="REGROUP_COCO_REAL names no COCO folder")
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+def test_scores_on_photographs_are_mmsegs_own(model: GroupViT) -> None:
+    root = Path(os.environ["REGROUP_COCO_REAL"])
+    dataset = DatasetParams(source="coco", protocol="coco_object_instances", threshold=0.1, limit=4)
+    assert evaluate(model, dataset, SMALL, root).iou_metric == mmseg_scores(model, dataset, SMALL, root)[0]
+
+
+def test_several_thresholds_in_one_pass_are_those_one_by_one(model: GroupViT, voc: Path) -> None:
+    decisions = [Decision(0.3, 5), Decision(0.05, 5), Decision(0.3, 1), Decision(0.95, 21)]
+    together = evaluate_decisions(model, VOC, SMALL, decisions, voc)
+    for decision, scores in zip(decisions, together, strict=True):
+        params = SMALL.model_copy(update={"top_k": decision.top_k})
+        alone = evaluate(model, VOC.model_copy(update={"threshold": decision.threshold}), params, voc)
+        assert np.array_equal(scores.confusion, alone.confusion)
+        assert scores.protocol == alone.protocol
+    assert len({scores.miou for scores in together}) > 1
+
+
+def test_counts_by_hand() -> None:
+    counter = PixelCounter(("background", "cat", "dog", "cow"))
+    mask = torch.tensor([[0, 0, 1, 255], [1, 1, 2, 255]], dtype=torch.uint8)
+    predicted = torch.tensor([[0, 1, 1, 1], [1, 0, 1, 2]], dtype=torch.int16)
+    counter.add(predicted, mask)
+    scores = DatasetScores(counter.classes, (True,) * 4, counter.confusion, 1, counter.iou_metric(), {})
+    assert counter.confusion.tolist() == [[1, 1, 0, 0], [1, 2, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+    assert scores.iou[:3].tolist() == pytest.approx([100 / 3, 40, 0])
+    assert np.isnan(scores.iou[3])
+    assert scores.miou == pytest.approx((100 / 3 + 40) / 3)
+    assert scores.macc == pytest.approx((50 + 200 / 3) / 3)
+    assert scores.aacc == pytest.approx(50)
+    assert scores.iou_metric == {"mIoU": 24.44, "mAcc": 38.89, "aAcc": 50.0}
+
+
+def test_a_restricted_protocol_scores_a_class_left_out_as_zero(
+    model: GroupViT, voc: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("regroup.segmentation.evaluation.drawn_names", lambda source: ["bird", "sofa"])
+    scores = evaluate(model, VOC.model_copy(update={"names": "drawn"}), SMALL, voc)
+    assert [i for i, known in enumerate(scores.predictable) if known] == [0, 3, 18]
+    assert set(scores.confusion.sum(0).nonzero()[0]) <= {0, 3, 18}
+    shown = scores.confusion.sum(1) > 0
+    assert all(scores.iou[i] == 0 for i in range(21) if shown[i] and not scores.predictable[i])
+    assert scores.protocol["names"] == "drawn"
+
+
+def test_files_hold_scores_protocol_and_classes_in_the_same_bytes_twice(
+    model: GroupViT, voc: Path, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    save_checkpoint(model, checkpoint)
+    params = EvaluateParams(**SMALL.model_dump(), datasets={"voc": VOC})
+    contents = []
+    for _ in range(2):
+        scores = evaluate_all(load_checkpoint(checkpoint), params, {"voc12": voc})
+        metrics, table = tmp_path / "original.json", tmp_path / "original.parquet"
+        scores.write(metrics, table, variant="original", profile="tiny", checkpoint=checkpoint)
+        contents.append((metrics.read_bytes(), table.read_bytes()))
+    assert contents[0] == contents[1]
+    written = json.loads(contents[0][0])
+    assert written["variant"] == "original"
+    assert len(written["checkpoint"]["sha256"]) == 64
+    dataset = written["datasets"]["voc"]
+    assert dataset["miou"] == scores.datasets["voc"].miou == scores.metrics()["voc/mIoU"]
+    assert dataset["protocol"]["threshold"] == 0.1
+    assert dataset["protocol"]["short_side"] == 48
+    rows = pq.read_table(table).to_pylist()
+    assert [row["class"] for row in rows][:3] == ["background", "aeroplane", "bicycle"]
+    assert np.nanmean([np.nan if row["iou"] is None else row["iou"] for row in rows]) == pytest.approx(
+        dataset["miou"]
+    )
+    assert rows[2]["confusion"][2] == rows[2]["intersection"]
+
+
+def test_the_models_mode_is_left_as_it_was(model: GroupViT, voc: Path) -> None:
+    model.train()
+    try:
+        trained = evaluate(model, VOC, SMALL, voc)
+        assert model.training
+    finally:
+        model.eval()
+    assert np.array_equal(trained.confusion, evaluate(model, VOC, SMALL, voc).confusion)
