@@ -192,6 +192,6 @@ def test_captions_have_the_nouns_they_were_made_of(raw: Path) -> None:
     captions = [a["caption"] for a in content["annotations"]]
     vocabulary = {word for concept in load_names().concepts for pair in concept.nouns for word in pair}
     made = [{w for w in c.rstrip(".").split() if w in vocabulary} for c in captions]
-    found = tagging.find_nouns(captions, weights.load_weights("textblob"))
+    found = tagging.CaptionTagger(weights.load_weights("textblob")).find(captions)
     hit = sum(len(words & set(nouns.nouns)) for words, nouns in zip(made, found, strict=True))
     assert hit >= 0.85 * sum(len(words) for words in made)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from regroup.sources.mini.names import Concept
+from regroup.sources.mini.names import Concept, load_names
 from regroup.sources.mini.scenes import Scene
 
 _T = TypeVar("_T")
@@ -133,3 +133,24 @@ def alt_text(scene: Scene, others: Sequence[Concept], noise: float, rng: np.rand
         if scene.stuff and rng.random() < 0.4:
             words.append(_pick(rng, _pick(rng, scene.stuff).nouns)[0])
     return _pick(rng, _ALT).format(" and ".join(words[:3])).strip()
+
+
+def words() -> tuple[str, ...]:
+    """Every text that captions are put together from, for a text tower that is to know their words."""
+    ground = tuple(pattern.format("", s="") for patterns in _GROUND.values() for pattern in patterns)
+    alt = tuple(pattern.format("") for pattern in _ALT)
+    nouns = tuple(word for concept in load_names().concepts for pair in concept.nouns for word in pair)
+    return (
+        *_LARGE,
+        *_SMALL,
+        *_PLAIN,
+        *_TWO,
+        *_MANY,
+        *_POSES,
+        *_OPENINGS,
+        *_JOINTS,
+        *ground,
+        *alt,
+        *nouns,
+        "a an.",
+    )
