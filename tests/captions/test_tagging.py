@@ -1,6 +1,7 @@
 """Tags, nouns and phrases against NLTK's own tokeniser, tagger and chunker."""
 
 import random
+from collections import Counter
 
 import pytest
 from nltk import RegexpParser
@@ -129,4 +130,6 @@ def test_processes_and_repeats_do_not_change_the_result(
     captions = [*CAPTIONS, *random_captions(60), *CAPTIONS]
     monkeypatch.setattr("regroup.captions.tagging._PROCESS_WORTH", 20)
     monkeypatch.setattr("regroup.captions.tagging._CHUNK", 16)
-    assert find_nouns(captions, weights, processes=2) == tagger.find(captions)
+    found, words = find_nouns(captions, weights, processes=2)
+    assert found == tagger.find(captions)
+    assert words == Counter(word for caption in captions for word in tagger.tokenize(caption))

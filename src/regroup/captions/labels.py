@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -72,10 +72,12 @@ def extract_labels(root: Path, out: Path, params: NounsParams, *, progress: bool
     captions = corpus.captions
     if not captions:
         raise RegroupError(f"{corpus.path}: annotations: there is no caption")
-    found = find_nouns(captions, weights, verbs=params.verbs, processes=params.processes, progress=progress)
+    found, words = find_nouns(
+        captions, weights, verbs=params.verbs, processes=params.processes, progress=progress
+    )
     frequency = count_nouns(found)
     write_labels(out / LABELS, corpus, found, weights, verbs=params.verbs)
-    _write_frequency(out / FREQUENCY, frequency)
+    _write_frequency(out / FREQUENCY, frequency, words)
     sizes = {}
     for name, above in params.vocabularies.items():
         nouns = [noun for noun, count in frequency if count > above]
@@ -155,9 +157,18 @@ def read_frequency(folder: Path) -> list[tuple[str, int]]:
     return list(zip(table["noun"].to_pylist(), table["count"].to_pylist(), strict=True))
 
 
-def _write_frequency(path: Path, frequency: Sequence[tuple[str, int]]) -> None:
-    nouns, counts = [noun for noun, _ in frequency], [count for _, count in frequency]
-    table = pa.table({"noun": pa.array(nouns, pa.string()), "count": pa.array(counts, pa.int64())})
+def _write_frequency(path: Path, frequency: Sequence[tuple[str, int]], words: Mapping[str, int]) -> None:
+    """Write `noun_frequency.parquet`.
+
+    `count`: occurrences as a noun; `occurrences`: of the word with any tag; `lower_case`: of its lower case.
+    """
+    columns = {
+        "noun": pa.array([noun for noun, _ in frequency], pa.string()),
+        "count": pa.array([count for _, count in frequency], pa.int64()),
+        "occurrences": pa.array([words[noun] for noun, _ in frequency], pa.int64()),
+        "lower_case": pa.array([words[noun.lower()] for noun, _ in frequency], pa.int64()),
+    }
+    table = pa.table(columns)
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 
 from nltk.tokenize import NLTKWordTokenizer
 from tqdm import tqdm
@@ -74,7 +76,20 @@ class CaptionTagger:
 
     def find(self, captions: Sequence[str]) -> list[CaptionNouns]:
         """Nouns and phrases of each caption, in order."""
+        return self._find([self.tokenize(caption) for caption in captions])
+
+    def find_and_count(
+        self, captions: Sequence[str], repeats: Sequence[int]
+    ) -> tuple[list[CaptionNouns], Counter[str]]:
+        """As `find`, and how often each word occurs where caption i stands `repeats[i]` times."""
         sentences = [self.tokenize(caption) for caption in captions]
+        words = Counter(chain.from_iterable(sentences))
+        for sentence, times in zip(sentences, repeats, strict=True):
+            for _ in range(times - 1):
+                words.update(sentence)
+        return self._find(sentences), words
+
+    def _find(self, sentences: list[list[str]]) -> list[CaptionNouns]:
         letters = self._letters
         found = []
         for words, numbers in zip(sentences, self._tagger.tag_numbers(sentences), strict=True):
@@ -96,7 +111,7 @@ def find_nouns(
     verbs: bool = False,
     processes: int = 1,
     progress: bool = False,
-) -> list[CaptionNouns]:
+) -> tuple[list[CaptionNouns], Counter[str]]:
     """Nouns and phrases of each caption, each distinct caption tagged once.
 
     Args:
@@ -105,30 +120,39 @@ def find_nouns(
         verbs: verbs count as nouns, as in GroupViT's own pretraining.
         processes: at most so many processes; fewer where there is too little work. The result is the same.
         progress: show a progress bar.
+
+    Returns:
+        The captions' nouns and phrases, and how often each word (noun or not) occurs in all captions.
     """
-    distinct = list(dict.fromkeys(captions))
+    repeats = Counter(captions)
+    distinct = list(repeats)
     chunks = [distinct[start : start + _CHUNK] for start in range(0, len(distinct), _CHUNK)]
+    counts = [[repeats[caption] for caption in chunk] for chunk in chunks]
     processes = max(1, min(processes, len(distinct) // _PROCESS_WORTH))
     found: list[CaptionNouns] = []
+    words: Counter[str] = Counter()
     with tqdm(total=len(distinct), unit="caption", unit_scale=True, disable=not progress) as bar:
-        for part in _map(chunks, weights, verbs, processes):
+        for part, part_words in _map(chunks, counts, weights, verbs, processes):
             found += part
+            words.update(part_words)
             bar.update(len(part))
     by_caption = dict(zip(distinct, found, strict=True))
-    return [by_caption[caption] for caption in captions]
+    return [by_caption[caption] for caption in captions], words
 
 
 def _map(
-    chunks: list[list[str]], weights: TaggerWeights, verbs: bool, processes: int
-) -> Iterator[list[CaptionNouns]]:
+    chunks: list[list[str]], counts: list[list[int]], weights: TaggerWeights, verbs: bool, processes: int
+) -> Iterator[tuple[list[CaptionNouns], Counter[str]]]:
     if processes == 1:
-        yield from map(CaptionTagger(weights, verbs=verbs).find, chunks)
+        yield from map(CaptionTagger(weights, verbs=verbs).find_and_count, chunks, counts)
         return
-    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of arrow's threads
+    # Forks of a fresh process that has imported all this once: a fork of this one would copy arrow's locks.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(
         processes, mp_context=context, initializer=_start_worker, initargs=(weights, verbs)
     ) as pool:
-        yield from pool.map(_find_in_worker, chunks)
+        yield from pool.map(_find_in_worker, chunks, counts)
 
 
 _worker: CaptionTagger | None = None
@@ -139,6 +163,6 @@ def _start_worker(weights: TaggerWeights, verbs: bool) -> None:
     _worker = CaptionTagger(weights, verbs=verbs)
 
 
-def _find_in_worker(captions: list[str]) -> list[CaptionNouns]:
+def _find_in_worker(captions: list[str], repeats: list[int]) -> tuple[list[CaptionNouns], Counter[str]]:
     assert _worker is not None
-    return _worker.find(captions)
+    return _worker.find_and_count(captions, repeats)
