@@ -1,0 +1,50 @@
+"""`python -m regroup.tracking publish`: journals to MLflow; `... ui`: look at the runs in a browser."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+from regroup.tracking.journal import tracking_uri
+from regroup.tracking.publish import QUIET, publish
+
+CURRENT_STAGES = "tags.superseded = 'false'"
+
+
+def main() -> None:
+    """Parse the command line and run it."""
+    parser = argparse.ArgumentParser(prog="python -m regroup.tracking", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    writer = commands.add_parser("publish", help="write finished and running stages to MLflow")
+    writer.add_argument("--no-wait", action="store_true", help="leave it to a process that is already at it")
+    viewer = commands.add_parser("ui", help="publish, then serve MLflow's pages on this machine")
+    viewer.add_argument("--uri", help="a store other than MLFLOW_TRACKING_URI or mlflow.db at the root")
+    viewer.add_argument("--port", type=int, default=5000)
+    for command in (writer, viewer):
+        command.add_argument("--root", type=Path, default=Path(), help="root of the project")
+    arguments = parser.parse_args()
+    root = arguments.root.resolve()
+    if arguments.command == "publish":
+        publish(root, wait=not arguments.no_wait)
+    else:
+        publish(root)
+        _serve(tracking_uri(root, arguments.uri), arguments.port)
+
+
+def _serve(uri: str, port: int) -> None:
+    if uri.startswith("http"):
+        print(f"The runs are at {uri}")
+        return
+    print(
+        f"The current stage runs: http://127.0.0.1:{port}/#/search-runs?searchFilter={quote(CURRENT_STAGES)}"
+    )
+    os.environ.update(QUIET)
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    os.execv(sys.executable, [*command, "--workers", "1", "--backend-store-uri", uri])
+
+
+if __name__ == "__main__":
+    main()

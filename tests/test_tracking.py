@@ -1,0 +1,335 @@
+"""What a stage leaves in MLflow, seen through MLflow's own client."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+from regroup.tracking import StageRun, TrackingParams, dvc_digest, track_stage
+from regroup.tracking.publish import _Store, publish
+
+SETTINGS = TrackingParams(experiment="study")
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables; making them takes seconds, copying them does not."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    client(path.parent).search_experiments()
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("MLFLOW_TRACKING_URI", "REGROUP_PIPELINE_RUN", "DVC_EXP_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    return tmp_path
+
+
+def stage(
+    root: Path,
+    name: str = "finetune@ge",
+    *,
+    profile: str = "mini",
+    inputs: tuple[str, ...] = (),
+    outputs: tuple[str, ...] = (),
+    settings: TrackingParams = SETTINGS,
+) -> AbstractContextManager[StageRun]:
+    return track_stage(
+        name,
+        profile=profile,
+        root=root,
+        params={"optimiser": {"rate": 0.1, "betas": [0.9, 0.95]}, "resume": None},
+        inputs=[root / path for path in inputs],
+        outputs=[root / path for path in outputs],
+        settings=settings,
+    )
+
+
+def client(root: Path) -> "MlflowClient":
+    from mlflow import MlflowClient  # seconds
+
+    return MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+
+
+def runs(root: Path, condition: str = "tags.kind = 'stage'") -> "list[Run]":
+    experiment = client(root).get_experiment_by_name("study")
+    if experiment is None:
+        return []
+    return list(client(root).search_runs([experiment.experiment_id], condition, order_by=["start_time"]))
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def test_a_stage_becomes_a_run_with_everything_that_went_in_and_came_out(root: Path) -> None:
+    (root / "captions.json").write_text("[1]")
+    with stage(root, inputs=("captions.json",), outputs=("out/metrics.json", "out/weights")) as run:
+        for step in range(3):
+            run.log_metrics({"loss": 1 / (step + 1)}, step=step)
+        (root / "out/weights").mkdir(parents=True)
+        (root / "out/metrics.json").write_text('{"miou": 40}')
+        (root / "out/weights/model.safetensors").write_bytes(bytes(2_000_000))
+    publish(root)
+
+    (found,) = runs(root)
+    assert found.info.status == "FINISHED"
+    assert found.data.params == {"optimiser.rate": "0.1", "optimiser.betas": "[0.9, 0.95]", "resume": "null"}
+    tags = found.data.tags
+    assert (tags["stage"], tags["item"], tags["profile"]) == ("finetune", "ge", "mini")
+    assert tags["output.out/metrics.json"] == md5(root / "out/metrics.json")
+    history = client(root).get_metric_history(found.info.run_id, "loss")
+    assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
+    (dataset,) = found.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("captions.json", md5(root / "captions.json"))
+    artefacts = Path(client(root).download_artifacts(found.info.run_id, ""))
+    assert (artefacts / "outputs/out/metrics.json").read_text() == '{"miou": 40}'
+    assert not (artefacts / "outputs/out/weights").exists()
+    listed = {
+        entry["path"]: entry for entry in json.loads((artefacts / "outputs.json").read_text())["outputs"]
+    }
+    assert listed["out/weights"]["size"] == 2_000_000
+    assert not listed["out/weights"]["copied"]
+    (parent,) = runs(root, "tags.kind = 'pipeline'")
+    assert tags["mlflow.parentRunId"] == parent.info.run_id
+    assert parent.info.status == "FINISHED"
+
+
+def test_digests_are_those_in_dvc_lock(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    for name in ("b.txt", "a/b.txt", "a-b.txt", "é.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"content of {name}\r\n")
+    for command in (["init", "--no-scm", "--quiet"], ["add", "--quiet", "folder", "folder.copy"]):
+        if command[0] == "add":
+            shutil.copyfile(folder / "b.txt", tmp_path / "folder.copy")
+        subprocess.run([sys.executable, "-m", "dvc", *command], cwd=tmp_path, check=True)
+    for name in ("folder", "folder.copy"):
+        recorded = (tmp_path / f"{name}.dvc").read_text()
+        digest = dvc_digest(tmp_path / name)
+        assert f"md5: {digest.md5}\n" in recorded
+        assert f"size: {digest.size}\n" in recorded
+
+
+def test_a_failed_stage_is_a_failed_run_with_the_error(root: Path) -> None:
+    with pytest.raises(ValueError, match="caption 7"), stage(root):
+        raise ValueError("caption 7 is empty")
+    publish(root)
+    (found,) = runs(root)
+    assert found.info.status == "FAILED"
+    assert found.data.tags["error"] == "ValueError: caption 7 is empty"
+    assert runs(root, "tags.kind = 'pipeline'")[0].info.status == "FAILED"
+
+
+def test_a_killed_stage_is_a_killed_run(root: Path) -> None:
+    code = f"""
+import os, signal
+from pathlib import Path
+from regroup.tracking import TrackingParams, track_stage
+with track_stage("nouns", profile="mini", root=Path({str(root)!r}), params={{}}, inputs=[], outputs=[],
+                 settings=TrackingParams(experiment="study")):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    process = subprocess.run([sys.executable, "-c", code], check=False)
+    assert process.returncode == -signal.SIGKILL
+    publish(root)
+    (found,) = runs(root)
+    assert (found.info.status, found.data.tags["stage"]) == ("KILLED", "nouns")
+    assert not list((root / ".state/tracking").glob("*/"))
+
+
+def test_a_rerun_supersedes_the_runs_before_it_but_not_those_of_others(root: Path) -> None:
+    for profile in ("mini", "mini", "full"):
+        with stage(root, profile=profile):
+            pass
+        publish(root)
+    with stage(root, "finetune@other"):
+        pass
+    with stage(root):
+        pass
+    publish(root)
+    found = runs(root)
+    assert [run.data.tags["superseded"] for run in found] == ["true", "true", "false", "false", "false"]
+    last = found[-1].info.run_id
+    assert found[0].data.tags["superseded_by"] == found[1].info.run_id
+    assert found[1].data.tags["superseded_by"] == last
+
+
+def test_the_order_of_the_stages_counts_not_that_of_their_publication(root: Path) -> None:
+    with stage(root):
+        pass
+    (early,) = (root / ".state/tracking").glob("*/")
+    early.rename(root / "held back")
+    with stage(root):
+        pass
+    publish(root)
+    (root / "held back").rename(early)
+    publish(root)
+    first, second = runs(root)
+    assert first.data.tags["superseded_by"] == second.info.run_id
+    assert second.data.tags["superseded"] == "false"
+
+
+def test_stages_of_one_pipeline_run_share_a_parent(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGROUP_PIPELINE_RUN", "monday")
+    with pytest.raises(RuntimeError), stage(root):
+        raise RuntimeError
+    with stage(root, "nouns"):
+        pass
+    publish(root)
+    (parent,) = runs(root, "tags.kind = 'pipeline'")
+    assert (parent.data.tags["pipeline_run"], parent.info.status) == ("monday", "FAILED")
+    with stage(root):  # the failed stage again, well this time
+        pass
+    monkeypatch.setenv("REGROUP_PIPELINE_RUN", "tuesday")
+    with stage(root, "nouns"):
+        pass
+    publish(root)
+    monday, tuesday = runs(root, "tags.kind = 'pipeline'")
+    parents = [run.data.tags["mlflow.parentRunId"] for run in runs(root)]
+    assert parents == [monday.info.run_id] * 3 + [tuesday.info.run_id]
+    assert monday.info.status == "FINISHED"
+
+
+def test_a_running_stage_can_be_watched(root: Path) -> None:
+    with stage(root) as run:
+        run.log_metrics({"loss": 3.0}, step=0)
+        run._file.flush()  # type: ignore[union-attr]  # written within a second anyway
+        publish(root)
+        (found,) = runs(root)
+        assert (found.info.status, found.data.metrics) == ("RUNNING", {"loss": 3.0})
+        run.log_metrics({"loss": 2.0}, step=1)
+    publish(root)
+    (found,) = runs(root)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"loss": 2.0})
+
+
+def test_a_publication_cut_short_is_completed_by_the_next(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "out.txt").write_text("out")
+    with stage(root, outputs=("out.txt",)) as run:
+        run.log_metrics({"loss": 1.0}, step=0)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Store, "_log_outputs", killed)
+        with pytest.raises(KeyboardInterrupt):
+            publish(root)
+    publish(root)
+    (found,) = runs(root)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"loss": 1.0})
+    assert found.data.tags["output.out.txt"] == hashlib.md5(b"out").hexdigest()
+
+
+def test_switched_off_it_leaves_nothing(root: Path) -> None:
+    before = sorted(root.iterdir())
+    with stage(root, settings=TrackingParams(experiment="study", enabled=False)) as run:
+        run.log_metrics({"loss": 1.0}, step=0)
+    assert sorted(root.iterdir()) == before
+
+
+def test_a_journal_that_cannot_be_written_does_not_stop_the_stage(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / ".state").write_text("a file where a folder should be")
+    with stage(root) as run:
+        run.log_metrics({"loss": 1.0}, step=0)
+        (root / "done").touch()
+    assert (root / "done").exists()
+    assert capsys.readouterr().err.count("warning: this run of the stage will be missing in MLflow") == 1
+
+
+def test_an_unreadable_output_does_not_stop_the_stage(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with stage(root, outputs=("missing.json",)):
+        pass
+    assert "missing.json" in capsys.readouterr().err
+
+
+def test_runs_wait_for_a_server_that_is_down(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with stage(root, settings=TrackingParams(experiment="study", uri="http://127.0.0.1:9")):
+        pass
+    assert publish(root) == 0
+    assert "warning: 1 of 1 runs could not be recorded at http://127.0.0.1:9" in capsys.readouterr().err
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
+    assert publish(root) == 1
+    assert len(runs(root)) == 1
+
+
+@pytest.mark.slow
+def test_runs_wait_for_a_locked_database(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with stage(root):
+        pass
+    holder = sqlite3.connect(root / "mlflow.db")
+    holder.execute("BEGIN EXCLUSIVE")
+    assert publish(root) == 0
+    assert "they are kept in .state/tracking" in capsys.readouterr().err
+    holder.rollback()
+    holder.close()
+    assert publish(root) == 1
+
+
+@pytest.mark.slow
+def test_publishers_at_the_same_time_share_one_fresh_database(root: Path) -> None:
+    (root / "mlflow.db").unlink()
+    for name in ("nouns", "shards", "finetune"):
+        with stage(root, name):
+            pass
+    command = [sys.executable, "-m", "regroup.tracking", "publish", "--root", str(root)]
+    publishers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [(process.communicate()[1], process.returncode) for process in publishers] == [("", 0)] * 3
+    assert sorted(run.data.tags["stage"] for run in runs(root)) == ["finetune", "nouns", "shards"]
+
+
+def test_publishing_opens_no_connection(root: Path, tmp_path: Path) -> None:
+    with stage(root):
+        pass
+    code = f"""
+import socket, sys
+def refuse(*address, **_):
+    print("asked for", address)
+    raise OSError("no network here")
+socket.getaddrinfo = socket.socket.connect = socket.socket.connect_ex = refuse
+from pathlib import Path
+from regroup.tracking.publish import publish
+print(publish(Path({str(root)!r})), "run")
+"""
+    # MLflow is silent where it sees a test or a build server; a user's machine is neither
+    silent = ("MLFLOW", "DO_NOT_TRACK", "PYTEST", "CI", "GITHUB", "BUILD")
+    clean = {name: text for name, text in os.environ.items() if not name.startswith(silent)}
+    done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=True)
+    assert done.stdout == "1 run\n"
+
+
+def test_a_stage_does_not_import_mlflow() -> None:
+    code = "import sys, regroup.tracking; sys.exit('mlflow' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_leak() -> Iterator[None]:
+    environment = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(environment)

@@ -1,0 +1,128 @@
+"""The stages of a DVC pipeline as data for the Snakefile.
+
+DVC owns the state (what is stale, what the outputs hash to); Snakemake only decides when and where a stage
+runs. The two meet in stamp files: a stamp stands for "this stage was up to date when DVC was asked".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo, lock_repo
+from dvc.repo.index import Index
+from dvc.stage import PipelineStage
+
+STATE = Path(".snakemake/dvc")
+RUN_VARIABLE = "REGROUP_PIPELINE_RUN"
+DEFAULTS: Mapping[str, int] = {"threads": 1, "mem_mb": 2000, "runtime": 30, "gpus": 0}
+
+# one time for all stamps set while parsing: none of them is newer than another, so none causes a rerun,
+# and every stamp that a job touches afterwards is newer than them
+PARSED = 946_684_800  # 2000-01-01, in seconds
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage as Snakemake sees it."""
+
+    rule: str
+    """Name of the rule: the stage's, with `@` and `-` as underscores."""
+    target: str
+    """What `dvc repro` takes, e.g. `finetune@ge` or `full/dvc.yaml:finetune@ge`."""
+    stamp: str
+    log: str
+    inputs: tuple[str, ...]
+    """Stamps of the stages whose outputs it reads."""
+    threads: int
+    resources: Mapping[str, int | str]
+    """mem_mb (megabytes), runtime (minutes), gpus (count), and gres for Slurm if there are GPUs."""
+
+
+def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
+    """The stages of the dvc.yaml at `pipeline`, templates resolved, in the order of their definition.
+
+    A frozen stage has no inputs, as in DVC: its command is never run, its outputs are only looked at.
+
+    Args:
+        pipeline: a dvc.yaml, relative to the working directory.
+        set_stamps: ask DVC which stages are up to date; those get a stamp, the stamps of the others go.
+
+    Raises:
+        ValueError: the file is missing or invalid, a stage's `meta.resources` has a key or a value that means
+            nothing, two stages would get the same rule name, or another run is writing an output.
+    """
+    repo = Repo(_wait_for_lock=True)
+    # a job of another run may be in the middle of writing dvc.lock
+    with lock_repo(repo):
+        try:
+            graph = Index.from_file(repo, pipeline).graph
+            stages = tuple(_stage(node, () if node.frozen else [*graph.successors(node)]) for node in graph)
+            if set_stamps:
+                _drop_torn_rwlock(Path(repo.tmp_dir) / "rwlock")
+                for stage, node in zip(stages, graph, strict=True):
+                    _set_stamp(Path(stage.stamp), stale=bool(node.status()))
+        except DvcException as error:
+            raise ValueError(f"{pipeline}: {error}") from error
+    rules = [stage.rule for stage in stages]
+    if twice := sorted({rule for rule in rules if rules.count(rule) > 1}):
+        raise ValueError(f"{pipeline}: more than one stage would be the rule {twice[0]}; rename one of them")
+    return stages
+
+
+def name_run() -> None:
+    """Give the run an identity that its stages, and the jobs of a cluster, find in their environment."""
+    os.environ.setdefault(RUN_VARIABLE, uuid.uuid4().hex[:12])
+
+
+def _stage(stage: PipelineStage, upstream: Sequence[PipelineStage]) -> Stage:
+    resources = _resources(stage)
+    return Stage(
+        rule=re.sub(r"\W", "_", stage.name),
+        target=stage.addressing,
+        stamp=_state(stage, "stamp"),
+        log=_state(stage, "log"),
+        inputs=tuple(sorted(_state(other, "stamp") for other in upstream)),
+        threads=resources.pop("threads"),
+        resources=resources | ({"gres": f"gpu:{resources['gpus']}"} if resources["gpus"] else {}),
+    )
+
+
+def _state(stage: PipelineStage, suffix: str) -> str:
+    return str(STATE / Path(stage.relpath).parent / f"{stage.name}.{suffix}")
+
+
+def _resources(stage: PipelineStage) -> dict[str, int]:
+    given = (stage.meta or {}).get("resources", {})
+    if unknown := sorted(set(given) - set(DEFAULTS)):
+        known = ", ".join(DEFAULTS)
+        raise ValueError(f"{stage.addressing}: meta.resources.{unknown[0]}: not one of {known}")
+    for key, value in given.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < (key != "gpus"):
+            raise ValueError(f"{stage.addressing}: meta.resources.{key}: {value!r} is not a whole number")
+    return {**DEFAULTS, **given}
+
+
+def _set_stamp(stamp: Path, *, stale: bool) -> None:
+    if stale:
+        stamp.unlink(missing_ok=True)
+    else:
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.touch()
+        os.utime(stamp, (PARSED, PARSED))
+
+
+def _drop_torn_rwlock(path: Path) -> None:
+    """Remove DVC's list of readers and writers if a kill cut its writing short; DVC itself would give up."""
+    try:
+        json.loads(path.read_text())
+    except FileNotFoundError:
+        pass
+    except ValueError:
+        path.unlink()
