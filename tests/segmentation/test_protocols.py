@@ -4,9 +4,9 @@ from typing import get_args
 
 import pytest
 
+from regroup.captions.tokens import tokenize
 from regroup.errors import RegroupError
 from regroup.segmentation.mm import BaseSegDataset  # noqa: F401 - quiets mmseg before the next import
-from regroup.segmentation.prompts import tokenise
 from regroup.segmentation.protocols import free_labels, load_protocol, read_protocol
 from regroup.segmentation.settings import ProtocolName
 
@@ -56,7 +56,7 @@ def test_coco_names_are_those_of_the_things_of_coco_stuff() -> None:
 
 
 def test_the_space_after_mmsegmentations_bed_does_not_change_its_tokens() -> None:
-    with_space, without = tokenise(("a photo of a bed .", "a photo of a bed."), 77)
+    with_space, without = tokenize(["a photo of a bed .", "a photo of a bed."])
     assert with_space.tolist() == without.tolist()
 
 

@@ -15,12 +15,10 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
+from regroup.captions.prompts import INFERENCE_TEMPLATE
 from regroup.errors import RegroupError
 from regroup.segmentation.settings import ProtocolName
 from regroup.settings import Settings, parse, read_yaml
-
-TEMPLATE = "a photo of a {}."
-"""The one prompt of inference (section 4.4.1, as the published evaluation writes it)."""
 
 IGNORED = 255
 """Mask value of pixels that are not scored."""
@@ -44,7 +42,7 @@ class Protocol(Settings):
     threshold: float = Field(ge=0, le=1)
     background: bool
     reduce_zero_label: bool = False
-    template: str = TEMPLATE
+    template: str = INFERENCE_TEMPLATE
     masks: MaskKind
     images: str
     labels: str
@@ -77,7 +75,7 @@ class Protocol(Settings):
         if not prompted:
             raise RegroupError(f"protocol {self.name}: no class is left but the background")
         return Labels(
-            prompts=tuple(self.template.format(self.classes[i]) for i in prompted),
+            prompts=tuple(self.template.replace("{}", self.classes[i]) for i in prompted),
             ids=((0, *prompted) if self.background else tuple(prompted)),
             background=self.background,
         )
@@ -98,7 +96,7 @@ class Labels:
     background: bool
 
 
-def free_labels(names: Sequence[str], *, background: bool, template: str = TEMPLATE) -> Labels:
+def free_labels(names: Sequence[str], *, background: bool, template: str = INFERENCE_TEMPLATE) -> Labels:
     """Labels for class names of one's own: ids 1, 2, ... with a background at 0, else 0, 1, ...
 
     Raises:
@@ -107,7 +105,7 @@ def free_labels(names: Sequence[str], *, background: bool, template: str = TEMPL
     names = check_names(names, "classes")
     first = int(background)
     return Labels(
-        tuple(template.format(name) for name in names), tuple(range(len(names) + first)), background
+        tuple(template.replace("{}", name) for name in names), tuple(range(len(names) + first)), background
     )
 
 

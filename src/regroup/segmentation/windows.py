@@ -65,7 +65,7 @@ class ProductPerWindow(TorchFunctionMode):
 
     A CPU's BLAS has other kernels, which round otherwise, for matrices of few rows; eight segments are few,
     those of a batch are not. `baddbmm` takes each window's own product: a window then has the very numbers
-    that it has alone (tested), on one thread; several threads share out a sum by its size and round otherwise.
+    that it has alone (tested), on one thread; several threads share out sums by size and round otherwise.
     """
 
     FEW = 32
