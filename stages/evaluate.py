@@ -1,5 +1,7 @@
 """mIoU of one variant on every dataset of the profile."""
 
+from pathlib import Path
+
 from regroup.model import load_checkpoint
 from regroup.segmentation.evaluation import evaluate_all
 from regroup.sources.manifest import raw_root
@@ -10,14 +12,16 @@ def main(stage: Stage) -> None:
     """Score the variant's checkpoint."""
     layout, settings = stage.layout, stage.params.evaluate
     checkpoint, out = layout.run(stage.key), layout.metrics / f"{stage.key}.json"
-    raw = {dataset.source: layout.raw(dataset.source) for dataset in settings.datasets.values()}
+    raw: dict[str, Path] = {
+        dataset.source: layout.raw(dataset.source) for dataset in settings.datasets.values()
+    }
     per_class = out.with_suffix(".parquet")
     with stage.tracked(settings, inputs=[checkpoint, *raw.values()], outputs=[out, per_class]) as tracked:
         model = load_checkpoint(checkpoint)
         roots = {source: raw_root(folder) for source, folder in raw.items()}
         scores = evaluate_all(model, settings, roots, progress=True)
-        scores.write(out, per_class, variant=stage.key, profile=stage.params.name)
-        tracked.log_metrics(scores.metrics())
+        scores.write(out, per_class, variant=stage.key, profile=stage.params.name, checkpoint=checkpoint)
+        tracked.log_metrics(scores.metrics(), step=0)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ def main(stage: Stage) -> None:
     raw, out = stage.layout.raw("coco"), stage.layout.captions
     with stage.tracked(stage.params.nouns, inputs=[raw], outputs=[out]) as tracked:
         report = extract_labels(raw_root(raw), out, stage.params.nouns, progress=True)
-        tracked.log_metrics(report.metrics())
+        tracked.log_metrics(report.metrics(), step=0)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ def main(stage: Stage) -> None:
     raw, out = stage.layout.raw("coco"), stage.layout.shards
     with stage.tracked(stage.params.shards, inputs=[raw], outputs=[out]) as tracked:
         report = build_shards(raw_root(raw), out, stage.params.shards, progress=True)
-        tracked.log_metrics(report.metrics())
+        tracked.log_metrics(report.metrics(), step=0)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,20 @@
 """Raw data in the real archives' own formats: drawn, or a pointer to the folder that holds it."""
 
+from regroup.errors import RegroupError
 from regroup.sources import make_source
 from regroup.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
     """Make one source."""
-    source, out = stage.params.sources[stage.key], stage.layout.raw(stage.key)  # type: ignore[index]
+    names = {str(name): name for name in stage.params.sources}
+    if stage.key not in names:
+        raise RegroupError(f"sources: no source `{stage.key}` in this profile; known: {', '.join(names)}")
+    name = names[stage.key]
+    source, out = stage.params.sources[name], stage.layout.raw(name)
     with stage.tracked(source, stage.params.world, inputs=[], outputs=[out]) as tracked:
-        manifest = make_source(stage.key, source.kind, out, root=source.root, world=stage.params.world)
-        tracked.log_metrics({"files": manifest.files, "bytes": manifest.bytes})
+        manifest = make_source(name, source.kind, out, root=source.root, world=stage.params.world)
+        tracked.log_metrics({"files": manifest.files, "bytes": manifest.bytes}, step=0)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,24 @@
-"""The thesis's tables beside our numbers, as CSV, Markdown and LaTeX."""
+"""The thesis's tables beside our numbers, as CSV, Markdown and LaTeX, and which of its claims hold."""
 
-from collections import defaultdict
-from pathlib import Path
-
+from regroup.report.claims import check_claims
+from regroup.report.reference import thesis
 from regroup.report.tables import build_table, write_table
+from regroup.report.what_moved import write_what_moved
 from regroup.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
     """Build every table of the profile from the metrics files alone."""
-    layout = stage.layout
-    filled: dict[int, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for name, variant in stage.variants().items():
-        for row in variant.rows:
-            filled[row.table][row.row].append(layout.metrics / f"{name}.json")
-    with stage.tracked(stage.params.tables, inputs=[layout.metrics], outputs=[layout.tables]):
-        for number in stage.params.tables.numbers:
-            write_table(build_table(number, filled[number], profile=stage.params.name), layout.tables)
+    layout, settings, profile = stage.layout, stage.params.tables, stage.params.name
+    runs = thesis().fill(
+        (row.table, row.row, layout.metrics / f"{name}.json")
+        for name, variant in stage.variants().items()
+        for row in variant.rows
+    )
+    with stage.tracked(settings, inputs=[layout.metrics], outputs=[layout.tables]):
+        for number in settings.numbers:
+            write_table(build_table(number, runs.get(number, {}), profile=profile), layout.tables)
+        write_what_moved(check_claims(runs, profile=profile), layout.tables)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from regroup.sources.settings import WorldParams
 from regroup.tracking import TrackingParams
 from regroup.training.settings import CheckpointParams, FinetuneParams, PretrainParams
 
+SourceKey = Literal["coco", "voc12", "context", "ade"]
+
 
 class SourceParams(Settings):
     """Where one source of raw data comes from."""
@@ -62,7 +64,7 @@ class Params(Settings):
     root: Path
     params_file: Path
     variants_file: Path
-    sources: dict[Literal["coco", "voc12", "context", "ade"], SourceParams]
+    sources: dict[SourceKey, SourceParams]
     world: WorldParams
     shards: ShardsParams
     nouns: NounsParams

@@ -73,6 +73,7 @@ class Stage:
         return track_stage(
             name,
             profile=self.params.name,
+            root=Path(),
             params=values,
             inputs=inputs,
             outputs=outputs,
@@ -91,9 +92,7 @@ def run(main: Callable[[Stage], None], argv: Sequence[str] | None = None) -> Non
         description=sys.modules["__main__"].__doc__,
         epilog=f"Normally started by `dvc repro {name}`, which tracks what it reads and writes.",
     )
-    parser.add_argument(
-        "--params", type=Path, required=True, help="a profile's parameters: params.yaml"
-    )
+    parser.add_argument("--params", type=Path, required=True, help="a profile's parameters: params.yaml")
     parser.add_argument("--item", help="which item of a foreach stage, e.g. a variant's or a source's name")
     arguments = parser.parse_args(argv)
     # Nothing below may look anything up on a hub or report home.

@@ -116,8 +116,9 @@ class CaptionData:
         while True:
             for batch in self._reader.epoch(epoch, start_batch=first):
                 labels = self._sampler.sample(batch.rows, epoch)
+                pixels: Tensor = batch.images
                 yield CaptionBatch(
-                    batch.images, batch.image_ids, labels.caption_texts, labels.label_ids, labels.label_texts
+                    pixels, batch.image_ids, labels.caption_texts, labels.label_ids, labels.label_texts
                 )
             epoch, first = epoch + 1, 0
 

@@ -83,7 +83,11 @@ def finetune(
         curve, done = saved.curve, saved.step
 
     bar = tqdm(
-        total=plan.steps, initial=done, unit="step", desc=f"{trainable:,} parameters", disable=not progress
+        total=plan.steps,
+        initial=done,
+        unit="step",
+        desc=f"{trainable:,} parameters",
+        disable=None if progress else True,
     )
     recent: list[dict[str, float]] = []
     for step, batch in zip(range(done, plan.steps), data.batches(done), strict=False):
@@ -109,7 +113,7 @@ def finetune(
         )
         result = total_loss(terms, inputs)
         optimiser.zero_grad(set_to_none=True)
-        result.loss.backward()
+        result.loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(parameters, settings.optimiser.clip)
         row = {
             "learning_rate": rate,
@@ -225,6 +229,6 @@ def _divergence(step: int, row: dict[str, float], batch: CaptionBatch, state: Pa
     images = ", ".join(str(number) for number in batch.image_ids[:16])
     return (
         f"training diverged at step {step}: loss {row['loss']}, gradient norm {row['gradient_norm']}; "
-        f"images of the batch: {images}{', ...' if len(batch.image_ids) > 16 else ''}. The last good state is in {state}; "
-        "a lower finetune.optimiser.learning_rate is the usual remedy"
+        f"images of the batch: {images}{', ...' if len(batch.image_ids) > 16 else ''}. "
+        f"The last good state is in {state}; a lower finetune.optimiser.learning_rate is the usual remedy"
     )

@@ -17,7 +17,6 @@ from typing import get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -26,54 +25,13 @@ from regroup.captions.prompts import TRAINING_TEMPLATES, class_prompt, prompt
 from regroup.captions.tokens import tokenize
 from regroup.io import write_bytes, write_json
 from regroup.model.checkpoint import CONFIG, WEIGHTS
-from regroup.model.config import GroupViTConfig, ImageConfig, StageConfig, TextConfig
 from regroup.model.groupvit import GroupViT, ImageFeatures
 from regroup.objectives.contrastive import contrastive_loss, noise_free_loss
 from regroup.segmentation.protocols import load_protocol
 from regroup.segmentation.settings import ProtocolName
-from regroup.settings import Settings
 from regroup.sources.mini.grammar import words
+from regroup.training.settings import PretrainParams
 from regroup.training.web import Concept, WebBatch, WebCorpus
-
-MINI_MODEL = GroupViTConfig(
-    image=ImageConfig(
-        image_size=64,
-        patch_size=8,
-        width=96,
-        heads=4,
-        stages=(StageConfig(2, 16), StageConfig(1, 8), StageConfig(1)),
-        drop_path=0.0,
-    ),
-    text=TextConfig(vocabulary=640, context=77, width=64, depth=2, heads=4),
-    projector_hidden=256,
-    joint_width=96,
-)
-
-
-class PretrainParams(Settings):
-    """How the mini checkpoint is pretrained."""
-
-    seed: int = Field(default=5, ge=0)
-    steps: int = Field(default=1800, ge=1)
-    batch: int = Field(default=64, ge=4, description="images of `image_size` of the model a step")
-    learning_rate: float = Field(default=1.2e-3, gt=0)
-    warmup_steps: int = Field(default=100, ge=0)
-    weight_decay: float = Field(default=0.05, ge=0)
-    clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
-    area: tuple[float, float] = Field(default=(0.15, 1.0), description="share of the image in a crop")
-    large_every: int = Field(default=4, ge=2, description="every so many steps images are larger")
-    large_size: int = Field(default=128, ge=8, description="pixels of those images")
-    large_batch: int = Field(default=20, ge=4)
-    large_area: tuple[float, float] = (0.4, 1.0)
-    labels: int = Field(default=3, ge=1, description="nouns of a caption in the multi-label loss")
-    mask_weight: float = Field(default=2.0, ge=0, description="of the patches' cross-entropy")
-    background_weight: float = Field(
-        default=0.5, ge=0, description="of patches that show none of the candidates"
-    )
-    class_weight: float = Field(
-        default=0.5, ge=0, description="of the whole image's cross-entropy over candidates"
-    )
-    model: GroupViTConfig = MINI_MODEL
 
 
 def known_texts() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Settings of fine-tuning: what is scale, not science (the science is in variants.yaml)."""
+"""Settings of fine-tuning and of how the mini checkpoint was pretrained: scale, not science."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from regroup.model.config import GroupViTConfig
+from regroup.model.config import GroupViTConfig, ImageConfig, StageConfig, TextConfig
 from regroup.settings import Settings
-from regroup.training.pretraining import PretrainParams as PretrainParams
 
 
 class AugmentationSettings(Settings):
@@ -82,7 +81,7 @@ class FinetuneParams(Settings):
 
     epoch_samples: int | None = Field(default=None, ge=1)
     batch_divisor: int = Field(default=1, ge=1)
-    image_sizes: dict[Literal[224, 384], int] = Field(default_factory=lambda: {224: 224, 384: 384})
+    image_sizes: dict[Literal[224, 384], int] = {224: 224, 384: 384}  # noqa: RUF012 - pydantic copies it
     max_steps: int | None = Field(default=None, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -102,3 +101,44 @@ class FinetuneParams(Settings):
                 "`save_every` must be a multiple of `log_every`, so that no row is cut by a resume"
             )
         return self
+
+
+MINI_MODEL = GroupViTConfig(
+    image=ImageConfig(
+        image_size=64,
+        patch_size=8,
+        width=96,
+        heads=4,
+        stages=(StageConfig(2, 16), StageConfig(1, 8), StageConfig(1)),
+        drop_path=0.0,
+    ),
+    text=TextConfig(vocabulary=640, context=77, width=64, depth=2, heads=4),
+    projector_hidden=256,
+    joint_width=96,
+)
+
+
+class PretrainParams(Settings):
+    """How the mini checkpoint is pretrained."""
+
+    seed: int = Field(default=5, ge=0)
+    steps: int = Field(default=1800, ge=1)
+    batch: int = Field(default=64, ge=4, description="images of `image_size` of the model a step")
+    learning_rate: float = Field(default=1.2e-3, gt=0)
+    warmup_steps: int = Field(default=100, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
+    area: tuple[float, float] = Field(default=(0.15, 1.0), description="share of the image in a crop")
+    large_every: int = Field(default=4, ge=2, description="every so many steps images are larger")
+    large_size: int = Field(default=128, ge=8, description="pixels of those images")
+    large_batch: int = Field(default=20, ge=4)
+    large_area: tuple[float, float] = (0.4, 1.0)
+    labels: int = Field(default=3, ge=1, description="nouns of a caption in the multi-label loss")
+    mask_weight: float = Field(default=2.0, ge=0, description="of the patches' cross-entropy")
+    background_weight: float = Field(
+        default=0.5, ge=0, description="of patches that show none of the candidates"
+    )
+    class_weight: float = Field(
+        default=0.5, ge=0, description="of the whole image's cross-entropy over candidates"
+    )
+    model: GroupViTConfig = MINI_MODEL
