@@ -17,7 +17,7 @@ from regroup.segmentation.datasets import ProtocolDataset, evaluation_pipeline
 from regroup.segmentation.inference import Decision, encode_images, label_maps
 from regroup.segmentation.prompts import embed_prompts
 from regroup.segmentation.protocols import Labels, Protocol, load_protocol
-from regroup.segmentation.scores import DatasetScores, PixelCounter, Scores
+from regroup.segmentation.scores import DatasetScores, PixelCounter, Scores, true_rows
 from regroup.segmentation.settings import DatasetParams, EvaluateParams, InferenceParams
 from regroup.sources.mini import drawn_names
 
@@ -113,8 +113,9 @@ def evaluate_decisions(
         for mask, encoded in encode_images(model, classes, samples, params, batch=batch):
             mask = mask.to(encoded.features.groups.device)
             maps = label_maps(encoded, labels, decisions, (mask.shape[0], mask.shape[1]))
+            rows = true_rows(mask, len(protocol.classes))
             for counter, predicted in zip(counters, maps, strict=True):
-                counter.add(predicted, mask)
+                counter.add_rows(predicted, rows)
     return [
         DatasetScores(
             classes=protocol.classes,
@@ -141,7 +142,7 @@ def read_samples(images: ProtocolDataset, ahead: int = 16) -> Iterator[tuple[Ten
 
     def read(index: int) -> tuple[Tensor, Tensor]:
         sample: dict[str, Any] = images[index]
-        return sample["data_samples"].gt_sem_seg.data[0], sample["inputs"].flip(0)
+        return sample["data_samples"].gt_sem_seg.data[0].int(), sample["inputs"].flip(0)
 
     with ThreadPoolExecutor(READERS) as pool:
         waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()

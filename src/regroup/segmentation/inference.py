@@ -205,8 +205,10 @@ def _best_class(
 def _resized(image: EncodedImage, scores: Tensor, coverage: Tensor, size: tuple[int, int]) -> Tensor:
     """Logits [K, H, W] of the K classes of `scores` [windows, G, K], averaged over windows and resized."""
     total = scores.new_zeros(scores.shape[-1], image.height, image.width)
-    for box, groups, table in zip(image.boxes, image.features.groups, scores, strict=True):
-        total[:, box.top : box.bottom, box.left : box.right] += table.T[:, groups.long()]
+    # a lookup: of all the ways to write it, this is several times faster than the slowest on a CPU
+    for box, groups, table in zip(image.boxes, image.features.groups.int(), scores, strict=True):
+        planes = table.T.contiguous().index_select(1, groups.flatten()).view(-1, *groups.shape)
+        total[:, box.top : box.bottom, box.left : box.right] += planes
     total /= coverage
     return F.interpolate(total[None], size, mode="bilinear", align_corners=False)[0]
 

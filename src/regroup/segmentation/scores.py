@@ -33,10 +33,13 @@ class PixelCounter:
 
     def add(self, predicted: Tensor, mask: Tensor) -> None:
         """Count one image: class ids [H, W] against a mask [H, W], whose 255 is not counted."""
+        self.add_rows(predicted, true_rows(mask, len(self.classes)))
+
+    def add_rows(self, predicted: Tensor, rows: Tensor) -> None:
+        """Like `add`, with the mask prepared by `true_rows`, once for any number of predictions."""
         number = len(self.classes)
-        scored = mask != IGNORED
-        pairs = mask[scored].long() * number + predicted[scored]
-        one = torch.bincount(pairs, minlength=number * number).view(number, number).cpu()
+        counts = torch.bincount((rows + predicted).flatten(), minlength=(number + 1) * number)
+        one = counts.view(number + 1, number)[:-1].cpu()
         self.confusion += one.numpy()
         intersect, found, true = one.diagonal(), one.sum(0), one.sum(1)
         # IoUMetric counts an image's areas in float32, exact up to 16 million pixels
@@ -51,6 +54,14 @@ class PixelCounter:
             values = metric.evaluate(len(self._areas))
         # rounded in float32, so rounded again
         return {key: round(float(values[key]), 2) for key in ("mIoU", "mAcc", "aAcc")}
+
+
+def true_rows(mask: Tensor, classes: int) -> Tensor:
+    """First cell of each pixel's row in a flat confusion matrix, int32 [H, W].
+
+    A pixel that is not scored (255) gets one more row, below those of the classes.
+    """
+    return torch.where(mask == IGNORED, classes, mask.int()) * classes
 
 
 @dataclass(frozen=True)
