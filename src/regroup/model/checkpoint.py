@@ -1,9 +1,11 @@
-"""Checkpoints: our own folder, the original `.pth`, Hugging Face's files; nothing is unpickled but tensors."""
+"""Checkpoints: our own folder, the original `.pth`, Hugging Face's files; nothing unpickled but tensors."""
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from regroup.errors import RegroupError
-from regroup.io import atomic_path, read_json, write_bytes, write_json
+from regroup.io import read_json, write_bytes, write_json
 from regroup.model.config import GroupViTConfig
 from regroup.model.groupvit import GroupViT
 from regroup.model.image import resize_positions
@@ -64,9 +66,9 @@ def save_checkpoint(model: GroupViT, folder: Path) -> None:
 
 def save_original(model: GroupViT, path: Path) -> None:
     """Write a `.pth` with the original code's names under `model`, and our configuration under `config`."""
-    content = {"model": export_state(model, ORIGINAL), "config": model.config.to_dict()}
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    buffer = io.BytesIO()  # a path would put its own name, which is temporary, into the bytes
+    torch.save({"model": export_state(model, ORIGINAL), "config": model.config.to_dict()}, buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 def save_hugging_face(model: GroupViT, folder: Path) -> None:
@@ -92,12 +94,7 @@ def read_state(path: Path) -> tuple[State, GroupViTConfig, Layout | None]:
             values.
     """
     file = find_weights(path)
-    content = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
-    stored = content.pop("config", None) if "model" in content else None
-    state = content.get("model", content)
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise RegroupError(f"{file}: holds no table of tensors; expected a GroupViT checkpoint")
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    state, stored = _read(file)
     beside = file.parent / CONFIG
     if "img_encoder.pos_embed" in state:
         if isinstance(stored, Mapping) and "image" in stored:
@@ -115,6 +112,15 @@ def read_state(path: Path) -> tuple[State, GroupViTConfig, Layout | None]:
     )
 
 
+def read_tensors(path: Path) -> State:
+    """Read a table of tensors: safetensors, or a pickle of tensors, by itself or under `model`.
+
+    Raises:
+        RegroupError: the file is missing, or holds anything but tensors and plain values.
+    """
+    return _read(find_weights(path))[0]
+
+
 def find_weights(path: Path) -> Path:
     """The weights file that `path` means: itself, or `model.safetensors` or `pytorch_model.bin` inside it."""
     if path.is_dir():
@@ -127,6 +133,16 @@ def find_weights(path: Path) -> Path:
     return path
 
 
+def _read(file: Path) -> tuple[State, object]:
+    """The tensors of a file, and what it holds under `config`."""
+    content = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
+    state = content.get("model", content)
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise RegroupError(f"{file}: holds no table of tensors; expected weights")
+    tensors = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return tensors, content.get("config") if "model" in content else None
+
+
 def _read_safetensors(file: Path) -> dict[str, Any]:
     try:
         return dict(load_file(file))
@@ -136,12 +152,16 @@ def _read_safetensors(file: Path) -> dict[str, Any]:
 
 def _read_pickle(file: Path) -> dict[str, Any]:
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of a foreign pickle protocol: what cannot be read is an error below
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RegroupError(
             f"{file}: cannot be read as tensors alone ({reason}); nothing else is unpickled. "
-            "Save the tensors by themselves, or check the download"
+            "Check the download, save the tensors by themselves, or take the same weights as safetensors"
         ) from None
     if not isinstance(content, dict):
         raise RegroupError(f"{file}: holds {type(content).__name__}, not a table of tensors")

@@ -33,6 +33,7 @@ class StageConfig:
     group_tokens: int = 0
 
     def __post_init__(self) -> None:
+        """Refuse values that contradict each other."""
         _require(self.depth >= 1, f"depth: {self.depth} is not positive")
         _require(self.group_tokens >= 0, f"group_tokens: {self.group_tokens} is negative")
 
@@ -65,6 +66,7 @@ class ImageConfig:
     assign_eps: float = 1.0
 
     def __post_init__(self) -> None:
+        """Refuse values that contradict each other."""
         _require(self.patch_size >= 1, f"patch_size: {self.patch_size} is not positive")
         _require(
             self.image_size >= self.patch_size and self.image_size % self.patch_size == 0,
@@ -117,6 +119,7 @@ class TextConfig:
     heads: int = 4
 
     def __post_init__(self) -> None:
+        """Refuse values that contradict each other."""
         _require(
             self.vocabulary == CLIP_VOCABULARY or 3 <= self.vocabulary <= 32767,
             f"vocabulary: {self.vocabulary} is not {CLIP_VOCABULARY}, nor 3 to 32767 (compact)",
@@ -153,6 +156,7 @@ class GroupViTConfig:
     joint_width: int = 256
 
     def __post_init__(self) -> None:
+        """Refuse values that contradict each other."""
         _require(self.projector_hidden >= 1, f"projector_hidden: {self.projector_hidden} is not positive")
         _require(self.joint_width >= 1, f"joint_width: {self.joint_width} is not positive")
 

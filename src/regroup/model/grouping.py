@@ -52,14 +52,15 @@ def straight_through(soft: Tensor) -> Tensor:
 
 
 class Assignment(nn.Module):
-    """Assigns tokens to groups and averages the values of each group (eq. 17 to 19).
-
-    Args:
-        width: channels.
-        eps: added to the size of a group before dividing by it.
-    """
+    """Assigns tokens to groups and averages the values of each group (eq. 17 to 19)."""
 
     def __init__(self, width: int, eps: float) -> None:
+        """Make the layers; weights are drawn by the model.
+
+        Args:
+            width: channels.
+            eps: added to the size of a group before dividing by it.
+        """
         super().__init__()
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
@@ -95,17 +96,18 @@ class Assignment(nn.Module):
 
 
 class GroupingBlock(nn.Module):
-    """Groups [B, M, width] image tokens into [B, G, width] segments, given G group tokens.
-
-    Args:
-        width: channels.
-        heads: attention heads of the cross-attention.
-        tokens: number G of group tokens.
-        mlp_hidden: hidden channels of the cross-attention's MLP.
-        eps: see `Assignment`.
-    """
+    """Groups [B, M, width] image tokens into [B, G, width] segments, given G group tokens."""
 
     def __init__(self, width: int, heads: int, tokens: int, mlp_hidden: int, eps: float) -> None:
+        """Make the layers; weights are drawn by the model.
+
+        Args:
+            width: channels.
+            heads: attention heads of the cross-attention.
+            tokens: number G of group tokens.
+            mlp_hidden: hidden channels of the cross-attention's MLP.
+            eps: see `Assignment`.
+        """
         super().__init__()
         self.norm_groups = nn.LayerNorm(width, eps=NORM_EPS)
         self.norm_tokens = nn.LayerNorm(width, eps=NORM_EPS)

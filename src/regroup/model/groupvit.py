@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from regroup.errors import RegroupError
 from regroup.model.config import CLIP_VOCABULARY, GroupViTConfig
-from regroup.model.image import ImageTower
+from regroup.model.image import ImageTower, Noise
 from regroup.model.initialise import initialise
 from regroup.model.projector import Projector
 from regroup.model.text import END_OF_TEXT, START_OF_TEXT, TextTower, check_tokens, cut_tokens, text_lengths
@@ -57,17 +57,18 @@ class ImageFeatures:
 
 
 class GroupViT(nn.Module):
-    """GroupViT with random weights.
-
-    Args:
-        config: shape of the model.
-        generator: source of the initial weights; None takes torch's default.
-        draw: False leaves weights as whatever memory holds, for a caller that fills all of them.
-    """
+    """GroupViT with random weights."""
 
     def __init__(
         self, config: GroupViTConfig, *, generator: torch.Generator | None = None, draw: bool = True
     ) -> None:
+        """Make the model.
+
+        Args:
+            config: shape of the model.
+            generator: source of the initial weights; None takes torch's default.
+            draw: False leaves weights as whatever memory holds, for a caller that fills all of them.
+        """
         super().__init__()
         self.config = config
         # built without storage: layers would else draw weights from the global generator, only to be redrawn
@@ -92,6 +93,7 @@ class GroupViT(nn.Module):
         return_attention: bool = False,
         return_segments: bool = True,
         generator: torch.Generator | None = None,
+        noise: Noise | None = None,
         stage_two_tokens: Tensor | None = None,
     ) -> ImageFeatures:
         """Encode images of any size that the patch size divides.
@@ -102,16 +104,16 @@ class GroupViT(nn.Module):
             return_segments: whether to project the segments. In training the projector's batch norm sees them
                 as one more batch, so leave it off where no objective reads them.
             generator: source of drop path and Gumbel noise in training; None takes torch's default.
+            noise: drawn beforehand by `draw_noise` in place of `generator`; the whole then compiles as one
+                graph, which a generator cannot be part of.
             stage_two_tokens: [B, P, width] features grouped by the second grouping block in place of the
                 first one's segments (section 5.14.2).
 
         Raises:
             RegroupError: the patch size does not divide the images.
         """
-        noise = None
-        if self.training:
-            replaced = None if stage_two_tokens is None else stage_two_tokens.shape[1]
-            noise = self.image.draw_noise(pixels, generator, replaced=replaced)
+        if self.training and noise is None:
+            noise = self.draw_noise(pixels, generator, stage_two_tokens=stage_two_tokens)
         out = self.image(pixels, noise, return_attention=return_attention, stage_two_tokens=stage_two_tokens)
         feature = self.image_projector(out.segments.mean(dim=1))
         projected = (
@@ -120,6 +122,18 @@ class GroupViT(nn.Module):
             else feature.new_empty(len(feature), 0, feature.shape[-1])
         )
         return ImageFeatures(feature, out.segments, projected, out.soft, out.hard, out.patches)
+
+    def draw_noise(
+        self,
+        pixels: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        stage_two_tokens: Tensor | None = None,
+    ) -> Noise:
+        """Drop path and Gumbel noise of one training batch; arguments as for `encode_image`."""
+        replaced = None if stage_two_tokens is None else stage_two_tokens.shape[1]
+        noise: Noise = self.image.draw_noise(pixels, generator, replaced=replaced)
+        return noise
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Encode texts given as CLIP ids: int64 [N, T], T at most the context, to [N, C], not normalised.
@@ -153,8 +167,8 @@ class GroupViT(nn.Module):
             raise RegroupError(f"set_tokens: ids must lie in 0 to {END_OF_TEXT}")
         if len(wanted) >= self.config.text.vocabulary:
             raise RegroupError(
-                f"text.vocabulary: {self.config.text.vocabulary} rows, but {len(wanted)} tokens and a row for "
-                f"unknown ones are needed; set it to at least {len(wanted) + 1}"
+                f"text.vocabulary: {self.config.text.vocabulary} rows, but {len(wanted)} tokens and a row "
+                f"for unknown ones are needed; set it to at least {len(wanted) + 1}"
             )
         index = self.text.token_index
         index.zero_()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -15,8 +14,7 @@ from regroup.model.grouping import GroupingBlock
 from regroup.model.layers import NORM_EPS, Block, TokenMixer
 
 
-@dataclass(frozen=True)
-class Noise:
+class Noise(NamedTuple):
     """Everything random in one training forward, drawn beforehand so that the tower itself is a function.
 
     Attributes:
@@ -41,6 +39,7 @@ class Stage(nn.Module):
     """Transformer blocks over image and group tokens, then a grouping block if the stage has group tokens."""
 
     def __init__(self, config: ImageConfig, stage: StageConfig, previous_tokens: int) -> None:
+        """Make the layers; weights are drawn by the model."""
         super().__init__()
         width, hidden = config.width, int(config.width * config.mlp_ratio)
         self.blocks = nn.ModuleList(Block(width, config.heads, hidden) for _ in range(stage.depth))
@@ -80,6 +79,7 @@ class ImageTower(nn.Module):
     """Patch embedding, stages with grouping blocks, and a final norm."""
 
     def __init__(self, config: ImageConfig) -> None:
+        """Make the layers; weights are drawn by the model."""
         super().__init__()
         self.config = config
         self.patch_embedding = nn.Conv2d(3, config.width, config.patch_size, stride=config.patch_size)
@@ -91,10 +91,11 @@ class ImageTower(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def draw_noise(
         self, pixels: Tensor, generator: torch.Generator | None, *, replaced: int | None = None
     ) -> Noise:
-        """Draw drop path and Gumbel noise for one batch.
+        """Draw drop path and Gumbel noise for one batch, outside any compiled graph.
 
         Args:
             pixels: the batch, for its shape and device.

@@ -11,16 +11,17 @@ NORM_EPS = 1e-5
 
 
 class MLP(nn.Module):
-    """Two linear layers around an activation.
-
-    Args:
-        width: input channels.
-        hidden: channels in between.
-        output: output channels; `width` by default.
-        quick: CLIP's sigmoid approximation of GELU instead of GELU.
-    """
+    """Two linear layers around an activation."""
 
     def __init__(self, width: int, hidden: int, output: int | None = None, *, quick: bool = False) -> None:
+        """Make the layers; weights are drawn by the model.
+
+        Args:
+            width: input channels.
+            hidden: channels in between.
+            output: output channels; `width` by default.
+            quick: CLIP's sigmoid approximation of GELU instead of GELU.
+        """
         super().__init__()
         self.up = nn.Linear(width, hidden)
         self.down = nn.Linear(hidden, width if output is None else output)
@@ -38,6 +39,7 @@ class TokenMixer(nn.Module):
     """An MLP over the token axis (the mixer of eq. 20): [B, tokens, C] to [B, output, C]."""
 
     def __init__(self, tokens: int, hidden: int, output: int) -> None:
+        """Make the layers; weights are drawn by the model."""
         super().__init__()
         self.mlp = MLP(tokens, hidden, output)
 
@@ -62,6 +64,7 @@ class SelfAttention(nn.Module):
     """Multi-head self-attention; query, key and value come from one matrix."""
 
     def __init__(self, width: int, heads: int) -> None:
+        """Make the layers; weights are drawn by the model."""
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
@@ -78,6 +81,7 @@ class CrossAttention(nn.Module):
     """Multi-head attention of groups over image tokens."""
 
     def __init__(self, width: int, heads: int) -> None:
+        """Make the layers; weights are drawn by the model."""
         super().__init__()
         self.heads = heads
         self.query = nn.Linear(width, width)
@@ -96,6 +100,7 @@ class Block(nn.Module):
     """A pre-norm transformer block: attention and MLP, each with a residual (eq. 16)."""
 
     def __init__(self, width: int, heads: int, hidden: int, *, quick: bool = False) -> None:
+        """Make the layers; weights are drawn by the model."""
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
         self.attention = SelfAttention(width, heads)
@@ -111,8 +116,9 @@ class Block(nn.Module):
                 one over the rate of those kept; None keeps all.
             causal: whether a token sees only those before it.
         """
-        branch = self.attention(self.norm1(x), causal=causal)
-        x = x + (branch if keep is None else branch * keep[0])
-        branch = self.mlp(self.norm2(x))
-        out: Tensor = x + (branch if keep is None else branch * keep[1])
-        return out
+        x = _add(x, self.attention(self.norm1(x), causal=causal), None if keep is None else keep[0])
+        return _add(x, self.mlp(self.norm2(x)), None if keep is None else keep[1])
+
+
+def _add(x: Tensor, branch: Tensor, keep: Tensor | None) -> Tensor:
+    return x + branch if keep is None else torch.addcmul(x, branch, keep)

@@ -15,6 +15,7 @@ class Projector(nn.Module):
     """Linear, batch norm, ReLU, linear (eq. 21, 22 and 29)."""
 
     def __init__(self, width: int, hidden: int, output: int) -> None:
+        """Make the layers; weights are drawn by the model."""
         super().__init__()
         self.hidden = nn.Linear(width, hidden)
         self.norm = SyncedBatchNorm(hidden)
@@ -24,7 +25,7 @@ class Projector(nn.Module):
         """Map [..., width] to [..., output]; in training all leading axes are one batch."""
         flat = self.norm(self.hidden(x.flatten(0, -2)))
         out: Tensor = self.out(F.relu(flat))
-        return out.view(*x.shape[:-1], -1)
+        return out.view(*x.shape[:-1], self.out.out_features)
 
 
 class SyncedBatchNorm(nn.BatchNorm1d):

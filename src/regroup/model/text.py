@@ -18,6 +18,7 @@ class TextTower(nn.Module):
     token_index: Tensor
 
     def __init__(self, config: TextConfig) -> None:
+        """Make the layers; weights are drawn by the model."""
         super().__init__()
         self.config = config
         self.token_embedding = nn.Embedding(config.vocabulary, config.width)

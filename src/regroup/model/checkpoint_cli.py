@@ -1,0 +1,102 @@
+"""`regroup checkpoint inspect|convert FILE`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+from regroup.model.checkpoint import (
+    load_checkpoint,
+    read_state,
+    save_checkpoint,
+    save_hugging_face,
+    save_original,
+)
+from regroup.model.groupvit import GroupViT
+from regroup.model.parts import Part
+from regroup.model.trainable import count_trainable
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command `checkpoint`; the parsed namespace's `run` does it and returns the exit status."""
+    parser = subparsers.add_parser("checkpoint", help="look into a GroupViT checkpoint or convert it")
+    commands = parser.add_subparsers(dest="checkpoint_command", required=True)
+
+    inspect = commands.add_parser("inspect", help="print layout, shape and parameter counts")
+    _add_file(inspect)
+    inspect.set_defaults(run=lambda arguments: _inspect(arguments.file))
+
+    convert = commands.add_parser("convert", help="write the same weights in another layout")
+    _add_file(convert)
+    convert.add_argument("output", type=Path, help="folder to write, or file for --to original")
+    convert.add_argument(
+        "--to", choices=("regroup", "original", "huggingface"), default="regroup", help="default: %(default)s"
+    )
+    convert.add_argument(
+        "--image-size", type=int, metavar="PIXELS", help="resize the position embedding to this training size"
+    )
+    convert.set_defaults(
+        run=lambda arguments: _convert(arguments.file, arguments.output, arguments.to, arguments.image_size)
+    )
+
+
+def _add_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file", type=Path, help="our folder, a Hugging Face folder or file, or an original .pth"
+    )
+
+
+def describe(path: Path) -> str:
+    """A few lines about a checkpoint, after loading it strictly.
+
+    Raises:
+        RegroupError: it cannot be loaded; the message lists what does not fit.
+    """
+    _, _, layout = read_state(path)
+    model = load_checkpoint(path)
+    image, text = model.config.image, model.config.text
+    stages = ", ".join(
+        f"{stage.depth} blocks" + (f" -> {stage.group_tokens} groups" if stage.group_tokens else "")
+        for stage in image.stages
+    )
+    vocabulary = f"{text.vocabulary} tokens" + (" (compact)" if text.compact else "")
+    rows = [
+        ("layout", layout.title if layout else "regroup"),
+        (
+            "image tower",
+            f"{image.image_size} px, patch {image.patch_size}, width {image.width}, {image.heads} heads",
+        ),
+        ("stages", stages),
+        ("text tower", f"{vocabulary}, width {text.width}, {text.depth} blocks, {text.heads} heads"),
+        ("joint space", f"{model.config.joint_width} channels through {model.config.projector_hidden}"),
+        ("logit scale", _scales(model)),
+    ]
+    rows += [
+        (f"trainable: {part}", f"{count_trainable(model, part):,}")
+        for part in get_args(Part)
+        if part != "nothing"
+    ]
+    return "\n".join(f"{name:<36}{value}" for name, value in rows)
+
+
+def _scales(model: GroupViT) -> str:
+    scale, multi_label = (s.detach().exp().item() for s in (model.logit_scale, model.multi_label_logit_scale))
+    return f"{scale:.4g}, multi-label {multi_label:.4g}"
+
+
+def _inspect(file: Path) -> int:
+    print(describe(file))
+    return 0
+
+
+def _convert(file: Path, output: Path, to: str, image_size: int | None) -> int:
+    model = load_checkpoint(file, image_size=image_size)
+    if to == "original":
+        save_original(model, output)
+    elif to == "huggingface":
+        save_hugging_face(model, output)
+    else:
+        save_checkpoint(model, output)
+    print(f"{output}: written ({to})")
+    return 0

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from regroup.errors import RegroupError
+from regroup.model.dino import SeededFeatures, load_dino
+
+transformers = pytest.importorskip("transformers", reason="runs DINO's ViT")
+
+
+@pytest.fixture(scope="module")
+def vit() -> Any:
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=48,
+        layer_norm_eps=1e-6,
+        patch_size=8,
+        image_size=32,
+    )
+    model = transformers.ViTModel(config, add_pooling_layer=False).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture(scope="module")
+def file(vit: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same weights under the published names."""
+    embeddings = vit.embeddings
+    state = {
+        "cls_token": embeddings.cls_token,
+        "pos_embed": embeddings.position_embeddings,
+        "patch_embed.proj.weight": embeddings.patch_embeddings.projection.weight,
+        "patch_embed.proj.bias": embeddings.patch_embeddings.projection.bias,
+    }
+    for leaf in ("weight", "bias"):
+        state[f"norm.{leaf}"] = getattr(vit.layernorm, leaf)
+        for index, layer in enumerate(vit.layers):
+            block, attention = f"blocks.{index}.", layer.attention
+            state[f"{block}norm1.{leaf}"] = getattr(layer.layernorm_before, leaf)
+            state[f"{block}norm2.{leaf}"] = getattr(layer.layernorm_after, leaf)
+            parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+            state[f"{block}attn.qkv.{leaf}"] = torch.cat([getattr(part, leaf) for part in parts])
+            state[f"{block}attn.proj.{leaf}"] = getattr(attention.o_proj, leaf)
+            state[f"{block}mlp.fc1.{leaf}"] = getattr(layer.mlp.fc1, leaf)
+            state[f"{block}mlp.fc2.{leaf}"] = getattr(layer.mlp.fc2, leaf)
+    path = tmp_path_factory.mktemp("dino") / "dino.pth"
+    torch.save({name: tensor.detach() for name, tensor in state.items()}, path)
+    return path
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (24, 40)])
+def test_keys_of_a_layer(vit: Any, file: Path, shape: tuple[int, int]) -> None:
+    """Against the projection's output caught inside the whole network."""
+    seen = []
+    handle = vit.layers[2].attention.k_proj.register_forward_hook(lambda _m, _i, out: seen.append(out))
+    pixels = torch.randn(2, 3, *shape)
+    with torch.no_grad():
+        vit(pixels, interpolate_pos_encoding=True)
+    handle.remove()
+    features = load_dino(file, layer=2)(pixels, (shape[0] // 8, shape[1] // 8))
+    torch.testing.assert_close(features, seen[0][:, 1:], atol=1e-5, rtol=1e-4)
+    assert not features.requires_grad
+
+
+def test_a_finer_grid_is_averaged(file: Path) -> None:
+    dino = load_dino(file, layer=2)
+    pixels = torch.randn(1, 3, 32, 32)
+    fine = dino(pixels, (4, 4)).view(1, 2, 2, 2, 2, 128)
+    torch.testing.assert_close(dino(pixels, (2, 2)), fine.mean((2, 4)).view(1, 4, 128))
+
+
+def test_bad_files(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(RegroupError, match="features of block 9 do not exist"):
+        load_dino(file)
+    state = torch.load(file, weights_only=True)
+    del state["blocks.1.norm2.bias"]
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(RegroupError, match=r"blocks\.1\.norm2\.bias is missing"):
+        load_dino(tmp_path / "x.pth", layer=2)
+    torch.save({"a": torch.zeros(1)}, tmp_path / "y.pth")
+    with pytest.raises(RegroupError, match="not a DINO ViT"):
+        load_dino(tmp_path / "y.pth")
+
+
+def test_images_that_do_not_fit(file: Path) -> None:
+    with pytest.raises(RegroupError, match="patches of 8 do not divide"):
+        load_dino(file, layer=2)(torch.zeros(1, 3, 36, 32), (4, 4))
+
+
+def test_the_stand_in_tells_textures_apart() -> None:
+    """Left half one texture, right half another: affinities within a half exceed those across."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn(1, 3, 64, 64, generator=generator) * 0.2
+    pixels[..., :32] += torch.tensor([1.0, -0.5, 0.2]).view(3, 1, 1)
+    pixels[..., 32:] += torch.tensor([-0.6, 0.8, 0.1]).view(3, 1, 1)
+    features = SeededFeatures(24, seed=3)(pixels, (8, 8))
+    assert features.shape == (1, 64, 24)
+    unit = torch.nn.functional.normalize(features, dim=-1)[0]
+    affinity = unit @ unit.T
+    left = torch.arange(64) % 8 < 4
+    within = affinity[left][:, left].mean()
+    across = affinity[left][:, ~left].mean()
+    assert float(within) > 0.5
+    assert float(across) < 0
+    assert torch.equal(features, SeededFeatures(24, seed=3)(pixels, (8, 8)))
+    assert not torch.equal(features, SeededFeatures(24, seed=4)(pixels, (8, 8)))

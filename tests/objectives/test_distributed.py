@@ -1,0 +1,106 @@
+"""Two gloo processes against one process on the whole batch."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from regroup.model.projector import Projector
+from regroup.objectives import ObjectiveInputs, total_loss
+
+TERMS = {
+    "contrastive": [("contrastive", 1.0, {})],
+    "multi_label": [("multi_label", 1.0, {})],
+    "multi_label_thesis": [("multi_label", 1.0, {"form": "thesis"})],
+    "noise_free": [("noise_free", 1.0, {"scope": "global"})],
+    "segment_entropy": [("segment_entropy", 1.0, {})],
+    "label_entropy": [("label_entropy", 1.0, {})],
+}
+PADDINGS = ("caption", "null", "mask")
+Results = dict[str, tuple[float, list[torch.Tensor]]]
+
+
+def batch() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"image": (6, 5), "caption": (6, 5), "labels": (6, 3, 5), "segments": (6, 4, 5)}
+    tensors = {k: torch.randn(*s, generator=generator, dtype=torch.float64) for k, s in shapes.items()}
+    tensors["attention"] = torch.randn(6, 4, 7, generator=generator, dtype=torch.float64).softmax(1)
+    # shared labels across the two halves, and very different numbers of them
+    tensors["ids"] = torch.tensor([[0, 1, 2], [0, 3, 1], [4, 5, 0], [1, -1, -1], [-1, -1, -1], [0, 4, -1]])
+    return tensors
+
+
+def compute(rows: slice) -> Results:
+    """Loss and gradients, with features that go through a projector with batch norm."""
+    results: Results = {}
+    for padding in PADDINGS:
+        for name, terms in TERMS.items():
+            torch.manual_seed(0)
+            projector = Projector(5, 8, 5).double()
+            scale = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+            x = {key: tensor[rows] for key, tensor in batch().items()}
+            inputs = ObjectiveInputs(
+                image=projector(x["image"]),
+                caption=projector(x["caption"]),
+                labels=projector(x["labels"]),
+                label_ids=x["ids"],
+                padding=padding,
+                segment_features=projector(x["segments"]),
+                attention=x["attention"],
+                logit_scale=scale,
+                multi_label_logit_scale=scale,
+            )
+            loss = total_loss(terms, inputs).loss
+            loss.backward()
+            gradients = [
+                torch.zeros(()) if p.grad is None else p.grad for p in [*projector.parameters(), scale]
+            ]
+            statistics = [projector.norm.running_mean, projector.norm.running_var]
+            results[f"{name} {padding}"] = (float(loss.detach()), gradients + statistics)
+    return results
+
+
+def worker(rank: int, port: int, folder: str) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    torch.save(compute(slice(3 * rank, 3 * rank + 3)), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
+    folder: Path = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(worker, (port, str(folder)), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def alone() -> Results:
+    return compute(slice(None))
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("name", TERMS)
+def test_two_ranks_equal_one_process(ranks: list[Results], alone: Results, name: str, padding: str) -> None:
+    """Same loss on both ranks; gradients averaged over ranks; synchronised batch norm and its statistics."""
+    loss, tensors = alone[f"{name} {padding}"]
+    first, second = (rank[f"{name} {padding}"] for rank in ranks)
+    assert first[0] == pytest.approx(loss, rel=1e-12)
+    assert second[0] == pytest.approx(loss, rel=1e-12)
+    for expected, a, b in zip(tensors, first[1], second[1], strict=True):
+        torch.testing.assert_close((a + b) / 2, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_gradients_are_not_trivially_zero(alone: Results) -> None:
+    for name, (_, tensors) in alone.items():
+        assert any(float(tensor.abs().max()) > 1e-6 for tensor in tensors[:-2]), name
