@@ -39,9 +39,10 @@ def test_checked_in_profiles_are_rendered(monkeypatch: pytest.MonkeyPatch):
     from regroup.profile import render
 
     for overrides in ROOT.glob("*/overrides.yaml"):
+        expected = render(overrides.relative_to(ROOT))
         folder = overrides.parent
-        expected = render(Path("params.yaml"), overrides.relative_to(ROOT), folder.name)
         assert (folder / "params.yaml").read_text() == expected, f"run `regroup profile {folder.name}`"
+        assert load_params(folder / "params.yaml").name == folder.name
 
 
 def test_every_default_knob_is_visible_in_params_yaml():

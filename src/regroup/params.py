@@ -18,6 +18,7 @@ from regroup.sources.settings import WorldParams
 from regroup.tracking import TrackingParams
 from regroup.training.settings import CheckpointParams, FinetuneParams, PretrainParams
 
+StageName = Literal["pretrain", "source", "shards", "nouns", "finetune", "evaluate", "figures", "tables"]
 SourceKey = Literal["coco", "voc12", "context", "ade"]
 
 
@@ -75,9 +76,7 @@ class Params(Settings):
     figures: FigureParams
     tables: TablesParams
     tracking: TrackingParams
-    resources: dict[
-        Literal["source", "shards", "nouns", "finetune", "evaluate", "figures", "tables"], Resources
-    ]
+    resources: dict[StageName, Resources]
 
     @property
     def layout(self) -> Layout:

@@ -36,13 +36,12 @@ def make_profile(folder: Path) -> Path:
     Raises:
         RegroupError: not at the project's root, no overrides, or an override that is unknown or ill-typed.
     """
-    base = Path("params.yaml")
     overrides = folder / "overrides.yaml"
-    if not base.is_file() or not Path("dvc.yaml").is_file():
+    if not Path("params.yaml").is_file() or not Path("dvc.yaml").is_file():
         raise RegroupError("params.yaml and dvc.yaml are not here; run this from the project's root")
     if folder.is_absolute() or ".." in folder.parts or len(folder.parts) != 1:
         raise RegroupError(f"{folder}: a profile is a folder directly under the project's root")
-    text = render(base, overrides, folder.name)
+    text = render(overrides)
     parse(Params, YAML(typ="safe").load(text), overrides)
     for shared in ("dvc.yaml", "variants.yaml"):
         link = folder / shared
@@ -53,13 +52,26 @@ def make_profile(folder: Path) -> Path:
     return target
 
 
-def render(base: Path, overrides: Path, name: str) -> str:
-    """The text of a profile's params.yaml: the default's with its comments, the overrides laid over it."""
+def render(overrides: Path) -> str:
+    """The text of a profile's params.yaml: the base's with its comments, the overrides laid over it.
+
+    The base is the default params.yaml, or the profile that the key `base` of the overrides names.
+
+    Raises:
+        RegroupError: the overrides are not a mapping, or their base is no profile.
+    """
     values = read_yaml(overrides) or {}
     if not isinstance(values, dict):
         raise RegroupError(f"{overrides}: must be a mapping of keys, as in params.yaml")
+    name, other = overrides.parent.name, values.pop("base", None)
+    base = Path("params.yaml") if other is None else Path(str(other), "params.yaml")
+    if not base.is_file():
+        raise RegroupError(f"{overrides}: base: no profile `{other}` here ({base} does not exist)")
     yaml = YAML()
     yaml.preserve_quotes = True
+    yaml.representer.add_representer(
+        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
     yaml.width = 110
     document = yaml.load(base)
     placed = {
@@ -71,7 +83,10 @@ def render(base: Path, overrides: Path, name: str) -> str:
     _lay_over(document, {**placed, **values})
     buffer = io.StringIO()
     yaml.dump(document, buffer)
-    return HEADER.format(overrides=overrides, base=base, name=name) + buffer.getvalue()
+    text = buffer.getvalue()
+    if other is not None:  # without the header of the base
+        text = text.split("\n", 1)[1]
+    return HEADER.format(overrides=overrides, base=base, name=name) + text
 
 
 def _lay_over(document: CommentedMap, values: Mapping[str, Any]) -> None:
@@ -80,7 +95,7 @@ def _lay_over(document: CommentedMap, values: Mapping[str, Any]) -> None:
     A dotted key reaches inside.
     """
     for dotted, value in values.items():
-        *parents, key = str(dotted).split(".")
+        *parents, key = dotted.split(".") if isinstance(dotted, str) else [dotted]
         place = document
         for parent in parents:
             place = place.setdefault(parent, CommentedMap())

@@ -87,7 +87,7 @@ def load_variants(path: Path) -> Mapping[str, Variant]:
         used = needs_labels & {o.name for o in variant.objectives}
         if used and (variant.labels.source == "none" or variant.labels.count == 0):
             raise RegroupError(
-                f"{path}: variants.{name}.labels: {', '.join(sorted(used))} needs labels; set source and count"
+                f"{path}: variants.{name}.labels: {', '.join(sorted(used))} needs labels: source, count"
             )
     _refuse_twins(variants, path)
     return variants

@@ -116,9 +116,9 @@ class CaptionData:
         while True:
             for batch in self._reader.epoch(epoch, start_batch=first):
                 labels = self._sampler.sample(batch.rows, epoch)
-                pixels: Tensor = batch.images
+                assert isinstance(batch.images, Tensor)  # what the transform makes
                 yield CaptionBatch(
-                    pixels, batch.image_ids, labels.caption_texts, labels.label_ids, labels.label_texts
+                    batch.images, batch.image_ids, labels.caption_texts, labels.label_ids, labels.label_texts
                 )
             epoch, first = epoch + 1, 0
 
