@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from regroup.errors import RegroupError
 from regroup.segmentation.datasets import ProtocolDataset, evaluation_pipeline
 from regroup.segmentation.inference import Decision, encode_images, label_maps
 from regroup.segmentation.prompts import embed_prompts
@@ -29,18 +30,30 @@ READERS = 2
 
 
 def evaluate_all(
-    model: GroupViT,
-    params: EvaluateParams,
-    raw_roots: Mapping[str, Path],
-    *,
-    batch: int = 8,
-    progress: bool = False,
+    model: GroupViT, params: EvaluateParams, raw_roots: Mapping[str, Path], *, progress: bool = False
 ) -> Scores:
-    """Score a model on every dataset of `params`; `raw_roots` gives the root of each source's raw data."""
+    """Score a model on every dataset of `params`, on the device that `params` names; the model moves there.
+
+    Args:
+        model: on any device.
+        params: datasets, and how they are scored.
+        raw_roots: the root of each source's raw data.
+        progress: whether to show a progress bar for each dataset.
+
+    Raises:
+        RegroupError: as `evaluate`; or there is no such device.
+    """
+    model.to(choose_device(params.device))
     return Scores(
         {
             name: evaluate(
-                model, dataset, params, raw_roots[dataset.source], batch=batch, progress=progress, title=name
+                model,
+                dataset,
+                params,
+                raw_roots[dataset.source],
+                batch=params.batch,
+                progress=progress,
+                title=name,
             )
             for name, dataset in params.datasets.items()
         }
@@ -156,6 +169,17 @@ def read_samples(images: ProtocolDataset, ahead: int = 16) -> Iterator[tuple[Ten
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device to work on; `auto` is a CUDA device if there is one.
+
+    Raises:
+        RegroupError: `cuda`, but there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RegroupError("device: cuda is asked for, but torch sees no CUDA device; use auto or cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regroup.io import atomic_path, sha256, write_json
+from regroup.model.checkpoint import find_weights
 from regroup.segmentation.mm import IoUMetric, quiet
 from regroup.segmentation.protocols import IGNORED
 
@@ -167,12 +168,12 @@ class Scores:
             per_class: Parquet file: `DatasetScores.to_table` of all datasets.
             variant: name of what was scored.
             profile: name of the profile.
-            checkpoint: folder of the weights, whose digest is written; None writes no digest.
+            checkpoint: the weights, whose digest is written; None writes no digest.
         """
         tables = [scores.to_table(name) for name, scores in self.datasets.items()]
         with atomic_path(per_class) as temporary:
             pq.write_table(pa.concat_tables(tables), temporary)
-        weights = {"sha256": sha256(checkpoint / "model.safetensors")} if checkpoint else {}
+        weights = {"sha256": sha256(find_weights(checkpoint))} if checkpoint else {}
         datasets = {name: scores.to_json() for name, scores in self.datasets.items()}
         content = {"variant": variant, "profile": profile, "checkpoint": weights, "datasets": datasets}
         write_json(metrics, content)

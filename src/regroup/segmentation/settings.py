@@ -47,4 +47,19 @@ class DatasetParams(Settings):
 class EvaluateParams(InferenceParams):
     """Inference settings and the datasets they are used on."""
 
+    batch: int = Field(default=8, ge=1, description="windows in a pass of the model")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     datasets: dict[str, DatasetParams] = Field(min_length=1)
+
+
+class SweepGrid(Settings):
+    """Inference settings to try, in every combination (Table 12). None: only the value of `InferenceParams`.
+
+    Pairs of a window and a larger stride are left out.
+    """
+
+    short_side: tuple[int, ...] | None = Field(default=None, min_length=1)
+    window: tuple[int, ...] | None = Field(default=None, min_length=1)
+    stride: tuple[int, ...] | None = Field(default=None, min_length=1)
+    top_k: tuple[int, ...] | None = Field(default=None, min_length=1)
+    threshold: tuple[float, ...] = Field(default=(0.9, 0.95, 0.98, 0.99), min_length=1)

@@ -1,0 +1,212 @@
+"""Segmenting any image into classes of one's own, and drawing the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from regroup.captions.tokens import END_OF_TEXT, START_OF_TEXT, tokenize
+from regroup.errors import RegroupError
+from regroup.io import atomic_path, write_json
+from regroup.report.style import PALETTE
+from regroup.segmentation.evaluation import inference_mode
+from regroup.segmentation.images import read_image, scale_image
+from regroup.segmentation.inference import Decision, EncodedImage, encode_images, label_maps
+from regroup.segmentation.prompts import embed_prompts
+from regroup.segmentation.protocols import free_labels
+from regroup.segmentation.settings import InferenceParams
+
+if TYPE_CHECKING:
+    from regroup.model import GroupViT
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+BACKGROUND = "background"
+Ids = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """One segmented image.
+
+    Attributes:
+        image: RGB [H, W, 3].
+        labels: [H, W], positions in `names`.
+        segments: [H, W], the group of each pixel, in the window whose centre is nearest.
+        names: of the classes; `background` first if there is one.
+    """
+
+    image: NDArray[np.uint8]
+    labels: Ids
+    segments: Ids
+    names: tuple[str, ...]
+
+    def areas(self) -> dict[str, int]:
+        """Pixels of each class, the largest first; classes without a pixel are left out."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.names))
+        order = sorted(range(len(self.names)), key=lambda i: (-counts[i], i))
+        return {self.names[i]: int(counts[i]) for i in order if counts[i]}
+
+
+def segment_images(
+    model: GroupViT,
+    paths: Iterable[Path],
+    names: Sequence[str],
+    params: InferenceParams,
+    *,
+    threshold: float | None,
+    batch: int = 8,
+) -> Iterator[tuple[Path, Segmented]]:
+    """Segment images one after another.
+
+    Args:
+        model: on any device.
+        paths: image files.
+        names: up to 254 classes.
+        params: inference settings.
+        threshold: pixels whose best score is below are background; None: there is no background.
+        batch: windows in a pass of the model.
+
+    Raises:
+        RegroupError: no name, a name twice, too many, or an image that cannot be read.
+    """
+    if len(names) > 254:
+        raise RegroupError(f"classes: {len(names)} names, but a mask holds no more than 254")
+    labels = free_labels(names, background=threshold is not None)
+    shown = ((BACKGROUND,) if labels.background else ()) + tuple(name.strip() for name in names)
+    decision = Decision(threshold or 0.0, params.top_k)
+
+    def scaled() -> Iterator[tuple[tuple[Path, NDArray[np.uint8]], torch.Tensor]]:
+        for path in paths:
+            image = read_image(path)
+            pixels = torch.from_numpy(np.ascontiguousarray(scale_image(image, params).transpose(2, 0, 1)))
+            yield (path, image), pixels
+
+    with inference_mode(model):
+        classes = embed_prompts(model, labels.prompts)
+        for (path, image), encoded in encode_images(model, classes, scaled(), params, batch=batch):
+            [found] = label_maps(encoded, labels, [decision], (image.shape[0], image.shape[1]))
+            segments = _segments(encoded, image.shape[0], image.shape[1])
+            yield path, Segmented(image, found.cpu().numpy().astype(np.uint8), segments, shown)
+
+
+def _segments(encoded: EncodedImage, height: int, width: int) -> Ids:
+    """Group of each pixel of the unscaled image, taken from the window whose centre is nearest."""
+    rows, columns = np.arange(encoded.height)[:, None], np.arange(encoded.width)[None]
+    nearest = np.full((encoded.height, encoded.width), np.inf)
+    groups = np.zeros((encoded.height, encoded.width), dtype=np.uint8)
+    for box, inside in zip(encoded.boxes, encoded.features.groups.cpu().numpy(), strict=True):
+        distance = (rows - (box.top + box.bottom) / 2) ** 2 + (columns - (box.left + box.right) / 2) ** 2
+        part = (slice(box.top, box.bottom), slice(box.left, box.right))
+        closer = distance[part] < nearest[part]
+        nearest[part] = np.where(closer, distance[part], nearest[part])
+        groups[part] = np.where(closer, inside, groups[part])
+    return np.asarray(Image.fromarray(groups).resize((width, height), Image.Resampling.NEAREST))
+
+
+def unknown_names(model: GroupViT, names: Sequence[str]) -> list[str]:
+    """Names with a word that a checkpoint of compact vocabulary never saw: it cannot tell them apart."""
+    if not model.config.text.compact:
+        return []
+    index = model.text.token_index.cpu().numpy()
+    rows = tokenize(names)
+    ends = {START_OF_TEXT, END_OF_TEXT, 0}
+    return [n for n, row in zip(names, rows, strict=True) if any(index[i] == 0 for i in row if i not in ends)]
+
+
+def colours(count: int, *, background: bool) -> NDArray[np.uint8]:
+    """A colour for each id, RGB [count, 3]; the background is black."""
+    palette = [tuple(bytes.fromhex(colour[1:])) for colour in PALETTE]
+    first = [(0, 0, 0)] if background else []
+    wanted = first + [palette[i % len(palette)] for i in range(count - len(first))]
+    return np.array(wanted, dtype=np.uint8).reshape(count, 3)
+
+
+def overlay(result: Segmented, *, opacity: float = 0.55) -> Image.Image:
+    """The image under the colours of its classes, their outlines, and a legend with shares below."""
+    background = result.names[0] == BACKGROUND
+    table = colours(len(result.names), background=background)
+    tint = table[result.labels].astype(np.float32)
+    blended = result.image * (1 - opacity) + tint * opacity
+    if background:
+        blended = np.where((result.labels == 0)[..., None], result.image * 0.6, blended)
+    blended[_outlines(result.labels)] = 255
+    picture = Image.fromarray(blended.round().astype(np.uint8))
+    legend = _legend(result, table, width=max(picture.width, 160))
+    page = Image.new("RGB", (max(picture.width, legend.width), picture.height + legend.height), "white")
+    page.paste(picture, (0, 0))
+    page.paste(legend, (0, picture.height))
+    return page
+
+
+def _outlines(labels: Ids) -> NDArray[np.bool_]:
+    edge = np.zeros(labels.shape, dtype=bool)
+    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    edge[1:] |= labels[1:] != labels[:-1]
+    return edge
+
+
+def _legend(result: Segmented, table: NDArray[np.uint8], width: int) -> Image.Image:
+    """Swatch, name and share of each class that is there, in rows of at most `width` pixels."""
+    font = ImageFont.load_default(size=13)
+    total = result.labels.size
+    entries = [(name, f"{name} {_share(pixels / total)}") for name, pixels in result.areas().items()]
+    x, y, places = 6, 4, []
+    for name, text in entries:
+        length = 16 + int(font.getlength(text)) + 14
+        if x + length > width and x > 6:
+            x, y = 6, y + 20
+        places.append((x, y, name, text))
+        x += length
+    widest = max([width, *(x + 30 + int(font.getlength(text)) for x, _, _, text in places)])
+    legend = Image.new("RGB", (widest, y + 22), "white")
+    draw = ImageDraw.Draw(legend)
+    for x, y, name, text in places:
+        draw.rectangle((x, y + 2, x + 11, y + 13), fill=tuple(table[result.names.index(name)].tolist()))
+        draw.text((x + 16, y), text, fill="black", font=font)
+    return legend
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}" if value >= 0.01 else "<1%"
+
+
+def write_segmented(result: Segmented, stem: Path, *, source: str, settings: dict[str, Any]) -> list[Path]:
+    """Write `stem`-overlay.png, -mask.png, -segments.png and `stem`.json; return the paths.
+
+    The masks are palette PNGs: a pixel's value is a position in the JSON's `classes`, or a group's number.
+    """
+    parts = {
+        "overlay": overlay(result),
+        "mask": _palette_png(
+            result.labels, colours(len(result.names), background=result.names[0] == BACKGROUND)
+        ),
+        "segments": _palette_png(result.segments, colours(256, background=False)),
+    }
+    paths = []
+    for name, picture in parts.items():
+        path = stem.with_name(f"{stem.name}-{name}.png")
+        with atomic_path(path) as file:
+            picture.save(file, format="PNG")
+        paths.append(path)
+    total = result.labels.size
+    areas = [
+        {"name": name, "pixels": pixels, "share": pixels / total} for name, pixels in result.areas().items()
+    ]
+    path = stem.with_name(f"{stem.name}.json")
+    height, width = result.labels.shape
+    head = {"image": source, "width": width, "height": height, "classes": list(result.names)}
+    write_json(path, {**head, "areas": areas, "settings": settings})
+    return [*paths, path]
+
+
+def _palette_png(ids: Ids, table: NDArray[np.uint8]) -> Image.Image:
+    picture = Image.frombytes("P", ids.shape[::-1], np.ascontiguousarray(ids).tobytes())
+    picture.putpalette(table.ravel().tolist())
+    return picture
