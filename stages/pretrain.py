@@ -4,7 +4,8 @@ import tempfile
 from pathlib import Path
 
 from regroup.io import write_json
-from regroup.sources import make_source, raw_root
+from regroup.sources.make import make_source
+from regroup.sources.manifest import raw_root
 from regroup.stage import Stage, run
 from regroup.training.pretraining import pretrain, save_half
 from regroup.training.web import WebCorpus

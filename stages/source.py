@@ -1,7 +1,7 @@
 """Raw data in the real archives' own formats: drawn, or a pointer to the folder that holds it."""
 
 from regroup.errors import RegroupError
-from regroup.sources import make_source
+from regroup.sources.make import make_source
 from regroup.stage import Stage, run
 
 

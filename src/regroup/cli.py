@@ -10,12 +10,12 @@ from importlib import import_module
 from regroup.errors import RegroupError
 
 COMMANDS = {
-    "profile": ("regroup.profile_cli", "make or refresh a profile's params.yaml from its overrides.yaml"),
-    "summary": ("regroup.report.summary_cli", "print a profile's tables and where to look further"),
-    "checkpoint": ("regroup.model.checkpoint_cli", "inspect and convert checkpoints"),
-    "shards": ("regroup.captions.cli", "verify caption shards"),
-    "segment": ("regroup.segmentation.segment_cli", "segment images with class names of your own"),
-    "sweep": ("regroup.segmentation.sweep_cli", "score a checkpoint over a grid of inference settings"),
+    "profile": ("regroup.commands.profile", "make or refresh a profile's params.yaml from its overrides.yaml"),
+    "summary": ("regroup.commands.summary", "print a profile's tables and where to look further"),
+    "checkpoint": ("regroup.commands.checkpoint", "inspect and convert checkpoints"),
+    "shards": ("regroup.commands.shards", "verify caption shards"),
+    "segment": ("regroup.commands.segment", "segment images with class names of your own"),
+    "sweep": ("regroup.commands.sweep", "score a checkpoint over a grid of inference settings"),
 }
 """Each command's module and its line of help.
 

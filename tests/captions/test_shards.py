@@ -13,7 +13,7 @@ import pytest
 import webdataset
 from PIL import Image
 
-from regroup.captions.cli import add_parser
+from regroup.commands.shards import add_parser
 from regroup.captions.coco import read_coco_captions
 from regroup.captions.index import INDEX, read_index
 from regroup.captions.settings import ShardsParams

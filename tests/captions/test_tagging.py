@@ -130,6 +130,8 @@ def test_processes_and_repeats_do_not_change_the_result(
     captions = [*CAPTIONS, *random_captions(60), *CAPTIONS]
     monkeypatch.setattr("regroup.captions.tagging._PROCESS_WORTH", 20)
     monkeypatch.setattr("regroup.captions.tagging._CHUNK", 16)
-    found, words = find_nouns(captions, weights, processes=2)
-    assert found == tagger.find(captions)
-    assert words == Counter(word for caption in captions for word in tagger.tokenize(caption))
+    found = find_nouns(captions, weights, processes=2)
+    for row, expected in enumerate(tagger.find(captions)):
+        assert (found.nouns[row], found.phrases[row]) == (expected.nouns, expected.phrases)
+    assert len(found.nouns) == len(found.phrases) == len(captions)
+    assert found.words == Counter(word for caption in captions for word in tagger.tokenize(caption))

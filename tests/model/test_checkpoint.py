@@ -251,7 +251,7 @@ def test_compact_vocabulary_has_no_hugging_face_form(small: GroupViT, tmp_path: 
 def command(*arguments: str) -> int:
     import argparse
 
-    from regroup.model.checkpoint_cli import add_parser
+    from regroup.commands.checkpoint import add_parser
 
     parser = argparse.ArgumentParser()
     add_parser(parser.add_subparsers())

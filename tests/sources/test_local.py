@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from regroup.errors import RegroupError
-from regroup.sources import make_source, raw_root
+from regroup.sources.make import make_source
+from regroup.sources.manifest import raw_root
 
 
 def _coco(root: Path) -> Path:

@@ -10,10 +10,9 @@ import torch
 from regroup.captions.tokens import tokenize
 from regroup.errors import RegroupError
 from regroup.model import GroupViT, GroupViTConfig, ImageConfig, StageConfig, TextConfig, load_checkpoint
-from regroup.sources import WorldParams, make_source
+from regroup.sources.make import make_source
+from regroup.sources.settings import WorldParams
 from regroup.training.pretraining import (
-    MINI_MODEL,
-    PretrainParams,
     draw_candidates,
     draw_labels,
     image_loss,
@@ -22,6 +21,7 @@ from regroup.training.pretraining import (
     pretrain,
     save_half,
 )
+from regroup.training.settings import MINI_MODEL, PretrainParams
 from regroup.training.web import Concept, WebCorpus
 
 TINY = GroupViTConfig(
@@ -87,7 +87,8 @@ def test_patch_loss_is_the_cross_entropy_of_attention_times_scores() -> None:
     wanted = torch.zeros(2, 16, 5)
     wanted[0, :, 1] = 1.0
     wanted[1, :8, 2] = 0.75
-    found = patch_loss(model, features, classes, wanted, background_weight=0.25)
+    class_weights = torch.tensor([1.0, 0.5, 2.0, 1.0, 1.0])
+    found = patch_loss(model, features, classes, wanted, class_weights, background_weight=0.25)
 
     unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)  # noqa: E731
     segments, attention = features.segment_features.detach().numpy(), features.attention.detach().numpy()
@@ -99,7 +100,7 @@ def test_patch_loss_is_the_cross_entropy_of_attention_times_scores() -> None:
             share = sum(attention[image, g, patch] * scores[image, g] for g in range(3))
             seen = wanted[image, patch].numpy()
             target = seen + (1 - seen.sum()) / 5
-            weight = 1.0 if seen.sum() > 0.5 else 0.25
+            weight = (seen * class_weights.numpy()).sum() + 0.25 * (1 - seen.sum())
             total += weight * -(target * np.log(np.maximum(share, 1e-6))).sum()
             weights += weight
     assert float(found.detach()) == pytest.approx(total / weights, rel=1e-4)
@@ -109,7 +110,7 @@ def test_patch_loss_leaves_the_statistics_of_the_batch_norm() -> None:
     model = GroupViT(TINY).train()
     features = model.encode_image(torch.randn(4, 3, 32, 32), return_attention=True, return_segments=False)
     before = model.image_projector.norm.running_mean.clone()  # type: ignore[union-attr]
-    patch_loss(model, features, torch.randn(5, 8), torch.full((4, 16, 5), 0.2), 1.0).backward()
+    patch_loss(model, features, torch.randn(5, 8), torch.full((4, 16, 5), 0.2), torch.ones(5), 1.0).backward()
     assert torch.equal(before, model.image_projector.norm.running_mean)  # type: ignore[arg-type]
     assert model.image_projector.norm.training
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -89,14 +90,12 @@ def read_coco_captions(path: Path) -> CaptionCorpus:
     captions: dict[int, list[Caption]] = {image_id: [] for image_id in images}
     seen: set[int] = set()
     for number, entry in enumerate(_list(path, document, "annotations")):
-        where = f"annotations[{number}]"
-        image_id = _value(path, where, entry, "image_id", int)
-        text = _printable(_value(path, where, entry, "caption", str))
-        caption = Caption(_value(path, where, entry, "id", int), text)
+        caption, image_id = _caption(path, number, entry)
         if caption.id in seen:
-            raise RegroupError(f"{path}: {where}.id: caption id {caption.id} comes twice")
+            raise RegroupError(f"{path}: annotations[{number}].id: caption id {caption.id} comes twice")
         if image_id not in captions:
-            raise RegroupError(f"{path}: {where}.image_id: image {image_id} is not among the images")
+            where = f"annotations[{number}].image_id"
+            raise RegroupError(f"{path}: {where}: image {image_id} is not among the images")
         seen.add(caption.id)
         captions[image_id].append(caption)
     ordered = sorted(images.values(), key=lambda image: image.id)
@@ -111,7 +110,12 @@ def check_images(corpus: CaptionCorpus, folder: Path) -> None:
     """
     if not folder.is_dir():
         raise RegroupError(f"{folder}: no such folder; it should hold the images of {corpus.path}")
-    missing = [image.file_name for image in corpus.images if not (folder / image.file_name).is_file()]
+    present = set(os.listdir(folder))  # noqa: PTH208 (names only); one listing instead of a look at every file
+    missing = [
+        image.file_name
+        for image in corpus.images
+        if image.file_name not in present and not (folder / image.file_name).is_file()
+    ]
     if missing:
         named = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
         raise RegroupError(
@@ -138,6 +142,16 @@ def _value(path: Path, where: str, entry: Any, key: str, kind: type[_T]) -> _T:
         problem = "is missing" if value is None else f"is a {type(value).__name__}, not {kind.__name__}"
         raise RegroupError(f"{path}: {where}.{key}: {problem}")
     return value
+
+
+def _caption(path: Path, number: int, entry: Any) -> tuple[Caption, int]:
+    match entry:
+        case {"id": int(caption_id), "image_id": int(image_id), "caption": str(text)}:
+            return Caption(caption_id, text if text.isascii() else _printable(text)), image_id
+    where = f"annotations[{number}]"
+    for key, kind in (("image_id", int), ("caption", str), ("id", int)):
+        _value(path, where, entry, key, kind)
+    raise AssertionError
 
 
 def _printable(text: str) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,8 @@ import pyarrow.parquet as pq
 
 from regroup.captions.coco import CAPTIONS_JSON, CaptionCorpus, read_coco_captions
 from regroup.captions.settings import NounsParams
-from regroup.captions.tagging import CaptionNouns, find_nouns
+from regroup.captions.strings import StringLists
+from regroup.captions.tagging import FoundNouns, find_nouns
 from regroup.captions.weights import TaggerWeights, load_weights
 from regroup.errors import RegroupError
 from regroup.io import atomic_path, read_json, write_json
@@ -72,12 +71,10 @@ def extract_labels(root: Path, out: Path, params: NounsParams, *, progress: bool
     captions = corpus.captions
     if not captions:
         raise RegroupError(f"{corpus.path}: annotations: there is no caption")
-    found, words = find_nouns(
-        captions, weights, verbs=params.verbs, processes=params.processes, progress=progress
-    )
-    frequency = count_nouns(found)
+    found = find_nouns(captions, weights, verbs=params.verbs, processes=params.processes, progress=progress)
+    frequency = found.nouns.counts()
     write_labels(out / LABELS, corpus, found, weights, verbs=params.verbs)
-    _write_frequency(out / FREQUENCY, frequency, words)
+    _write_frequency(out / FREQUENCY, frequency, found.words)
     sizes = {}
     for name, above in params.vocabularies.items():
         nouns = [noun for noun, count in frequency if count > above]
@@ -90,22 +87,16 @@ def extract_labels(root: Path, out: Path, params: NounsParams, *, progress: bool
         images=len(corpus.images),
         captions=len(captions),
         distinct_captions=len(set(captions)),
-        captions_without_noun=sum(not one.nouns for one in found),
+        captions_without_noun=int((np.diff(found.nouns.offsets) == 0).sum()),
         distinct_nouns=len(frequency),
-        distinct_phrases=len(set(chain.from_iterable(one.phrases for one in found))),
+        distinct_phrases=len(found.phrases.counts()),
         vocabulary_sizes=sizes,
         seconds=time.perf_counter() - started,
     )
 
 
-def count_nouns(found: Sequence[CaptionNouns]) -> list[tuple[str, int]]:
-    """(noun, occurrences), most frequent first, then by noun; case matters, repeats in a caption count."""
-    counts = Counter(chain.from_iterable(one.nouns for one in found))
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-
-
 def write_labels(
-    path: Path, corpus: CaptionCorpus, found: Sequence[CaptionNouns], weights: TaggerWeights, *, verbs: bool
+    path: Path, corpus: CaptionCorpus, found: FoundNouns, weights: TaggerWeights, *, verbs: bool
 ) -> None:
     """Write `labels.parquet`: a row a caption, by image id and caption id; its distinct nouns and phrases."""
     captions = [(image.id, caption) for image in corpus.images for caption in image.captions]
@@ -113,8 +104,8 @@ def write_labels(
         "image_id": pa.array([image for image, _ in captions], pa.int64()),
         "caption_id": pa.array([caption.id for _, caption in captions], pa.int64()),
         "caption": pa.array([caption.text for _, caption in captions], pa.string()),
-        "nouns": _encoded([one.nouns for one in found]),
-        "phrases": _encoded([one.phrases for one in found]),
+        "nouns": _arrow(found.nouns),
+        "phrases": _arrow(found.phrases),
     }
     metadata = {"tagger": tagger_version(weights, verbs), "captions": corpus.digest}
     table = pa.table(columns).replace_schema_metadata(metadata)
@@ -173,13 +164,8 @@ def _write_frequency(path: Path, frequency: Sequence[tuple[str, int]], words: Ma
         pq.write_table(table, temporary, compression="zstd")
 
 
-def _encoded(lists: Sequence[tuple[str, ...]]) -> pa.ListArray:
+def _arrow(lists: StringLists) -> pa.ListArray:
     """Distinct strings of each list, in order, as indices into one sorted dictionary."""
-    distinct = [tuple(dict.fromkeys(strings)) for strings in lists]
-    values = sorted(set(chain.from_iterable(distinct)))
-    number = {value: index for index, value in enumerate(values)}
-    indices = np.fromiter((number[value] for strings in distinct for value in strings), dtype=np.int32)
-    offsets = np.zeros(len(distinct) + 1, dtype=np.int32)
-    np.cumsum([len(strings) for strings in distinct], out=offsets[1:])
-    dictionary = pa.DictionaryArray.from_arrays(indices, pa.array(values, pa.string()))
-    return pa.ListArray.from_arrays(pa.array(offsets), dictionary).cast(_LIST)
+    lists = lists.distinct().sorted()
+    dictionary = pa.DictionaryArray.from_arrays(lists.ids, pa.array(lists.strings, pa.string()))
+    return pa.ListArray.from_arrays(pa.array(lists.offsets.astype(np.int32)), dictionary).cast(_LIST)

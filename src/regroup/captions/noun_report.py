@@ -24,7 +24,7 @@ _RARELY = 0.25  # of a word's occurrences are tagged as a noun, or fewer: probab
 
 @dataclass(frozen=True)
 class Noun:
-    """A noun: how often it was tagged as one, how often the word occurs at all, and how often in lower case."""
+    """A noun: how often it was tagged as one; how often the word occurs, as it is and in lower case."""
 
     text: str
     count: int

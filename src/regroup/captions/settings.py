@@ -17,13 +17,13 @@ class ShardsParams(Settings):
 
     `short_side` (pixels): larger images are resized to it and encoded again as JPEG of `jpeg_quality`; null
     keeps every file's bytes as they came. `images_per_shard` decides how many shards there are, and so how
-    many jobs can make them. `processes` never changes the result.
+    many jobs can make them. `threads` never changes the result.
     """
 
     short_side: int | None = Field(default=None, ge=1)
     jpeg_quality: int = Field(default=95, ge=1, le=100)
     images_per_shard: int = Field(default=1000, ge=1)
-    processes: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1)
 
 
 class NounsParams(Settings):

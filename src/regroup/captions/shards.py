@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import multiprocessing
 import tarfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -102,7 +101,7 @@ def build_shards(root: Path, out: Path, params: ShardsParams, *, progress: bool 
     Args:
         root: a folder in COCO's layout: `annotations/captions_train2017.json` and `train2017/`.
         out: gets `train-00000.tar` ... and `index.parquet`.
-        params: shard size, resizing, processes.
+        params: shard size, resizing, threads.
         progress: show a progress bar.
 
     Raises:
@@ -114,9 +113,11 @@ def build_shards(root: Path, out: Path, params: ShardsParams, *, progress: bool 
     build = partial(build_shard, images=images, out=out, params=params)
     with tqdm(total=len(plans), unit="shard", disable=not progress) as bar:
         unreadable: list[str] = []
-        for broken in _map(build, plans, params.processes):
-            unreadable += broken
-            bar.update()
+        # Threads, because reading, hashing, writing and resizing all leave the interpreter to others.
+        with ThreadPoolExecutor(params.threads) as pool:
+            for broken in pool.map(build, plans):
+                unreadable += broken
+                bar.update()
     index = merge_index(out)
     return ShardsReport(
         shards=len(plans),
@@ -196,54 +197,59 @@ def merge_index(out: Path) -> pa.Table:
     return index
 
 
-def _map(
-    build: partial[tuple[str, ...]], plans: list[ShardPlan], processes: int
-) -> Iterator[tuple[str, ...]]:
-    processes = min(processes, len(plans))
-    if processes == 1:
-        yield from map(build, plans)
-        return
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(build, plans)
-
-
 class _TarWriter:
     """An uncompressed tar with fixed headers, and the SHA-256 of all that went through."""
 
     def __init__(self, file: io.BufferedWriter) -> None:
         self._file = file
         self._hash = hashlib.sha256()
+        # mode 0644, user and group 0, time 0
+        self._header = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
         self.bytes = 0
 
-    def add(self, name: str, content: bytes) -> int:
-        """Append a file; returns the offset of its content."""
-        header = tarfile.TarInfo(name)  # mode 0644, user and group 0, time 0
-        header.size = len(content)
-        self._write(header.tobuf(tarfile.USTAR_FORMAT))
-        offset = self.bytes
-        self._write(content)
-        self._write(bytes(-len(content) % tarfile.BLOCKSIZE))
-        return offset
+    def add(self, files: Sequence[tuple[str, bytes]]) -> list[int]:
+        """Append files; returns the offset of each one's content."""
+        parts, offsets, size = [], [], self.bytes
+        for name, content in files:
+            padding = bytes(-len(content) % tarfile.BLOCKSIZE)
+            parts += [self._header_of(name, len(content)), content, padding]
+            offsets.append(size + tarfile.BLOCKSIZE)
+            size += tarfile.BLOCKSIZE + len(content) + len(padding)
+        self._write(parts)
+        return offsets
 
     def close(self) -> None:
         """Write the end mark."""
-        self._write(bytes(2 * tarfile.BLOCKSIZE))
-        self._write(bytes(-self.bytes % tarfile.RECORDSIZE))
+        end = self.bytes + 2 * tarfile.BLOCKSIZE
+        self._write([bytes(2 * tarfile.BLOCKSIZE + -end % tarfile.RECORDSIZE)])
 
     @property
     def sha256(self) -> str:
         return self._hash.hexdigest()
 
-    def _write(self, content: bytes) -> None:
-        self._file.write(content)
-        self._hash.update(content)
-        self.bytes += len(content)
+    def _header_of(self, name: str, size: int) -> bytes:
+        """`tarfile`'s own header with another name, size and checksum (ten times faster than asking it)."""
+        header = bytearray(self._header)
+        encoded = name.encode("ascii")
+        assert len(encoded) <= 100, name
+        header[: len(encoded)] = encoded
+        header[124:136] = b"%011o\0" % size
+        header[148:156] = b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+        return bytes(header)
+
+    def _write(self, parts: list[bytes]) -> None:
+        self._file.writelines(parts)
+        for part in parts:
+            self._hash.update(part)
+            self.bytes += len(part)
 
 
 def _add(
     writer: _TarWriter, image: CaptionedImage, images: Path, params: ShardsParams, unreadable: list[str]
 ) -> _Entry:
-    content = (images / image.file_name).read_bytes()
+    with open(f"{images}/{image.file_name}", "rb", buffering=0) as file:  # noqa: PTH123 (a third of the time)
+        content = file.readall()
     width, height = image.width, image.height
     suffix = _SUFFIXES.get(PurePosixPath(image.file_name).suffix.lower(), ".jpg")
     if params.short_side is not None:
@@ -255,7 +261,6 @@ def _add(
         if resized is not None:
             (content, width, height), suffix = resized, ".jpg"
     key = f"{image.id:012d}"
-    offset = writer.add(f"{key}{suffix}", content)
     sample = {
         "image_id": image.id,
         "file_name": image.file_name,
@@ -263,7 +268,8 @@ def _add(
         "height": height,
         "captions": [{"id": caption.id, "caption": caption.text} for caption in image.captions],
     }
-    writer.add(f"{key}.json", json.dumps(sample, ensure_ascii=False).encode())
+    description = json.dumps(sample, ensure_ascii=False).encode()
+    offset = writer.add([(f"{key}{suffix}", content), (f"{key}.json", description)])[0]
     return _Entry(key, image, offset, len(content), width, height)
 
 

@@ -10,10 +10,12 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
+import numpy as np
 from nltk.tokenize import NLTKWordTokenizer
 from tqdm import tqdm
 
 from regroup.captions.perceptron import BatchTagger
+from regroup.captions.strings import Encoder, StringLists, concatenate
 from regroup.captions.weights import TaggerWeights
 
 # Letters that stand for tags in the grammar: a noun that is a label, a noun that only phrases take (NNPS),
@@ -37,6 +39,21 @@ class CaptionNouns:
 
     nouns: tuple[str, ...]
     phrases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FoundNouns:
+    """What many captions name.
+
+    Attributes:
+        nouns: every noun of each caption in order, repeated as in the caption.
+        phrases: likewise its noun phrases.
+        words: how often each word, noun or not, occurs in all captions.
+    """
+
+    nouns: StringLists
+    phrases: StringLists
+    words: Counter[str]
 
 
 class CaptionTagger:
@@ -76,26 +93,25 @@ class CaptionTagger:
 
     def find(self, captions: Sequence[str]) -> list[CaptionNouns]:
         """Nouns and phrases of each caption, in order."""
-        return self._find([self.tokenize(caption) for caption in captions])
+        return list(self._find([self.tokenize(caption) for caption in captions]))
 
-    def find_and_count(
-        self, captions: Sequence[str], repeats: Sequence[int]
-    ) -> tuple[list[CaptionNouns], Counter[str]]:
-        """As `find`, and how often each word occurs where caption i stands `repeats[i]` times."""
+    def find_encoded(self, captions: Sequence[str], repeats: Sequence[int]) -> FoundNouns:
+        """As `find`, encoded; and how often each word occurs where caption i stands `repeats[i]` times."""
         sentences = [self.tokenize(caption) for caption in captions]
         words = Counter(chain.from_iterable(sentences))
         for sentence, times in zip(sentences, repeats, strict=True):
             for _ in range(times - 1):
                 words.update(sentence)
-        return self._find(sentences), words
+        nouns, phrases = Encoder(), Encoder()
+        for found in self._find(sentences):
+            nouns.append(found.nouns)
+            phrases.append(found.phrases)
+        return FoundNouns(nouns.lists(), phrases.lists(), words)
 
-    def _find(self, sentences: list[list[str]]) -> list[CaptionNouns]:
+    def _find(self, sentences: list[list[str]]) -> Iterator[CaptionNouns]:
         letters = self._letters
-        found = []
         for words, numbers in zip(sentences, self._tagger.tag_numbers(sentences), strict=True):
-            line = "".join([letters[number] for number in numbers])
-            found.append(self._select(words, line))
-        return found
+            yield self._select(words, "".join([letters[number] for number in numbers]))
 
     def _select(self, words: list[str], line: str) -> CaptionNouns:
         wanted = self._nouns
@@ -111,7 +127,7 @@ def find_nouns(
     verbs: bool = False,
     processes: int = 1,
     progress: bool = False,
-) -> tuple[list[CaptionNouns], Counter[str]]:
+) -> FoundNouns:
     """Nouns and phrases of each caption, each distinct caption tagged once.
 
     Args:
@@ -120,31 +136,31 @@ def find_nouns(
         verbs: verbs count as nouns, as in GroupViT's own pretraining.
         processes: at most so many processes; fewer where there is too little work. The result is the same.
         progress: show a progress bar.
-
-    Returns:
-        The captions' nouns and phrases, and how often each word (noun or not) occurs in all captions.
     """
     repeats = Counter(captions)
     distinct = list(repeats)
     chunks = [distinct[start : start + _CHUNK] for start in range(0, len(distinct), _CHUNK)]
     counts = [[repeats[caption] for caption in chunk] for chunk in chunks]
     processes = max(1, min(processes, len(distinct) // _PROCESS_WORTH))
-    found: list[CaptionNouns] = []
-    words: Counter[str] = Counter()
+    parts = []
     with tqdm(total=len(distinct), unit="caption", unit_scale=True, disable=not progress) as bar:
-        for part, part_words in _map(chunks, counts, weights, verbs, processes):
-            found += part
-            words.update(part_words)
-            bar.update(len(part))
-    by_caption = dict(zip(distinct, found, strict=True))
-    return [by_caption[caption] for caption in captions], words
+        for part in _map(chunks, counts, weights, verbs, processes):
+            parts.append(part)
+            bar.update(len(part.nouns))
+    number = {caption: row for row, caption in enumerate(distinct)}
+    rows = np.fromiter((number[caption] for caption in captions), dtype=np.int64, count=len(captions))
+    words: Counter[str] = Counter()
+    for part in parts:
+        words.update(part.words)
+    nouns = concatenate([part.nouns for part in parts]).take(rows)
+    return FoundNouns(nouns, concatenate([part.phrases for part in parts]).take(rows), words)
 
 
 def _map(
     chunks: list[list[str]], counts: list[list[int]], weights: TaggerWeights, verbs: bool, processes: int
-) -> Iterator[tuple[list[CaptionNouns], Counter[str]]]:
+) -> Iterator[FoundNouns]:
     if processes == 1:
-        yield from map(CaptionTagger(weights, verbs=verbs).find_and_count, chunks, counts)
+        yield from map(CaptionTagger(weights, verbs=verbs).find_encoded, chunks, counts)
         return
     # Forks of a fresh process that has imported all this once: a fork of this one would copy arrow's locks.
     context = multiprocessing.get_context("forkserver")
@@ -163,6 +179,6 @@ def _start_worker(weights: TaggerWeights, verbs: bool) -> None:
     _worker = CaptionTagger(weights, verbs=verbs)
 
 
-def _find_in_worker(captions: list[str], repeats: list[int]) -> tuple[list[CaptionNouns], Counter[str]]:
+def _find_in_worker(captions: list[str], repeats: list[int]) -> FoundNouns:
     assert _worker is not None
-    return _worker.find_and_count(captions, repeats)
+    return _worker.find_encoded(captions, repeats)

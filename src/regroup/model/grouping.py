@@ -91,7 +91,7 @@ class Assignment(nn.Module):
             )
             soft = F.softmax(logits, dim=-2) if return_attention else None
             count = hard.sum(dim=-1, keepdim=True)
-        mean = (hard.to(value.dtype) @ value) / (count + self.eps).to(value.dtype)
+        mean = (hard.to(value.dtype) @ value) / (count + self.eps)  # counts beyond 256 need float32
         return Grouping(self.out(mean), soft, hard.detach() if return_attention else None)
 
 

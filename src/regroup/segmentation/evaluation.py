@@ -20,7 +20,7 @@ from regroup.segmentation.prompts import embed_prompts
 from regroup.segmentation.protocols import Labels, Protocol, load_protocol
 from regroup.segmentation.scores import DatasetScores, PixelCounter, Scores, true_rows
 from regroup.segmentation.settings import DatasetParams, EvaluateParams, InferenceParams
-from regroup.sources.mini import drawn_names
+from regroup.sources.mini.names import drawn_names
 
 if TYPE_CHECKING:
     from regroup.model import GroupViT

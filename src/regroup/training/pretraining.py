@@ -43,10 +43,11 @@ def known_texts() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The classes that one step asks for: concept ids and one text each."""
+    """The classes that one step asks for: concept ids, one text each, and whether they are stuff."""
 
     ids: tuple[int, ...]
     texts: tuple[str, ...]
+    stuff: tuple[bool, ...]
 
 
 def pretrain(
@@ -108,6 +109,7 @@ def step_losses(
     count = len(batch.captions)
     caption, labels, classes = torch.split(encoded, [count, len(label_texts), len(candidates.texts)])
     wanted = batch.coverage[..., list(candidates.ids)]
+    weights = torch.tensor([params.stuff_weight if stuff else 1.0 for stuff in candidates.stuff])
     return {
         "contrastive": contrastive_loss(features.feature, caption, model.logit_scale),
         "multi_label": noise_free_loss(
@@ -118,7 +120,8 @@ def step_losses(
             padding="mask",
         ),
         "image": params.class_weight * image_loss(features.feature, classes, model.logit_scale, wanted),
-        "patch": params.mask_weight * patch_loss(model, features, classes, wanted, params.background_weight),
+        "patch": params.mask_weight
+        * patch_loss(model, features, classes, wanted, weights, params.background_weight),
     }
 
 
@@ -137,7 +140,12 @@ def image_loss(feature: Tensor, classes: Tensor, logit_scale: Tensor, wanted: Te
 
 
 def patch_loss(
-    model: GroupViT, features: ImageFeatures, classes: Tensor, wanted: Tensor, background_weight: float
+    model: GroupViT,
+    features: ImageFeatures,
+    classes: Tensor,
+    wanted: Tensor,
+    class_weights: Tensor,
+    background_weight: float,
 ) -> Tensor:
     """Cross-entropy of the patches' class distributions, Attn^T softmax(segments to texts).
 
@@ -150,7 +158,8 @@ def patch_loss(
         features: with segments and attention.
         classes: [N, C] text features.
         wanted: [B, L, N] share of each class in each patch.
-        background_weight: of patches of which at most half shows a class.
+        class_weights: [N] weight of a pixel of each class in its patch's weight.
+        background_weight: likewise of a pixel of no class.
     """
     norm = model.image_projector.norm
     norm.eval()
@@ -162,7 +171,7 @@ def patch_loss(
     labelled = wanted.sum(dim=-1)
     target = wanted + ((1 - labelled) / wanted.shape[-1])[..., None]
     loss = -(target * predicted.clamp_min(1e-6).log()).sum(dim=-1)
-    weight = torch.where(labelled > 0.5, 1.0, background_weight)
+    weight = wanted @ class_weights + (1 - labelled) * background_weight
     return (weight * loss).sum() / weight.sum()
 
 
@@ -182,7 +191,7 @@ def draw_candidates(concepts: Sequence[Concept], rng: np.random.Generator) -> Ca
         name = concepts[i].names[int(rng.integers(len(concepts[i].names)))]
         template = int(rng.integers(2 * len(TRAINING_TEMPLATES)))
         texts.append(prompt(name, template) if template < len(TRAINING_TEMPLATES) else class_prompt(name))
-    return Candidates(tuple(ids), tuple(texts))
+    return Candidates(tuple(ids), tuple(texts), tuple(concepts[i].stuff for i in ids))
 
 
 def draw_labels(

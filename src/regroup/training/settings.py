@@ -122,22 +122,21 @@ class PretrainParams(Settings):
     """How the mini checkpoint is pretrained."""
 
     seed: int = Field(default=5, ge=0)
-    steps: int = Field(default=1800, ge=1)
-    batch: int = Field(default=64, ge=4, description="images of `image_size` of the model a step")
-    learning_rate: float = Field(default=1.2e-3, gt=0)
+    steps: int = Field(default=4000, ge=1)
+    batch: int = Field(default=32, ge=4, description="images of `image_size` of the model a step")
+    learning_rate: float = Field(default=1e-3, gt=0)
     warmup_steps: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=0.05, ge=0)
     clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
     area: tuple[float, float] = Field(default=(0.15, 1.0), description="share of the image in a crop")
     large_every: int = Field(default=4, ge=2, description="every so many steps images are larger")
     large_size: int = Field(default=128, ge=8, description="pixels of those images")
-    large_batch: int = Field(default=20, ge=4)
+    large_batch: int = Field(default=10, ge=4)
     large_area: tuple[float, float] = (0.4, 1.0)
     labels: int = Field(default=3, ge=1, description="nouns of a caption in the multi-label loss")
     mask_weight: float = Field(default=2.0, ge=0, description="of the patches' cross-entropy")
-    background_weight: float = Field(
-        default=0.5, ge=0, description="of patches that show none of the candidates"
-    )
+    stuff_weight: float = Field(default=0.3, ge=0, description="of a stuff pixel there; a thing's is 1")
+    background_weight: float = Field(default=0.3, ge=0, description="of a pixel that shows no candidate")
     class_weight: float = Field(
         default=0.5, ge=0, description="of the whole image's cross-entropy over candidates"
     )

@@ -3,7 +3,3 @@
 Scenes of one to three OpenMoji glyphs on textured ground. It stands in for the real datasets so that the
 whole study runs without a download; its numbers say nothing about photographs.
 """
-
-from regroup.sources.mini.names import drawn_names
-
-__all__ = ["drawn_names"]
