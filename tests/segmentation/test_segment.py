@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from regroup.cli import main
+from regroup.errors import RegroupError
+from regroup.model import GroupViT, save_checkpoint
+from regroup.segmentation.segment import colours, overlay, segment_images, unknown_names
+from regroup.segmentation.settings import InferenceParams
+
+SMALL = InferenceParams(short_side=48, window=48, stride=24)
+
+
+@pytest.fixture
+def photos(tmp_path: Path, images: list[np.ndarray]) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, image in enumerate(images[:3]):
+        Image.fromarray(image).save(folder / f"p{number}.png")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, model: GroupViT) -> Path:
+    save_checkpoint(model, tmp_path / "checkpoint")
+    return tmp_path / "checkpoint"
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(["segment", *map(str, arguments)])
+    return int(end.value.code or 0)
+
+
+def test_a_folder_of_images(photos: Path, checkpoint: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out"
+    code = run(
+        photos, "--classes", "dog, red car,sky", "--background", "0.3", "--checkpoint", checkpoint,
+        "--short-side", 48, "--out", out,
+    )  # fmt: skip
+    assert code == 0
+    kinds = ("-mask.png", "-overlay.png", "-segments.png", ".json")
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        f"p{i}{kind}" for i in range(3) for kind in kinds
+    )
+    assert capsys.readouterr().out.count(" -> ") == 3
+    for number, (height, width) in enumerate([(60, 90), (91, 61), (75, 75)]):
+        content = json.loads((out / f"p{number}.json").read_text())
+        mask = np.array(Image.open(out / f"p{number}-mask.png"))
+        assert content["classes"] == ["background", "dog", "red car", "sky"]
+        assert mask.shape == (height, width) == (content["height"], content["width"])
+        counts = {content["classes"][i]: int((mask == i).sum()) for i in np.unique(mask)}
+        assert {area["name"]: area["pixels"] for area in content["areas"]} == counts
+        assert sum(area["share"] for area in content["areas"]) == pytest.approx(1)
+        with Image.open(out / f"p{number}-overlay.png") as picture:
+            assert picture.height > height, "the legend stands below"
+
+
+def test_paths_from_standard_input_in_the_same_bytes(
+    photos: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outs = []
+    for number in range(2):
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{photos / 'p1.png'}\n\n{photos / 'p0.png'}\n"))
+        outs.append(tmp_path / f"out{number}")
+        assert (
+            run(
+                "-", "--classes", "dog,sky", "--checkpoint", checkpoint, "--short-side", 48, "--out", outs[-1]
+            )
+            == 0
+        )
+    files = sorted(path.name for path in outs[0].iterdir())
+    assert len(files) == 8
+    assert all((outs[0] / name).read_bytes() == (outs[1] / name).read_bytes() for name in files)
+    assert json.loads((outs[0] / "p0.json").read_text())["classes"] == ["dog", "sky"]
+
+
+@pytest.mark.parametrize(
+    ("given", "classes", "complaint"),
+    [
+        (["p0.png"], "", "--classes: a class name is empty"),
+        (["p0.png"], "dog,cat,dog", "--classes: class named twice: dog"),
+        (["absent.png"], "dog", "absent.png: no such image"),
+        (["notes.txt"], "dog", "notes.txt: not a readable image"),
+        (["p0.png", "sub/p0.png"], "dog", "would overwrite the files of"),
+        (["empty"], "dog", "no images"),
+    ],
+)
+def test_bad_input_is_one_message(
+    photos: Path, checkpoint: Path, capsys, given: list[str], classes: str, complaint: str
+) -> None:
+    (photos / "empty").mkdir()
+    (photos / "sub").mkdir()
+    (photos / "sub" / "p0.png").write_bytes((photos / "p0.png").read_bytes())
+    paths = [photos / name for name in given]
+    assert run(*paths, "--classes", classes, "--checkpoint", checkpoint, "--out", photos / "out") == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.startswith("regroup segment: error: ")
+    assert error.count("\n") == 1
+
+
+def test_labels_do_not_depend_on_the_images_beside(model: GroupViT, photos: Path) -> None:
+    paths = [photos / f"p{i}.png" for i in range(3)]
+    together = [r for _, r in segment_images(model, paths, ["dog", "sky"], SMALL, threshold=0.3, batch=4)]
+    for path, result in zip(paths, together, strict=True):
+        [(_, alone)] = segment_images(model, [path], ["dog", "sky"], SMALL, threshold=0.3)
+        assert np.array_equal(alone.labels, result.labels)
+        assert np.array_equal(alone.segments, result.segments)
+        assert sum(result.areas().values()) == result.labels.size
+
+
+def test_segments_are_whole_within_a_label(model: GroupViT, photos: Path) -> None:
+    """One window: every segment has one label, so labels never cut through a segment."""
+    params = InferenceParams(short_side=48, window=500, stride=500)
+    [(_, result)] = segment_images(model, [photos / "p2.png"], ["dog", "sky", "sea"], params, threshold=None)
+    pixels = np.zeros((8, 3), dtype=int)
+    np.add.at(pixels, (result.segments, result.labels), 1)
+    present = pixels.sum(1) > 0
+    assert present.sum() > 1
+    # enlarged by two rules, so only pixels on outlines may differ
+    assert (pixels.max(1)[present] / pixels.sum(1)[present]).min() > 0.7
+
+
+def test_the_overlay_shows_the_classes_colours(model: GroupViT, photos: Path) -> None:
+    [(_, result)] = segment_images(model, [photos / "p0.png"], ["dog", "sky"], SMALL, threshold=None)
+    table = colours(2, background=False)
+    picture = np.asarray(overlay(result, opacity=1.0))
+    height, width = result.labels.shape
+    inside = (picture[:height, :width] == table[result.labels]).all(-1)
+    outline = (picture[:height, :width] == 255).all(-1)
+    assert (inside | outline).all()
+    legend = picture[height:].reshape(-1, 3)
+    for name in result.areas():
+        assert (legend == table[result.names.index(name)]).all(-1).sum() >= 100
+
+
+def test_words_that_a_compact_checkpoint_never_saw_are_named(model: GroupViT) -> None:
+    from dataclasses import replace
+
+    from regroup.captions.tokens import tokenize
+
+    config = replace(model.config, text=replace(model.config.text, vocabulary=64))
+    compact = GroupViT(config, generator=torch.Generator().manual_seed(0))
+    compact.set_tokens(tokenize(["a photo of a red dog."]).ravel())
+    assert unknown_names(compact, ["dog", "zebra", "red dog", "dog house"]) == ["zebra", "dog house"]
+    assert unknown_names(model, ["zebra"]) == []
+
+
+def test_more_classes_than_a_mask_can_hold(model: GroupViT, photos: Path) -> None:
+    with pytest.raises(RegroupError, match="255 names, but a mask holds no more than 254"):
+        list(segment_images(model, [photos / "p0.png"], [f"c{i}" for i in range(255)], SMALL, threshold=None))
