@@ -1,0 +1,73 @@
+"""Which modules of this project a script imports, directly or not, found without running it."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[2] / "src"
+
+CARRIERS = ("stage.py", "params.py", "variants.py", "settings.py", "errors.py", "io.py", "tracking/")
+"""Modules that carry values which DVC tracks by key, or write what others made: not declared, not followed."""
+
+
+def imported_modules(script: Path) -> set[str]:
+    """Modules that `script` may import, as paths below `src/regroup`; carriers are left out."""
+    found: set[Path] = set()
+    waiting = list(_imports(script))
+    while waiting:
+        file = waiting.pop()
+        if file not in found and not _carrier(file):
+            found.add(file)
+            waiting.extend(_imports(file))
+    return {_name(file) for file in found if file.name != "__init__.py"}
+
+
+def _name(file: Path) -> str:
+    return file.relative_to(SOURCE / "regroup").as_posix()
+
+
+def _carrier(file: Path) -> bool:
+    name = _name(file)
+    # the settings of a package are carriers too: params.yaml has their values
+    return name.startswith(CARRIERS) or name.endswith("/settings.py")
+
+
+@cache
+def _imports(file: Path) -> frozenset[Path]:
+    tree = ast.parse(file.read_text())
+    unused = {node for branch in _type_checking(tree) for node in ast.walk(branch)}
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node not in unused:
+            # a name may be a module itself, or one that the package takes from a module
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+            names.update(_lazy_homes(node))
+    return frozenset(path for name in names for path in _files(name))
+
+
+def _files(name: str) -> list[Path]:
+    parts = name.split(".")
+    if parts[0] != "regroup":
+        return []
+    stems = [SOURCE.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
+    candidates = [file for stem in stems for file in (stem / "__init__.py", stem.with_suffix(".py"))]
+    return [file for file in candidates if file.is_file()]
+
+
+def _lazy_homes(node: ast.ImportFrom) -> set[str]:
+    """Modules behind the names that `regroup.model` imports when they are first used."""
+    if node.module != "regroup.model":
+        return set()
+    from regroup.model import _HOMES
+
+    return {f"regroup.model.{_HOMES[alias.name]}" for alias in node.names if alias.name in _HOMES}
+
+
+def _type_checking(tree: ast.Module) -> list[ast.If]:
+    branches = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
+    return [node for node in branches if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"]
