@@ -14,17 +14,19 @@ from regroup.report.figures import save_figure
 from regroup.report.labelling import figure_note
 from regroup.segmentation.sweep import SweepRow, best
 
-_CELL, _LEFT, _TOP, _BOTTOM = 0.32, 2.3, 0.55, 0.75
+_NAMES = {"short_side": "resolution", "window": "window", "stride": "stride", "top_k": "top"}
+_CELL, _LEFT, _TOP, _BOTTOM = 0.32, 2.6, 0.55, 0.8
 """Height of a cell, and room for labels around the cells, in inches."""
 
 
 def heat_map(rows: Sequence[SweepRow], *, profile: str) -> Figure:
     """Draw one dataset's rows: thresholds across, everything else down, the best cell framed."""
-    points = list(dict.fromkeys(_point(row) for row in rows))
+    varied = [key for key in _NAMES if len({getattr(row, key) for row in rows}) > 1] or ["short_side"]
+    points = list(dict.fromkeys(_point(row, varied) for row in rows))
     thresholds = list(dict.fromkeys(row.threshold for row in rows))
     values = np.full((len(points), len(thresholds)), np.nan)
     for row in rows:
-        values[points.index(_point(row)), thresholds.index(row.threshold)] = row.miou
+        values[points.index(_point(row, varied)), thresholds.index(row.threshold)] = row.miou
     height = _TOP + _CELL * len(points) + _BOTTOM
     width = min(style.PAGE_WIDTH - _LEFT - 0.2, 0.75 * len(thresholds) + 0.4)
     page = style.Page(height)
@@ -35,7 +37,7 @@ def heat_map(rows: Sequence[SweepRow], *, profile: str) -> Figure:
         dark = value > low + 0.6 * (high - low)
         axes.text(x, y, f"{value:.2f}", ha="center", va="center", color="white" if dark else style.INK)
     [chosen] = best(rows).values()
-    corner = thresholds.index(chosen.threshold) - 0.5, points.index(_point(chosen)) - 0.5
+    corner = thresholds.index(chosen.threshold) - 0.5, points.index(_point(chosen, varied)) - 0.5
     axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="#d55e00", linewidth=2, clip_on=False))
     axes.set_xticks(range(len(thresholds)), ["none" if t is None else f"{t:g}" for t in thresholds])
     axes.set_yticks(range(len(points)), points)
@@ -46,7 +48,8 @@ def heat_map(rows: Sequence[SweepRow], *, profile: str) -> Figure:
     framed = (
         f"Percent, {chosen.images} images, protocol {chosen.protocol}. Framed: the best, {chosen.miou:.2f}."
     )
-    page.text(0.1, 0.22, framed, fontsize=6)
+    fixed = _point(chosen, [key for key in _NAMES if key not in varied])
+    page.text(0.1, 0.22, f"{framed} Everywhere: {fixed}." if fixed else framed, fontsize=6)
     page.text(0.1, 0.08, figure_note(profile) or "", fontsize=6)
     return page.figure
 
@@ -70,5 +73,5 @@ def write_heat_maps(rows: Sequence[SweepRow], folder: Path, *, profile: str) -> 
     return paths
 
 
-def _point(row: SweepRow) -> str:
-    return f"resolution {row.short_side}, window {row.window}, stride {row.stride}, top-{row.top_k}"
+def _point(row: SweepRow, keys: Sequence[str]) -> str:
+    return ", ".join(f"{_NAMES[key]} {getattr(row, key)}" for key in keys)
