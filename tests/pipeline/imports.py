@@ -9,7 +9,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[2] / "src"
 
 CARRIERS = ("stage.py", "params.py", "variants.py", "settings.py", "errors.py", "io.py", "tracking/")
-"""Modules that carry values which DVC tracks by key, or write what others made: not declared, not followed."""
+"""They carry values which DVC tracks by key, or write what others made: neither declared nor followed."""
 
 
 def imported_modules(script: Path) -> set[str]:

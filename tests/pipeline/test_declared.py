@@ -42,9 +42,9 @@ def test_every_declared_module_is_imported(stage: str):
     for dep in declared(stage):
         path = ROOT / dep
         assert path.exists(), dep
-        modules = [path] if path.is_file() else sorted(path.rglob("*.py"))
+        modules = sorted(path.rglob("*.py")) if path.is_dir() else [path] * (path.suffix == ".py")
         names = {module.relative_to(SOURCE / "regroup").as_posix() for module in modules}
-        data = path.is_file() and path.suffix != ".py"
+        data = not names  # a data file, or a folder of them
         assert data or names & used, f"{stage} does not use {dep}"
 
 
