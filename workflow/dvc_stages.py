@@ -6,7 +6,6 @@ runs. The two meet in stamp files: a stamp stands for "this stage was up to date
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import uuid
@@ -18,6 +17,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
 from dvc.repo.index import Index
 from dvc.stage import PipelineStage
+from safe_dvc import drop_torn_rwlock
 
 STATE = Path(".snakemake/dvc")
 RUN_VARIABLE = "REGROUP_PIPELINE_RUN"
@@ -59,13 +59,13 @@ def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
             nothing, two stages would get the same rule name, or another run is writing an output.
     """
     repo = Repo(_wait_for_lock=True)
+    drop_torn_rwlock(Path(repo.root_dir))
     # a job of another run may be in the middle of writing dvc.lock
     with lock_repo(repo):
         try:
             graph = Index.from_file(repo, pipeline).graph
             stages = tuple(_stage(node, () if node.frozen else [*graph.successors(node)]) for node in graph)
             if set_stamps:
-                _drop_torn_rwlock(Path(repo.tmp_dir) / "rwlock")
                 for stage, node in zip(stages, graph, strict=True):
                     _set_stamp(Path(stage.stamp), stale=bool(node.status()))
         except DvcException as error:
@@ -116,13 +116,3 @@ def _set_stamp(stamp: Path, *, stale: bool) -> None:
         stamp.parent.mkdir(parents=True, exist_ok=True)
         stamp.touch()
         os.utime(stamp, (PARSED, PARSED))
-
-
-def _drop_torn_rwlock(path: Path) -> None:
-    """Remove DVC's list of readers and writers if a kill cut its writing short; DVC itself would give up."""
-    try:
-        json.loads(path.read_text())
-    except FileNotFoundError:
-        pass
-    except ValueError:
-        path.unlink()

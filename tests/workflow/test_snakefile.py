@@ -1,0 +1,166 @@
+"""Stages scheduled by Snakemake: what runs, what does not, and what DVC thinks of it afterwards."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toy_project import EVERYTHING, Project
+
+NOTHING = "Nothing to be done"
+
+
+def test_every_rule_runs_its_own_stage(project: Project) -> None:
+    project.forget()
+    plan = project.snakemake("--dry-run", "--printshellcmds")
+    commands = re.findall(r"safe_dvc.py --wait-for-lock repro --single-item (\S+) &> (\S+)", plan)
+    expected = {name.replace("-", "@") for name in EVERYTHING}
+    assert {target for target, _ in commands} == expected
+    assert {Path(log).stem for _, log in commands} == expected
+    assert len(commands) == len(expected)
+
+
+def test_after_dvc_snakemake_has_nothing_to_do_and_the_other_way_round(project: Project) -> None:
+    assert NOTHING in project.snakemake("--dry-run")
+    before, lock = project.outputs(), project.lock()
+    project.forget()
+    project.snakemake()
+    assert project.worked() == EVERYTHING
+    assert project.outputs() == before
+    assert project.lock() == lock
+    assert NOTHING in project.snakemake("--dry-run")
+    assert "Data and pipelines are up to date" in project.dvc("repro")
+    assert project.worked() == []
+
+
+def test_only_what_changed_runs_again_and_each_run_has_its_name(project: Project) -> None:
+    project.set_param("items: {a: 1, b: 20}")
+    project.snakemake()
+    (first,) = {run for kind, _, _, run in project.trace() if kind == "start"}
+    assert project.worked() == ["join", "one-b", "two-b"]
+    assert b"20\n" in project.outputs()["join.txt"]
+    assert "Data and pipelines are up to date" in project.dvc("repro")
+    project.set_param("items: {a: 1, b: 30}")
+    project.snakemake("one_b")
+    (second,) = {run for kind, _, _, run in project.trace() if kind == "start"}
+    assert project.worked() == ["one-b"]
+    assert len({"", first, second}) == 3
+
+
+def test_what_the_cache_holds_is_restored_without_running(project: Project) -> None:
+    before = project.outputs()
+    for name in ("two-b.txt", "join.txt"):
+        (project.root / "data/mini" / name).unlink()
+    project.snakemake()
+    assert project.worked() == []
+    assert project.outputs() == before
+
+
+def test_a_failed_stage_shows_its_log_and_the_next_run_goes_on_from_there(project: Project) -> None:
+    project.set_param("items: {a: 1, b: 20}")
+    (project.root / "fail").write_text("two-b")
+    shown = project.snakemake(check=False)
+    assert "data/mini/two-b.txt: picture 7 is missing; put it back" in shown
+    assert "Error in rule two_b" in shown
+    assert project.worked() == ["one-b"]
+    (project.root / "fail").unlink()
+    project.snakemake()
+    assert project.worked() == ["join", "two-b"]
+
+
+def test_another_profile_by_name(project: Project) -> None:
+    mini = project.outputs()
+    project.set_param("items: {a: 10, b: 20}", profile="full")
+    project.snakemake("two_b", "--config", "pipeline=full/dvc.yaml")
+    assert project.worked() == ["one-b", "source", "two-b"]
+    assert project.outputs() == mini
+    assert "20\n" in (project.root / "data/full/two-b.txt").read_text()
+    project.dvc("repro", "full/dvc.yaml:two@b")
+    assert project.worked() == []
+
+
+@pytest.mark.slow
+def test_stages_run_side_by_side_and_dvc_lock_does_not_show_it(project: Project) -> None:
+    project.set_param("seconds: 2")
+    project.set_param("items: {a: 1, b: 2, c: 3, d: 4}")
+    project.dvc("repro", "--quiet")
+    everything = project.worked()
+    before, lock = project.outputs(), project.lock()
+    project.forget()
+    project.snakemake("--cores", "4")
+    assert overlapping(project) >= 2
+    assert project.worked() == everything
+    assert project.outputs() == before
+    assert project.lock() == lock
+
+
+def overlapping(project: Project) -> int:
+    """The largest number of commands that ran at one time."""
+    running = most = 0
+    for kind, *_ in sorted(project.trace(), key=lambda line: line[2]):
+        running += 1 if kind == "start" else -1
+        most = max(most, running)
+    return most
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_was(project: Project) -> None:
+    project.set_param("seconds: 1")
+    project.dvc("repro", "--quiet")
+    project.worked()
+    before, lock = project.outputs(), project.lock()
+    project.forget()
+    finished: list[str] = []
+    for last in ("one-", "two-"):
+        killed_when(project, last)
+        finished += project.worked()
+    project.snakemake()
+    finished += project.worked()
+    assert project.outputs() == before
+    assert project.lock() == lock
+    # a stage may have been killed between the end of its command and DVC's note of it, once a kill
+    assert set(finished) == set(EVERYTHING)
+    assert len(finished) <= len(EVERYTHING) + 4
+
+
+def killed_when(project: Project, output: str) -> None:
+    """Run Snakemake, and kill everything it started as soon as an output of this name is made."""
+    run = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--cores", "2"],
+        cwd=project.root,
+        env=project.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while run.poll() is None and time.monotonic() < deadline:
+        if (project.root / "trace.txt").exists() and f"/{output}" in (project.root / "trace.txt").read_text():
+            break
+        time.sleep(0.05)
+    assert run.poll() is None
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+
+
+def test_dvc_talks_to_nobody(project: Project, tmp_path: Path) -> None:
+    """Neither itself nor by a process it leaves behind, which is how it would report its use."""
+    (tmp_path / "sitecustomize.py").write_text(f"""
+import socket, sys
+def refuse(*address, **_):
+    with open({str(tmp_path / "asked")!r}, "a") as file:
+        file.write(f"{{sys.argv}} asked for {{address}}\\n")
+    raise OSError("no network here")
+socket.getaddrinfo = socket.socket.connect = socket.socket.connect_ex = refuse
+""")
+    project.environment["PYTHONPATH"] = str(tmp_path)
+    project.environment["DVC_DAEMON_LOGFILE"] = str(tmp_path / "left behind")
+    project.set_param("items: {a: 1, b: 20}")
+    project.dvc("repro", "two@b")
+    assert project.worked() == ["one-b", "two-b"]
+    assert not (tmp_path / "asked").exists()
+    assert not (tmp_path / "left behind").exists()
