@@ -134,16 +134,20 @@ def noise_free_targets(label_ids: Tensor) -> tuple[Tensor, Tensor]:
         Label to image [B * K, B]: per place, uniform over the images that carry its label.
     """
     ids = unique_padding(label_ids, 0)
-    positive = label_matches(ids, ids.flatten()).float()
-    return positive / positive.sum(1, keepdim=True), (positive / positive.sum(0)).T
+    label_to_image = label_matches(ids, ids.flatten()).T.float()
+    image_to_label = (label_to_image / label_to_image.sum(0)).T
+    return image_to_label, label_to_image.div_(label_to_image.sum(1, keepdim=True))
 
 
 def label_matches(label_ids: Tensor, places: Tensor) -> Tensor:
     """Whether image i carries the label at place p: bool [B, P] of ids [B, K] and [P]."""
-    match = label_ids[:, :1] == places
-    for column in label_ids.unbind(1)[1:]:
-        match |= column[:, None] == places
-    return match
+    if label_ids.is_cuda:  # comparing all pairs is quick there, and needs no answer from the device
+        return (label_ids[:, :, None] == places).any(1)
+    _, rows = torch.unique(torch.cat([label_ids.flatten(), places]), return_inverse=True)
+    own, wanted = rows[: label_ids.numel()].view_as(label_ids), rows[label_ids.numel() :]
+    carried = torch.zeros(int(rows.max()) + 1, len(label_ids), dtype=torch.bool)
+    carried[own, torch.arange(len(label_ids))[:, None]] = True
+    return carried[wanted].T
 
 
 def unique_padding(label_ids: Tensor, first: int) -> Tensor:
