@@ -91,11 +91,10 @@ class ImageTower(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def draw_noise(
         self, pixels: Tensor, generator: torch.Generator | None, *, replaced: int | None = None
     ) -> Noise:
-        """Draw drop path and Gumbel noise for one batch, outside any compiled graph.
+        """Draw drop path and Gumbel noise for one batch; compile the tower, not this (generators break graphs).
 
         Args:
             pixels: the batch, for its shape and device.

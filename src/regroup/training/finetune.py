@@ -72,7 +72,8 @@ def finetune(
     texts = _Texts(model, data, device)
     terms = [(term.name, term.weight, term.options) for term in variant.objectives]
     needed = needs(terms)
-    forward = torch.compile(_Forward(model), dynamic=False) if settings.compile else _Forward(model)
+    if settings.compile:
+        model.image.compile(dynamic=False)
 
     fingerprint = _fingerprint(variant, settings, plan, inputs_digest)
     curve: Curve = []
@@ -99,15 +100,20 @@ def finetune(
         pixels = batch.pixels.to(device, non_blocking=True)
         caption, labels = texts(batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            image, segments, attention = forward(pixels, needed.attention, needed.segments, generator)
+            image = model.encode_image(
+                pixels,
+                return_attention=needed.attention,
+                return_segments=needed.segments,
+                generator=generator,
+            )
         inputs = ObjectiveInputs(
-            image=image,
+            image=image.feature,
             caption=caption,
             labels=labels,
             label_ids=None if labels is None else torch.from_numpy(batch.label_ids).to(device),
             padding=variant.labels.padding,
-            segment_features=segments,
-            attention=attention,
+            segment_features=image.segment_features if needed.segments else None,
+            attention=image.attention if needed.attention else None,
             logit_scale=model.logit_scale,
             multi_label_logit_scale=model.multi_label_logit_scale,
         )
@@ -140,26 +146,6 @@ def finetune(
     bar.close()
     model.eval()
     return curve
-
-
-class _Forward(torch.nn.Module):
-    """The image tower as one function of tensors, so that it compiles as one graph."""
-
-    def __init__(self, model: GroupViT) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, pixels: Tensor, attention: bool, segments: bool, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        features = self.model.encode_image(
-            pixels, return_attention=attention, return_segments=segments, generator=generator
-        )
-        return (
-            features.feature,
-            features.segment_features if segments else None,
-            features.attention if attention else None,
-        )
 
 
 class _Texts:
