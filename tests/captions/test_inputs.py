@@ -116,3 +116,6 @@ def test_missing_nltk_weights_say_what_to_do(tmp_path: Path) -> None:
         load_weights("nltk")
     with pytest.raises(RegroupError, match=r"averaged_perceptron_tagger_eng.weights.json: .*No such file"):
         load_weights("nltk", tmp_path)
+    (tmp_path / "tagger.zip").write_bytes(b"PK")
+    with pytest.raises(RegroupError, match=r"tagger\.zip: .* not 6025f5.*download the archive again"):
+        load_weights("nltk", tmp_path / "tagger.zip")

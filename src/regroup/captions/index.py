@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -44,3 +47,36 @@ def read_index(path: Path) -> pa.Table:
         return pq.read_table(path, schema=SCHEMA)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, KeyError, ValueError) as error:
         raise RegroupError(f"{path}: not a shard index ({error})") from None
+
+
+@dataclass(frozen=True)
+class SampleIndex:
+    """An index as arrays over its images (positions), without a Python object an image.
+
+    Attributes:
+        shards: names of the shards.
+        shard_of: int32 [images], the shard each image is in.
+        offsets, sizes: int64 [images], where its bytes lie in the shard.
+        image_ids: int64 [images].
+        image_of: int32 [captions], the image of each caption row.
+    """
+
+    shards: tuple[str, ...]
+    shard_of: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+    image_ids: npt.NDArray[np.int64]
+    image_of: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, table: pa.Table) -> SampleIndex:
+        """The arrays of a table that `read_index` read."""
+        shards = table["shard"].combine_chunks().dictionary_encode()
+        return cls(
+            shards=tuple(shards.dictionary.to_pylist()),
+            shard_of=shards.indices.to_numpy(),
+            offsets=table["offset"].to_numpy(),
+            sizes=table["size"].to_numpy(),
+            image_ids=table["image_id"].to_numpy(),
+            image_of=np.repeat(np.arange(len(table), dtype=np.int32), table["captions"].to_numpy()),
+        )

@@ -10,46 +10,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from regroup.captions.images import BrokenImageError, Pixels, decode_rgb
-from regroup.captions.index import INDEX, read_index
-from regroup.captions.randomness import UInt64, combine, sample_keys
+from regroup.captions.index import INDEX, SampleIndex, read_index
+from regroup.captions.randomness import sample_keys
+from regroup.captions.samples import ReaderBatch, SampleLoader
 from regroup.captions.store import LocalShards, RemoteShards, ShardStore, fetch
 from regroup.captions.table import Int64, LabelTable
 from regroup.errors import RegroupError
 
-Images = list[Pixels] | list[bytes] | Any
 OnBroken = Literal["replace", "error"]
-_MAX_REPLACEMENTS = 100
-
-
-@dataclass(frozen=True)
-class BrokenSample:
-    """An image that could not be read: its place in the index, and why."""
-
-    position: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class ReaderBatch:
-    """B samples.
-
-    Attributes:
-        images: what `transform` made of them, else uint8 arrays [height, width, 3], else encoded bytes.
-        rows: int64 [B], caption rows in `labels.parquet`.
-        image_ids: int64 [B].
-        keys: uint64 [B], `sample_keys(seed, epoch, rows)`: what the sample's random draws are made from.
-        broken: samples met on the way that could not be read; another sample stands in for each.
-    """
-
-    images: Images
-    rows: Int64
-    image_ids: Int64
-    keys: UInt64
-    broken: tuple[BrokenSample, ...]
 
 
 @dataclass
@@ -111,7 +81,8 @@ class CaptionReader:
                 from its key; `error` stops.
             shuffle_shards: see above; None means all shards for local ones, 16 for remote ones.
             cache: folder for remote shards (needed for them, and only for them).
-            keep_decoded: keep decoded images in memory, up to so many bytes in each worker.
+            keep_decoded: keep decoded images in memory, up to so many bytes; for `workers=0`, as workers
+                forget them at the end of an epoch.
 
         Raises:
             RegroupError: no index there, a local shard is missing, or there is no caption.
@@ -123,25 +94,15 @@ class CaptionReader:
         self._rank, self._world_size, self._drop_last = rank, world_size, drop_last
         table, self._source = _open_index(index, cache)
         remote = cache is not None and "://" in str(index)
-        shards = table["shard"].combine_chunks().dictionary_encode()
-        self._shard_of: npt.NDArray[np.int32] = shards.indices.to_numpy()
-        names: list[str] = shards.dictionary.to_pylist()
-        self._shuffle_shards = shuffle_shards or (16 if remote else len(names))
-        store = _store(index, cache, table, names, keep=2 * self._shuffle_shards)
-        self._file_names = table["file_name"]
-        counts = table["captions"].to_numpy()
-        self._image_of: npt.NDArray[np.int32] = np.repeat(np.arange(len(table), dtype=np.int32), counts)
-        self._image_ids: Int64 = table["image_id"].to_numpy()
-        if not len(self._image_of):
+        self._index = SampleIndex.of(table)
+        if not len(self._index.image_of):
             raise RegroupError(f"{self._source}: none of its images has a caption")
-        self._samples = _Samples(
-            store=store,
-            names=names,
-            shard_of=self._shard_of,
-            offsets=table["offset"].to_numpy(),
-            sizes=table["size"].to_numpy(),
-            image_of=self._image_of,
-            image_ids=self._image_ids,
+        self._shuffle_shards = shuffle_shards or (16 if remote else len(self._index.shards))
+        store = _store(index, cache, table, self._index.shards, keep=2 * self._shuffle_shards)
+        self._file_names = table["file_name"]
+        self._loader = SampleLoader(
+            self._index,
+            store,
             decode=decode,
             transform=transform,
             replace=on_broken == "replace",
@@ -154,7 +115,7 @@ class CaptionReader:
     @property
     def captions(self) -> int:
         """Number of captions, which is the number of samples."""
-        return len(self._image_of)
+        return len(self._index.image_of)
 
     def __len__(self) -> int:
         """Batches of an epoch on this rank; the same on every rank."""
@@ -168,7 +129,7 @@ class CaptionReader:
             RegroupError: they were made from different captions.
         """
         if len(table) != self.captions or not np.array_equal(
-            table.image_ids, self._image_ids[self._image_of]
+            table.image_ids, self._index.image_ids[self._index.image_of]
         ):
             raise RegroupError(
                 f"{table.path}: its {len(table)} captions are not the {self.captions} captions of"
@@ -178,12 +139,12 @@ class CaptionReader:
     def order(self, epoch: int) -> Int64:
         """Caption rows of an epoch over all ranks, in the order they are read."""
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
-        shards = int(self._shard_of.max()) + 1
+        shards = len(self._index.shards)
         order = generator.permutation(self.captions)
         if self._shuffle_shards < shards:
             group = np.empty(shards, dtype=np.int64)
             group[generator.permutation(shards)] = np.arange(shards) // self._shuffle_shards
-            order = order[np.argsort(group[self._shard_of[self._image_of[order]]], kind="stable")]
+            order = order[np.argsort(group[self._index.shard_of[self._index.image_of[order]]], kind="stable")]
         return order[: self._epoch_samples]
 
     def batch_rows(self, order: Int64, batch: int) -> Int64:
@@ -209,7 +170,7 @@ class CaptionReader:
 
     def _load(self, epoch: int, order: Int64, batch: int) -> ReaderBatch:
         rows = self.batch_rows(order, batch)
-        return self._samples.load(rows, sample_keys(self.seed, epoch, rows))
+        return self._loader.load(rows, sample_keys(self.seed, epoch, rows))
 
     def _in_workers(self, load: Callable[[int], ReaderBatch], numbers: range) -> Iterator[ReaderBatch]:
         from torch.utils.data import DataLoader, Dataset  # only here: a reader without workers needs no torch
@@ -234,73 +195,6 @@ class CaptionReader:
             self.report.broken.setdefault(self._file_names[sample.position].as_py(), sample.reason)
 
 
-class _Samples:
-    """Reads and decodes batches; lives in the workers."""
-
-    def __init__(
-        self,
-        *,
-        store: ShardStore,
-        names: list[str],
-        shard_of: npt.NDArray[np.int32],
-        offsets: Int64,
-        sizes: Int64,
-        image_of: npt.NDArray[np.int32],
-        image_ids: Int64,
-        decode: bool,
-        transform: Callable[..., Any] | None,
-        replace: bool,
-        keep_decoded: int,
-    ) -> None:
-        self._store, self._names, self._shard_of = store, names, shard_of
-        self._offsets, self._sizes = offsets, sizes
-        self._image_of, self._image_ids = image_of, image_ids
-        self._decode, self._transform, self._replace = decode, transform, replace
-        self._room = keep_decoded
-        self._kept: dict[int, Pixels] = {}
-
-    def load(self, rows: Int64, keys: UInt64) -> ReaderBatch:
-        rows, keys = rows.copy(), keys.copy()
-        images, broken = [], []
-        for index in range(len(rows)):
-            for attempt in range(_MAX_REPLACEMENTS):
-                position = int(self._image_of[rows[index]])
-                try:
-                    images.append(self._read(position))
-                    break
-                except BrokenImageError as error:
-                    broken.append(BrokenSample(position, str(error)))
-                    if not self._replace or attempt == _MAX_REPLACEMENTS - 1:
-                        raise RegroupError(self._explain(position, str(error))) from None
-                    keys[index] = combine(keys[index], attempt)
-                    rows[index] = int(keys[index] % np.uint64(len(self._image_of)))
-        result: Images = images if self._transform is None else self._transform(images, keys=keys)
-        return ReaderBatch(result, rows, self._image_ids[self._image_of[rows]], keys, tuple(broken))
-
-    def _read(self, position: int) -> Any:
-        if (kept := self._kept.get(position)) is not None:
-            return kept
-        size = int(self._sizes[position])
-        shard = self._names[self._shard_of[position]]
-        content = self._store.read(shard, int(self._offsets[position]), size)
-        if len(content) < size:
-            raise BrokenImageError(f"{shard} is cut short: {len(content)} of {size} bytes")
-        if not self._decode:
-            return content
-        pixels = decode_rgb(content)
-        if pixels.nbytes <= self._room:
-            self._room -= pixels.nbytes
-            self._kept[position] = pixels
-        return pixels
-
-    def _explain(self, position: int, reason: str) -> str:
-        shard = self._names[self._shard_of[position]]
-        return (
-            f"{shard}: image {int(self._image_ids[position])} cannot be read: {reason};"
-            " `regroup shards verify` tells whether the shard is damaged"
-        )
-
-
 def _open_index(index: Path | str, cache: Path | None) -> tuple[pa.Table, str]:
     if "://" in str(index):
         if cache is None:
@@ -314,7 +208,9 @@ def _open_index(index: Path | str, cache: Path | None) -> tuple[pa.Table, str]:
     return read_index(path), str(path)
 
 
-def _store(index: Path | str, cache: Path | None, table: pa.Table, names: list[str], keep: int) -> ShardStore:
+def _store(
+    index: Path | str, cache: Path | None, table: pa.Table, names: tuple[str, ...], keep: int
+) -> ShardStore:
     if "://" in str(index):
         assert cache is not None
         url = str(index).removesuffix(INDEX)
