@@ -94,7 +94,7 @@ class ImageTower(nn.Module):
     def draw_noise(
         self, pixels: Tensor, generator: torch.Generator | None, *, replaced: int | None = None
     ) -> Noise:
-        """Draw drop path and Gumbel noise for one batch; compile the tower, not this (generators break graphs).
+        """Draw one batch's drop path and Gumbel noise; outside compiled graphs, which generators would break.
 
         Args:
             pixels: the batch, for its shape and device.
