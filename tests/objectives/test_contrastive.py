@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from regroup.objectives.contrastive import (
+    compare_all,
     contrastive_loss,
+    label_matches,
     multi_label_loss,
     noise_free_loss,
     noise_free_targets,
@@ -111,6 +113,15 @@ def test_noise_free_targets_against_a_loop_over_strings() -> None:
                 for i in range(20)
             ]
             np.testing.assert_allclose(label_to_image[j * 4 + k], np.array(owners) / sum(owners), rtol=1e-6)
+
+
+def test_both_ways_to_match_labels_agree() -> None:
+    """The one for GPUs runs anywhere."""
+    ids = torch.randint(-40, 40, (30, 4), generator=torch.Generator().manual_seed(0))
+    places = torch.randint(-50, 50, (70,), generator=torch.Generator().manual_seed(1))
+    matches = label_matches(ids, places)
+    assert matches.any()
+    assert torch.equal(matches, compare_all(ids, places))
 
 
 def test_the_scale_is_cut_at_one_hundred(world: World) -> None:

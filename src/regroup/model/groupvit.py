@@ -188,7 +188,7 @@ def encode_by_length(tower: TextTower, tokens: Tensor) -> Tensor:
     order = text_lengths(distinct).argsort(stable=True)
     # a pass of the tower has a fixed cost, on a GPU that of a few hundred texts
     smallest = 512 if tokens.is_cuda else 16
-    size = max(smallest, -(-len(distinct) // 4))
+    size = min(max(smallest, -(-len(distinct) // 4)), 1024)
     parts = [tower(cut_tokens(distinct[rows])) for rows in torch.split(order, size)]
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order), device=order.device)

@@ -141,13 +141,18 @@ def noise_free_targets(label_ids: Tensor) -> tuple[Tensor, Tensor]:
 
 def label_matches(label_ids: Tensor, places: Tensor) -> Tensor:
     """Whether image i carries the label at place p: bool [B, P] of ids [B, K] and [P]."""
-    if label_ids.is_cuda:  # comparing all pairs is quick there, and needs no answer from the device
-        return (label_ids[:, :, None] == places).any(1)
+    if label_ids.is_cuda:  # quick there, and needs no answer from the device
+        return compare_all(label_ids, places)
     _, rows = torch.unique(torch.cat([label_ids.flatten(), places]), return_inverse=True)
     own, wanted = rows[: label_ids.numel()].view_as(label_ids), rows[label_ids.numel() :]
     carried = torch.zeros(int(rows.max()) + 1, len(label_ids), dtype=torch.bool)
     carried[own, torch.arange(len(label_ids))[:, None]] = True
     return carried[wanted].T
+
+
+def compare_all(label_ids: Tensor, places: Tensor) -> Tensor:
+    """`label_matches` as one comparison of all pairs."""
+    return (label_ids[:, :, None] == places).any(1)
 
 
 def unique_padding(label_ids: Tensor, first: int) -> Tensor:
