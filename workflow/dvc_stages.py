@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -81,6 +83,12 @@ def name_run() -> None:
     os.environ.setdefault(RUN_VARIABLE, uuid.uuid4().hex[:12])
 
 
+def publish_runs() -> None:
+    """Bring MLflow up to date, if a stage of this project has been tracked since the last time."""
+    if Path(".state/tracking").exists():
+        subprocess.run([sys.executable, "-m", "regroup.tracking", "publish"], check=False)
+
+
 def _stage(stage: PipelineStage, upstream: Sequence[PipelineStage]) -> Stage:
     resources = _resources(stage)
     return Stage(
@@ -104,8 +112,11 @@ def _resources(stage: PipelineStage) -> dict[str, int]:
         known = ", ".join(DEFAULTS)
         raise ValueError(f"{stage.addressing}: meta.resources.{unknown[0]}: not one of {known}")
     for key, value in given.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < (key != "gpus"):
-            raise ValueError(f"{stage.addressing}: meta.resources.{key}: {value!r} is not a whole number")
+        least = 0 if key == "gpus" else 1
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ValueError(
+                f"{stage.addressing}: meta.resources.{key}: {value!r} is not a whole number of at least {least}"
+            )
     return {**DEFAULTS, **given}
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from toy_project import EVERYTHING, Project
 
+from regroup.tracking import TrackingParams, track_stage
+
 NOTHING = "Nothing to be done"
 
 
@@ -70,6 +72,18 @@ def test_a_failed_stage_shows_its_log_and_the_next_run_goes_on_from_there(projec
     (project.root / "fail").unlink()
     project.snakemake()
     assert project.worked() == ["join", "two-b"]
+
+
+def test_a_run_ends_with_mlflow_brought_up_to_date(project: Project) -> None:
+    settings = TrackingParams(experiment="study", uri="http://127.0.0.1:9")  # nobody there
+    with track_stage(
+        "join", profile="mini", root=project.root, params={}, inputs=[], outputs=[], settings=settings
+    ):
+        pass
+    project.environment["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    (project.root / "data/mini/join.txt").unlink()
+    shown = project.snakemake()
+    assert "1 of 1 runs could not be recorded at http://127.0.0.1:9" in shown
 
 
 def test_another_profile_by_name(project: Project) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from regroup.tracking.journal import tracking_uri
-from regroup.tracking.publish import QUIET, publish
+from regroup.tracking.publish import QUIET, experiments, publish
 
-CURRENT_STAGES = "tags.superseded = 'false'"
+CURRENT = "tags.superseded = 'false'"
 
 
 def main() -> None:
@@ -38,10 +38,10 @@ def _serve(uri: str, port: int) -> None:
     if uri.startswith("http"):
         print(f"The runs are at {uri}")
         return
-    print(
-        f"The current stage runs: http://127.0.0.1:{port}/#/search-runs?searchFilter={quote(CURRENT_STAGES)}"
-    )
     os.environ.update(QUIET)
+    for name, number in experiments(uri).items():
+        page = f"http://127.0.0.1:{port}/#/experiments/{number}/runs?searchFilter={quote(CURRENT)}"
+        print(f"The last run of every stage of {name}: {page}", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [*command, "--workers", "1", "--backend-store-uri", uri])
 

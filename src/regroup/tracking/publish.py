@@ -84,6 +84,14 @@ def publish(root: Path, *, wait: bool = True) -> int:
         return sum(_publish(root, *store, journals) for store, journals in stores.items())
 
 
+def experiments(uri: str) -> dict[str, str]:
+    """Names and numbers of the experiments that a store holds."""
+    from mlflow import MlflowClient
+
+    found = MlflowClient(tracking_uri=uri).search_experiments(filter_string="name != 'Default'")
+    return {experiment.name: experiment.experiment_id for experiment in found}
+
+
 def _publish(root: Path, uri: str, experiment: str, journals: Sequence[Journal]) -> int:
     written = 0
     try:
