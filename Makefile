@@ -3,6 +3,10 @@ PYTHON ?= python3
 # Another build of torch, e.g. make env TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cu128"
 TORCH ?= $(shell grep '^torch==' requirements.lock)
 VENV ?= .venv
+ENGINE ?= dvc
+# safe_dvc.py is dvc whose lock file survives a kill at any time
+ENGINES_dvc = python workflow/safe_dvc.py repro
+ENGINES_snakemake = snakemake
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -27,8 +31,9 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-repro: env  ## the whole study on the embedded data: every stage that is not up to date, then the table
-	dvc repro
+repro: env  ## the whole study on the embedded data, then the table; make repro ENGINE=snakemake runs stages side by side
+	$(ENGINES_$(ENGINE))
+	@python -m regroup.tracking publish
 	@regroup summary
 
 check: env  ## format, lint and types
@@ -40,13 +45,16 @@ test: check  ## every check and every test
 	pytest
 
 bench: env  ## speed ratios against the obvious alternatives, into reports/bench.json
-	for script in benchmarks/[!c_]*.py; do python $$script || exit 1; done
+	python benchmarks/model.py
+	python benchmarks/segmentation.py
+	python benchmarks/captions.py
 
 ui: env  ## MLflow's pages on http://127.0.0.1:5000
-	mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///mlflow.db
+	python -m regroup.tracking ui
 
-pretrain: env  ## draw the web corpus and train the mini checkpoint again (some 20 minutes)
-	dvc repro --force pretrain/dvc.yaml
+pretrain: env  ## draw the web corpus and train the mini checkpoint again (10 to 20 minutes)
+	dvc unfreeze pretrain/dvc.yaml:pretrain
+	dvc repro --force pretrain/dvc.yaml; dvc freeze pretrain/dvc.yaml:pretrain
 
 clean: env  ## remove what stages made (DVC's cache stays)
 	rm -rf data/mini runs/mini .state
