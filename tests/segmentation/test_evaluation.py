@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
+from regroup.errors import RegroupError
 from regroup.model import GroupViT, load_checkpoint, save_checkpoint
 from regroup.segmentation.datasets import ProtocolDataset, evaluation_pipeline
 from regroup.segmentation.evaluation import evaluate, evaluate_all, evaluate_decisions
@@ -138,6 +140,15 @@ def test_files_hold_scores_protocol_and_classes_in_the_same_bytes_twice(
         dataset["miou"]
     )
     assert rows[2]["confusion"][2] == rows[2]["intersection"]
+
+
+def test_masks_without_a_scored_pixel_are_an_error_not_a_score(model: GroupViT, voc: Path) -> None:
+    for path in (voc / "VOCdevkit/VOC2012/SegmentationClass").iterdir():
+        with Image.open(path) as mask:
+            size = mask.size
+        Image.new("L", size, 255).save(path)
+    with pytest.raises(RegroupError, match="SegmentationClass: no pixel has a label of protocol voc"):
+        evaluate(model, VOC, SMALL, voc)
 
 
 def test_the_models_mode_is_left_as_it_was(model: GroupViT, voc: Path) -> None:

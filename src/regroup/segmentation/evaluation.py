@@ -129,6 +129,11 @@ def evaluate_decisions(
             rows = true_rows(mask, len(protocol.classes))
             for counter, predicted in zip(counters, maps, strict=True):
                 counter.add_rows(predicted, rows)
+    if not counters[0].confusion.any():
+        where = protocol.path(raw_root, protocol.labels, dataset.split)
+        raise RegroupError(
+            f"{where}: no pixel has a label of protocol {protocol.name}: nothing can be scored"
+        )
     return [
         DatasetScores(
             classes=protocol.classes,
