@@ -53,8 +53,8 @@ ui: env  ## MLflow's pages on http://127.0.0.1:5000
 	python -m regroup.tracking ui
 
 pretrain: env  ## draw the web corpus and train the mini checkpoint again (10 to 20 minutes)
-	dvc unfreeze pretrain/dvc.yaml:pretrain
-	dvc repro --force pretrain/dvc.yaml; dvc freeze pretrain/dvc.yaml:pretrain
+	python stages/pretrain.py --params params.yaml
+	dvc commit --force pretrain/dvc.yaml
 
 clean: env  ## remove what stages made (DVC's cache stays)
 	rm -rf data/mini runs/mini .state
