@@ -171,8 +171,19 @@ def test_crops_have_the_stated_areas_ratios_and_places() -> None:
     assert ratios.min() > 0.72
     assert ratios.max() < 1.38
     assert np.median(ratios) == pytest.approx(1.0, abs=0.04)
-    assert boxes.min() < 0.02
-    assert boxes.max() > 0.98
+    assert np.quantile(np.log(ratios), 0.2) == pytest.approx(0.6 * np.log(3 / 4), abs=0.05)
+    for start, side in ((boxes[:, 0], heights), (boxes[:, 1], widths)):
+        small = side < 0.7
+        quarters = np.quantile(start[small] / (1 - side[small]), [0.25, 0.5, 0.75])
+        assert quarters == pytest.approx([0.25, 0.5, 0.75], abs=0.08)
+
+
+def test_a_shrunk_crop_is_averaged_not_sampled() -> None:
+    board = np.indices((64, 64)).sum(axis=0) % 2 * 254
+    image = np.repeat(board[..., None], 3, axis=2).astype(np.uint8)
+    view = Augmentation(16, NOTHING)([image], keys=sample_keys(0, 0, [0]))
+    grey = normalise(torch.full((1, 16, 16, 3), 127, dtype=torch.uint8))
+    assert torch.allclose(view, grey, atol=0.02)
 
 
 def test_half_of_the_views_are_mirrored() -> None:

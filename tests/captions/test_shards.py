@@ -13,12 +13,12 @@ import pytest
 import webdataset
 from PIL import Image
 
-from regroup.commands.shards import add_parser
 from regroup.captions.coco import read_coco_captions
 from regroup.captions.index import INDEX, read_index
 from regroup.captions.settings import ShardsParams
 from regroup.captions.shards import build_shard, build_shards, merge_index, open_corpus, plan_shards
 from regroup.captions.verify import verify_shards
+from regroup.commands.shards import add_parser
 from regroup.errors import RegroupError
 
 from .conftest import real_folder, write_coco
@@ -146,6 +146,14 @@ def test_every_kind_of_damage_is_named(shards: Path) -> None:
     assert "train-00001.tar: 000000000014: its image is not where the index says" in problems
     assert "train-00002.tar: missing" in problems
     assert f"train-00007.tar: not in {INDEX}" in problems
+
+
+def test_a_description_of_another_image_is_found(shards: Path) -> None:
+    path = shards / "train-00001.tar"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"image_id": 14', b'"image_id": 15'))
+    problems = "\n".join(verify_shards(shards).problems)
+    assert "train-00001.tar: 000000000014: its json is missing or of another image" in problems
 
 
 def test_a_truncated_image_is_found_by_decoding(tmp_path: Path) -> None:
