@@ -1,0 +1,124 @@
+"""From raw data to Table 11 through the stage scripts, on a world of a few images and a model of random weights."""
+
+from __future__ import annotations
+
+import csv
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from regroup.settings import read_yaml
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "coco_train: 1600": "coco_train: 30",
+    "coco_val: 200": "coco_val: 4",
+    "voc12_train: 300": "voc12_train: 2",
+    "voc12_val: 150": "voc12_val: 4",
+    "context_train: 100": "context_train: 2",
+    "context_val: 150": "context_val: 4",
+    "ade_train: 20": "ade_train: 2",
+    "ade_val: 150": "ade_val: 4",
+    "images_per_shard: 400": "images_per_shard: 16",
+    "max_steps: null": "max_steps: 2",
+    "batch_divisor: 4": "batch_divisor: 16",
+    "image_sizes: {224: 64, 384: 112}": "image_sizes: {224: 32, 384: 48}",
+    "enabled: true": "enabled: false",
+    "kind: file ": "kind: random ",
+    "path: pretrain/groupvit-mini": "path: params.yaml",
+    "  model: null": "  model: {image: {image_size: 32, patch_size: 8, width: 32, heads: 2, stages: "
+    "[{depth: 1, group_tokens: 8}, {depth: 1, group_tokens: 4}, {depth: 1}]}, "
+    "text: {width: 32, depth: 1, heads: 2}, projector_hidden: 32, joint_width: 32}",
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the scripts, the variants, and the parameters made small."""
+    folder = tmp_path_factory.mktemp("project")
+    text = (ROOT / "params.yaml").read_text()
+    for old, new in SMALL.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    (folder / "params.yaml").write_text(text)
+    (folder / "variants.yaml").write_text((ROOT / "variants.yaml").read_text())
+    return folder
+
+
+def run_stage(monkeypatch: pytest.MonkeyPatch, project: Path, stage: str, item: str | None = None) -> None:
+    """Run a stage's script in this process, as its command line does."""
+    monkeypatch.chdir(project)
+    script = ROOT / "stages" / f"{stage}.py"
+    words = [str(script), "--params", "params.yaml", *([] if item is None else ["--item", item])]
+    monkeypatch.setattr(sys, "argv", words)
+    runpy.run_path(str(script), run_name="__main__")
+
+
+def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatch):
+    variants = list(read_yaml(project / "variants.yaml")["variants"])
+    for source in ("coco", "voc12", "context", "ade"):
+        run_stage(monkeypatch, project, "source", source)
+    run_stage(monkeypatch, project, "shards")
+    run_stage(monkeypatch, project, "nouns")
+    for variant in variants:
+        run_stage(monkeypatch, project, "finetune", variant)
+        run_stage(monkeypatch, project, "evaluate", variant)
+    run_stage(monkeypatch, project, "tables")
+    run_stage(monkeypatch, project, "figures")
+
+    rows = list(csv.DictReader((project / "reports/mini/tables/table11.csv").open()))
+    assert len(rows) == 4
+    for name, row in zip(("original", "refined-384", "ge-384", "noise-free-ge-384"), rows, strict=True):
+        metrics = json.loads((project / f"reports/mini/metrics/{name}.json").read_text())
+        ours = float(next(value for key, value in row.items() if "COCO" in key and "ours" in key))
+        assert ours == round(metrics["datasets"]["coco"]["miou"], 2)
+    markdown = (project / "reports/mini/tables/table11.md").read_text()
+    assert "mini" in markdown.splitlines()[0]
+    assert "missing" not in markdown
+    assert (project / "reports/mini/figures/qualitative.png").stat().st_size > 10_000
+    assert not (project / ".state").exists() or not list((project / ".state").rglob("state.pt"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["source", "--item", "voc"], "no source `voc` in this profile"),
+        (["finetune", "--item", "ge"], "no variant `ge`; known: original"),
+        (["evaluate"], "--item is missing"),
+        (["shards"], "no such file"),
+    ],
+)
+def test_a_mistake_ends_with_one_line_and_status_2(
+    project: Path, tmp_path: Path, arguments: list[str], message: str
+):
+    for name in ("params.yaml", "variants.yaml"):
+        (tmp_path / name).write_text((project / name).read_text())
+    stage, *rest = arguments
+    script = ROOT / "stages" / f"{stage}.py"
+    command = [sys.executable, str(script), "--params", "params.yaml", *rest]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["params.yaml", "variants.yaml"]
+
+
+def test_a_checkpoint_of_another_shape_is_named(project: Path, tmp_path: Path):
+    from regroup.errors import RegroupError
+    from regroup.model import load_checkpoint, save_checkpoint
+    from regroup.training.checkpoint import start_model
+    from regroup.training.settings import CheckpointParams
+
+    params = CheckpointParams.model_validate(
+        read_yaml(project / "params.yaml")["checkpoint"] | {"path": str(tmp_path)}
+    )
+    save_checkpoint(start_model(params), tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"joint_width": 32', '"joint_width": 48'))
+    with pytest.raises(RegroupError, match=r"model\.safetensors.*projector\.out\.weight") as error:
+        load_checkpoint(tmp_path)
+    assert "48" in str(error.value)
