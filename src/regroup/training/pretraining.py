@@ -25,7 +25,7 @@ from regroup.captions.prompts import TRAINING_TEMPLATES, class_prompt, prompt
 from regroup.captions.tokens import tokenize
 from regroup.io import write_bytes, write_json
 from regroup.model.checkpoint import CONFIG, WEIGHTS
-from regroup.model.groupvit import GroupViT, ImageFeatures
+from regroup.model.groupvit import GroupViT
 from regroup.objectives.contrastive import contrastive_loss, noise_free_loss
 from regroup.segmentation.protocols import load_protocol
 from regroup.segmentation.settings import ProtocolName
@@ -68,10 +68,11 @@ def pretrain(
     """
     rng = np.random.default_rng(params.seed)
     noise = torch.Generator().manual_seed(params.seed)
-    model = GroupViT(params.model, generator=noise)
+    model = scale_to_width(GroupViT(params.model, generator=noise))
     if params.model.text.compact:
         model.set_tokens(np.unique(tokenize([*known_texts(), *corpus.captions])).tolist())
     model.train()
+    warm_up_text(model, corpus, params, rng)
     optimiser = _optimiser(model, params)
     patch = params.model.image.patch_size
     small = corpus.order(params.batch, rng)
@@ -93,6 +94,35 @@ def pretrain(
     return halve(model.eval())
 
 
+def warm_up_text(
+    model: GroupViT, corpus: WebCorpus, params: PretrainParams, rng: np.random.Generator
+) -> None:
+    """Teach the text tower which words name which concept, from prompts and captions alone.
+
+    All texts start with nearly the same feature, and while they have it the image tower has little to learn.
+    A vector for each concept, thrown away afterwards, is the target: a text is to be close to those it names.
+    """
+    count = len(corpus.concepts)
+    targets = nn.Parameter(torch.from_numpy(rng.standard_normal((count, params.model.joint_width))).float())
+    weights = [targets, *model.text.parameters(), *model.text_projector.parameters()]
+    optimiser = torch.optim.AdamW(weights, lr=params.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    named = [[i for i, c in enumerate(corpus.concepts) if c.named_in(text)] for text in corpus.captions]
+    telling = [place for place, concepts in enumerate(named) if concepts]
+    for _ in tqdm(range(params.text_steps), desc="pretrain text", unit="step", disable=None):
+        concepts = rng.integers(count, size=params.text_batch // 2)
+        places = rng.choice(len(telling), size=params.text_batch - len(concepts))
+        texts = [_class_text(corpus.concepts[i], rng) for i in concepts]
+        texts += [corpus.captions[telling[place]] for place in places]
+        wanted = torch.zeros(len(texts), count)
+        for row, ids in enumerate([*([i] for i in concepts), *(named[telling[place]] for place in places)]):
+            wanted[row, ids] = 1 / len(ids)
+        features = F.normalize(model.encode_text(torch.from_numpy(tokenize(texts))), dim=-1)
+        logits = model.logit_scale.exp().detach() * features @ F.normalize(targets, dim=-1).T
+        optimiser.zero_grad(set_to_none=True)
+        F.cross_entropy(logits, wanted).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+
 def step_losses(
     model: GroupViT,
     batch: WebBatch,
@@ -110,6 +140,9 @@ def step_losses(
     caption, labels, classes = torch.split(encoded, [count, len(label_texts), len(candidates.texts)])
     wanted = batch.coverage[..., list(candidates.ids)]
     weights = torch.tensor([params.stuff_weight if stuff else 1.0 for stuff in candidates.stuff])
+    assert features.patches is not None
+    segments = features.attention.transpose(1, 2) @ class_scores(model, features.segments, classes)
+    tokens = class_scores(model, model.image.norm(features.patches), classes)
     return {
         "contrastive": contrastive_loss(features.feature, caption, model.logit_scale),
         "multi_label": noise_free_loss(
@@ -120,8 +153,8 @@ def step_losses(
             padding="mask",
         ),
         "image": params.class_weight * image_loss(features.feature, classes, model.logit_scale, wanted),
-        "patch": params.mask_weight
-        * patch_loss(model, features, classes, wanted, weights, params.background_weight),
+        "patch": params.mask_weight * patch_loss(segments, wanted, weights, params.background_weight),
+        "token": params.token_weight * patch_loss(tokens, wanted, weights, params.background_weight),
     }
 
 
@@ -139,35 +172,32 @@ def image_loss(feature: Tensor, classes: Tensor, logit_scale: Tensor, wanted: Te
     return loss.sum() / (shown.sum(dim=-1) > 0).sum().clamp_min(1)
 
 
-def patch_loss(
-    model: GroupViT,
-    features: ImageFeatures,
-    classes: Tensor,
-    wanted: Tensor,
-    class_weights: Tensor,
-    background_weight: float,
-) -> Tensor:
-    """Cross-entropy of the patches' class distributions, Attn^T softmax(segments to texts).
+def class_scores(model: GroupViT, tokens: Tensor, classes: Tensor) -> Tensor:
+    """Class distributions [B, T, N] of image tokens [B, T, width] over texts [N, C], as inference has them.
+
+    The projector's batch norm keeps its running statistics here: in fine-tuning too they come from the
+    features of whole images alone, and inference reads segments with them.
+    """
+    norm = model.image_projector.norm
+    norm.eval()
+    projected = F.normalize(model.image_projector(tokens), dim=-1)
+    norm.train(model.training)
+    scale = model.logit_scale.exp().clamp(max=100)
+    return (scale * projected @ F.normalize(classes, dim=-1).T).softmax(dim=-1)
+
+
+def patch_loss(predicted: Tensor, wanted: Tensor, class_weights: Tensor, background_weight: float) -> Tensor:
+    """Cross-entropy of the patches' class distributions against what the patches show.
 
     The target of a patch is the share of each class among its pixels; pixels of no class share their mass
     among all classes alike, so that the model is unsure there, which is how background is found (eq. 37).
 
     Args:
-        model: for the projector and the temperature. The batch norm keeps its running statistics here: in
-            fine-tuning too they come from whole-image features alone, and inference reads segments with them.
-        features: with segments and attention.
-        classes: [N, C] text features.
+        predicted: [B, L, N] distributions.
         wanted: [B, L, N] share of each class in each patch.
         class_weights: [N] weight of a pixel of each class in its patch's weight.
         background_weight: likewise of a pixel of no class.
     """
-    norm = model.image_projector.norm
-    norm.eval()
-    segments = model.image_projector(features.segments)
-    norm.train(model.training)
-    scale = model.logit_scale.exp().clamp(max=100)
-    scores = (scale * F.normalize(segments, dim=-1) @ F.normalize(classes, dim=-1).T).softmax(dim=-1)
-    predicted = features.attention.transpose(1, 2) @ scores
     labelled = wanted.sum(dim=-1)
     target = wanted + ((1 - labelled) / wanted.shape[-1])[..., None]
     loss = -(target * predicted.clamp_min(1e-6).log()).sum(dim=-1)
@@ -188,10 +218,15 @@ def draw_candidates(concepts: Sequence[Concept], rng: np.random.Generator) -> Ca
         ids = sorted(things[i] for i in few)
     texts = []
     for i in ids:
-        name = concepts[i].names[int(rng.integers(len(concepts[i].names)))]
-        template = int(rng.integers(2 * len(TRAINING_TEMPLATES)))
-        texts.append(prompt(name, template) if template < len(TRAINING_TEMPLATES) else class_prompt(name))
+        texts.append(_class_text(concepts[i], rng))
     return Candidates(tuple(ids), tuple(texts), tuple(concepts[i].stuff for i in ids))
+
+
+def _class_text(concept: Concept, rng: np.random.Generator) -> str:
+    """One of the concept's names in the prompt of inference, or as often in one of training."""
+    name = concept.names[int(rng.integers(len(concept.names)))]
+    template = int(rng.integers(2 * len(TRAINING_TEMPLATES)))
+    return prompt(name, template) if template < len(TRAINING_TEMPLATES) else class_prompt(name)
 
 
 def draw_labels(
@@ -207,6 +242,24 @@ def draw_labels(
             texts.append(prompt(distinct[index], int(rng.integers(len(TRAINING_TEMPLATES)))))
         texts += [""] * (count - min(count, len(distinct)))
     return texts, ids
+
+
+@torch.no_grad()
+def scale_to_width(model: GroupViT) -> GroupViT:
+    """Redo the scale of the image side's initial weights for a narrow model.
+
+    The usual deviation of 0.02 suits a width of 384. At a width of 96 it makes blocks that hardly change
+    their input and learn slowly; here it becomes fan_in^-0.5, smaller where a block adds to its input.
+    """
+    depth = model.config.image.depth
+    for part in (model.image, model.image_projector, model.text_projector):
+        for name, layer in part.named_modules():
+            if isinstance(layer, nn.Linear):
+                adds = name.endswith(("attention.out", "mlp.down"))
+                scale = (layer.in_features * (2 * depth if adds else 1)) ** -0.5
+                layer.weight.mul_(scale / layer.weight.std())
+    model.image.positions.mul_(10)
+    return model
 
 
 def halve(model: GroupViT) -> GroupViT:

@@ -122,9 +122,11 @@ class PretrainParams(Settings):
     """How the mini checkpoint is pretrained."""
 
     seed: int = Field(default=5, ge=0)
-    steps: int = Field(default=4000, ge=1)
+    steps: int = Field(default=2400, ge=1)
+    text_steps: int = Field(default=200, ge=0, description="steps of the text tower alone, before all others")
+    text_batch: int = Field(default=96, ge=4, description="texts a step there")
     batch: int = Field(default=32, ge=4, description="images of `image_size` of the model a step")
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=8e-4, gt=0)
     warmup_steps: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=0.05, ge=0)
     clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
@@ -134,7 +136,8 @@ class PretrainParams(Settings):
     large_batch: int = Field(default=10, ge=4)
     large_area: tuple[float, float] = (0.4, 1.0)
     labels: int = Field(default=3, ge=1, description="nouns of a caption in the multi-label loss")
-    mask_weight: float = Field(default=2.0, ge=0, description="of the patches' cross-entropy")
+    mask_weight: float = Field(default=2.0, ge=0, description="of the patches' cross-entropy through Attn")
+    token_weight: float = Field(default=1.0, ge=0, description="of that of stage 1's own patches")
     stuff_weight: float = Field(default=0.3, ge=0, description="of a stuff pixel there; a thing's is 1")
     background_weight: float = Field(default=0.3, ge=0, description="of a pixel that shows no candidate")
     class_weight: float = Field(

@@ -30,6 +30,11 @@ class Concept:
     names: tuple[str, ...]
     stuff: bool
 
+    def named_in(self, text: str) -> bool:
+        """Whether the text has one of the names, in the singular or with an s."""
+        words = f" {text.lower().rstrip('.')} "
+        return any(f" {name} " in words or f" {name}s " in words for name in self.names)
+
 
 @dataclass(frozen=True)
 class WebBatch:
