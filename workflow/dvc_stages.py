@@ -114,9 +114,8 @@ def _resources(stage: PipelineStage) -> dict[str, int]:
     for key, value in given.items():
         least = 0 if key == "gpus" else 1
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(
-                f"{stage.addressing}: meta.resources.{key}: {value!r} is not a whole number of at least {least}"
-            )
+            name = f"{stage.addressing}: meta.resources.{key}"
+            raise ValueError(f"{name}: {value!r} is not a whole number of {least} or more")
     return {**DEFAULTS, **given}
 
 

@@ -1,30 +1,60 @@
-"""`dvc`, made to survive a kill at any time: `python workflow/safe_dvc.py repro`.
+"""`dvc`, made for many stages and for being killed: `python workflow/safe_dvc.py repro`.
 
-DVC writes dvc.lock in place, after every stage, and takes up to a second for it; a process that is killed
-meanwhile leaves half a file, and forgets what had finished. Here the file is replaced in one step.
+DVC notes every finished stage in dvc.lock by parsing and rewriting the whole file in place: a second for
+80 kB, during which a kill leaves half a file and forgets what had finished. Here only the stage's own lines
+are made anew, and the file is replaced in one step. The bytes are those that DVC writes.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from dvc.cli import main
+from dvc.dvcfile import Lockfile
 from dvc.exceptions import NotDvcRepoError
 from dvc.repo import Repo, lock_repo
-from dvc.utils.serialize import _common, _yaml
+from dvc.stage import PipelineStage
+from dvc.stage.serialize import to_lockfile
+from dvc.utils.serialize import _common, _yaml, dumps_yaml
+
+HEAD = "schema: '2.0'\nstages:\n"
+_dump_all_stages = Lockfile.dump_stages
 
 
-def write_in_one_step() -> None:
-    """Make this process's DVC write YAML beside the old file and then rename it."""
+def install() -> None:
+    """Change how this process's DVC writes its files."""
     for module in (_common, _yaml):
-        assert callable(module._dump_data), "another DVC: see where it writes dvc.lock"
+        assert callable(module._dump_data), "another DVC: see where it writes YAML"
         module._dump_data = _dump
+    Lockfile.dump_stages = _dump_stages
+
+
+def replace_stage(lock: str, entry: str) -> str | None:
+    """The text of a dvc.lock with the entry of one stage replaced or added.
+
+    Args:
+        lock: a dvc.lock as DVC writes it.
+        entry: the stage's lines, from `  name:` on.
+
+    Returns:
+        None if the file looks otherwise; DVC itself has to deal with it then.
+    """
+    body = lock.removeprefix(HEAD)
+    if body == lock or not body.endswith("\n") or re.search(r"^\S", body, re.MULTILINE):
+        return None
+    name = entry[: entry.index("\n") + 1]
+    start = lock.find("\n" + name, len(HEAD) - 1) + 1
+    if not start:
+        return lock + entry
+    following = re.compile(r"^  \S", re.MULTILINE).search(lock, start + len(name))
+    return lock[:start] + entry + (lock[following.start() :] if following else "")
 
 
 def drop_torn_rwlock(root: Path) -> None:
@@ -37,16 +67,34 @@ def drop_torn_rwlock(root: Path) -> None:
                 path.unlink()
 
 
-def _dump(path: str, data: Any, dumper: Callable[..., None], fs: object = None, **options: Any) -> None:
-    target = Path(path).resolve()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+def _dump_stages(lockfile: Lockfile, stages: Sequence[PipelineStage], **options: Any) -> None:
+    path = Path(lockfile.path)
+    old = new = path.read_text(encoding="utf-8") if path.exists() else ""
+    for stage in stages:
+        entry = dumps_yaml({"stages": to_lockfile(stage, **options)}).removeprefix("stages:\n")
+        replaced = replace_stage(new, entry)
+        if replaced is None:
+            _dump_all_stages(lockfile, stages, **options)
+            return
+        new = replaced
+    if new != old:
+        _write(path, lambda file: file.write(new))
+        lockfile.repo.scm_context.track_file(lockfile.relpath)
+
+
+def _dump(path: str, data: Any, dumper: Callable[..., Any], fs: object = None, **options: Any) -> None:
+    _write(Path(path), lambda file: dumper(data, file, **options))
+
+
+def _write(path: Path, write: Callable[[Any], Any]) -> None:
+    path = path.resolve()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        file: TextIO
         with temporary.open("w", encoding="utf-8") as file:
-            dumper(data, file, **options)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(target)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -62,7 +110,7 @@ def _is_torn(path: Path) -> bool:
 
 
 if __name__ == "__main__":
-    write_in_one_step()
+    install()
     with suppress(NotDvcRepoError):  # dvc itself will say so
         drop_torn_rwlock(Path(Repo.find_root()))
     sys.exit(main(sys.argv[1:]))

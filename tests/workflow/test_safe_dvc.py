@@ -1,39 +1,81 @@
-"""What a kill must not do to DVC's files."""
+"""What a kill must not do to DVC's files, and that they read as if DVC had written them."""
 
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
-import safe_dvc
-from dvc.utils.serialize import _common, _yaml, dump_yaml, modify_yaml
+from dvc.dvcfile import Lockfile
+from dvc.utils.serialize import _common, _yaml, dump_yaml, dumps_yaml, modify_yaml
+from safe_dvc import install, replace_stage
+
+STAGES: dict[str, Any] = {
+    "one": {"cmd": "python one.py", "outs": [{"path": "one.txt", "md5": "0" * 32, "size": 10}]},
+    "one@a": {
+        "cmd": ["python one.py\npython " + "very-" * 40 + "long.py", "b: c # d"],
+        "params": {"params.yaml": {"rate": 1e-5, "names": ["yes", "é", "'", "1"], "note": "a\n\n b"}},
+    },
+    "1": {"cmd": "- x"},
+}
 
 
-@pytest.fixture(autouse=True)
-def _patched(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (_common, _yaml):
-        monkeypatch.setattr(module, "_dump_data", module._dump_data)
-    safe_dvc.write_in_one_step()
+def text(stages: dict[str, Any], **more: Any) -> str:
+    # copies: the same object twice would be written once, and referred to
+    copies = {name: deepcopy(stage) for name, stage in stages.items()}
+    return dumps_yaml({"schema": "2.0", "stages": copies, **more})
 
 
-def cut_short(*_: object, **__: object) -> None:
-    raise KeyboardInterrupt
+def entry(name: str, stage: Any) -> str:
+    return dumps_yaml({"stages": {name: stage}}).removeprefix("stages:\n")
+
+
+@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("new", [{"cmd": "new"}, STAGES["one@a"]])
+def test_replacing_a_stage_gives_the_bytes_of_a_whole_new_file(name: str, new: dict[str, Any]) -> None:
+    assert replace_stage(text(STAGES), entry(name, new)) == text(STAGES | {name: new})
+
+
+def test_a_new_stage_comes_last() -> None:
+    new = {"cmd": "python two.py"}
+    assert replace_stage(text(STAGES), entry("two", new)) == text(STAGES | {"two": new})
+
+
+ODD = {
+    "empty": "",
+    "old": "stages: {}\n",
+    "no stages": text({}),
+    "data sets": text(STAGES, datasets=[]),
+    "torn": text(STAGES)[:-5],
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_file_that_looks_otherwise_is_left_to_dvc(kind: str) -> None:
+    assert replace_stage(ODD[kind], entry("two", {"cmd": "new"})) is None
+
+
+class Killed(BaseException):
+    pass
 
 
 def test_a_write_cut_short_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (_common, _yaml):
+        monkeypatch.setattr(module, "_dump_data", module._dump_data)
+    monkeypatch.setattr(Lockfile, "dump_stages", Lockfile.dump_stages)
+    install()
     path = tmp_path / "dvc.lock"
-    dump_yaml(path, {"schema": "2.0", "stages": {"nouns": {"cmd": "python nouns.py"}}})
+    dump_yaml(path, {"schema": "2.0", "stages": STAGES})
     before = path.read_bytes()
+
+    def cut_short(_: object, file: Any) -> None:
+        file.write("schema: '2.0'\nstag")
+        raise Killed
+
     monkeypatch.setattr(_yaml, "_dump", cut_short)
-    with pytest.raises(KeyboardInterrupt), modify_yaml(path) as data:
-        data["stages"]["shards"] = {"cmd": "python shards.py"}
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Killed):
         dump_yaml(path, {})
     assert path.read_bytes() == before
+    with pytest.raises(Killed), modify_yaml(path) as data:
+        data["stages"]["shards"] = {"cmd": "python shards.py"}
+    assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["dvc.lock"]
-
-
-def test_the_file_reads_as_dvc_itself_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = {"schema": "2.0", "stages": {"one@a": {"cmd": "a: b", "deps": [{"path": "é", "size": 1}]}}}
-    dump_yaml(tmp_path / "ours", content)
-    monkeypatch.undo()
-    dump_yaml(tmp_path / "theirs", content)
-    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
