@@ -1,0 +1,242 @@
+"""Captions: tagging against plain NLTK, noun counts, shards against tar, decoding and augmentation.
+
+    python benchmarks/captions.py --captions captions_val2017.json --coco FOLDER
+
+FOLDER is in COCO's layout (annotations/captions_train2017.json and train2017/); some images will do.
+REGROUP_COCO_CAPTIONS and REGROUP_COCO_REAL may name the two instead. Times are medians; what is compared runs
+in turns in this one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import Result, alternate, record, seconds
+from nltk.tokenize import NLTKWordTokenizer
+
+from regroup.captions.coco import read_coco_captions
+from regroup.captions.images import decode_rgb
+from regroup.captions.labels import LABELS, extract_labels
+from regroup.captions.perceptron import nltk_tagger
+from regroup.captions.randomness import sample_keys
+from regroup.captions.reader import CaptionReader
+from regroup.captions.sampling import LabelSampler
+from regroup.captions.settings import NounsParams, ShardsParams
+from regroup.captions.shards import build_shards
+from regroup.captions.table import LabelTable
+from regroup.captions.tagging import CaptionTagger, find_nouns
+from regroup.captions.weights import load_weights
+from regroup.training.augmentation import Augmentation
+
+TRAIN_CAPTIONS = 591_753  # of COCO train2017
+THESIS = {1000: 383, 5000: 88}  # nouns above so many occurrences in train2017 (section 5.7.1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--captions", type=Path, default=os.environ.get("REGROUP_COCO_CAPTIONS"))
+    parser.add_argument("--coco", type=Path, default=os.environ.get("REGROUP_COCO_REAL"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.captions is None and arguments.coco is None:
+        parser.error("give --captions, --coco or both")
+    if arguments.captions is not None:
+        tagging(Path(arguments.captions))
+    if arguments.coco is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            shards(Path(arguments.coco), Path(folder))
+            pixels(Path(arguments.coco))
+
+
+def tagging(path: Path) -> None:
+    captions = read_coco_captions(path).captions
+    weights = load_weights("textblob")
+    tagger, tokenizer, plain = CaptionTagger(weights), NLTKWordTokenizer(), nltk_tagger(weights)
+
+    started = time.perf_counter()
+    expected = [plain.tag(tokenizer.tokenize(caption)) for caption in captions]
+    nltk_rate = len(captions) / (time.perf_counter() - started)
+    differing = sum(one != two for one, two in zip(tagger.tag(captions), expected, strict=True))
+    words = sum(map(len, expected))
+    print(f"{len(captions)} captions, {words} tags: {differing} captions tagged differently from plain NLTK")
+
+    one_core = len(captions) / seconds(lambda: find_nouns(captions, weights))
+    many = [f"{number} {caption}" for number in range(12) for caption in captions]  # distinct, so tagged anew
+    two_cores = len(many) / seconds(lambda: find_nouns(many, weights, processes=2), repeats=1)
+    peak = [peak_memory(path, count) for count in (1, 12)]
+    record(
+        [
+            Result("tagging, 1 process", "captions/s", one_core, nltk_rate, one_core / nltk_rate),
+            Result("tagging, 2 processes", "captions/s", two_cores, nltk_rate, two_cores / nltk_rate),
+            Result("tagging train2017 projected, 1 process", "s", TRAIN_CAPTIONS / one_core),
+            Result("tagging train2017 projected, 2 processes", "s", TRAIN_CAPTIONS / two_cores),
+            Result(f"labels of {len(captions)} captions, peak memory", "MB", peak[0]),
+            Result(f"labels of {len(many)} captions, peak memory", "MB", peak[1]),
+        ]
+    )
+    counts = [count for _, count in find_nouns(captions, weights).nouns.counts()]
+    print(f"distinct nouns: {len(counts)} (train2017 in the thesis: 27,089)")
+    for above, reference in THESIS.items():
+        scaled = above * len(captions) / TRAIN_CAPTIONS
+        found = sum(count > scaled for count in counts)
+        share = f"{above} x {len(captions)}/{TRAIN_CAPTIONS} = {scaled:.1f}"
+        print(f"nouns above {share}: {found} (thesis {reference})")
+
+
+_EXTRACT = """
+import re, sys
+from pathlib import Path
+from regroup.captions.labels import extract_labels
+from regroup.captions.settings import NounsParams
+extract_labels(Path(sys.argv[1]), Path(sys.argv[1], "out"), NounsParams())
+# not getrusage: its maximum includes the process this one was forked from
+print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
+
+
+def peak_memory(path: Path, copies: int) -> float:
+    """Peak memory (MB) of a process that makes the label files of `copies` times the captions."""
+    document = json.loads(path.read_text())
+    document["annotations"] = [
+        {**entry, "id": copy * 10**9 + entry["id"], "caption": f"{copy} {entry['caption']}"}
+        for copy in range(copies)
+        for entry in document["annotations"]
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder, "annotations", "captions_train2017.json")
+        target.parent.mkdir()
+        target.write_text(json.dumps(document))
+        command = [sys.executable, "-c", _EXTRACT, folder]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) / 1024
+
+
+def enlarged(coco: Path, folder: Path, copies: int) -> Path:
+    """The images several times, as files of their own."""
+    source = read_coco_captions(coco / "annotations" / "captions_train2017.json")
+    document: dict[str, list[dict[str, object]]] = {"images": [], "annotations": []}
+    (folder / "train2017").mkdir(parents=True)
+    (folder / "annotations").mkdir()
+    number = 0
+    for copy in range(copies):
+        for image in source.images:
+            image_id, name = image.id + copy * 10**7, f"{copy:03d}-{image.file_name}"
+            shutil.copyfile(coco / "train2017" / image.file_name, folder / "train2017" / name)
+            size = {"width": image.width, "height": image.height}
+            document["images"].append({"id": image_id, "file_name": name, **size})
+            for caption in image.captions:
+                number += 1
+                document["annotations"].append({"id": number, "image_id": image_id, "caption": caption.text})
+    (folder / "annotations" / "captions_train2017.json").write_text(json.dumps(document))
+    return folder
+
+
+def shards(coco: Path, folder: Path) -> None:
+    big = enlarged(coco, folder / "coco", 20)
+    images = len(list((big / "train2017").iterdir()))
+    out, tar = folder / "shards", folder / "plain.tar"
+    params = ShardsParams(images_per_shard=400, threads=2)
+
+    def plain() -> None:
+        tar.unlink(missing_ok=True)
+        subprocess.run(["tar", "-cf", tar, "-C", big, "train2017"], check=True)
+        os.sync()  # shards are on the disk when they are done, so the tar has to be
+
+    def ours() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        build_shards(big, out, params)
+        os.sync()
+
+    built, copied = alternate(ours, plain, repeats=5)
+    results = [
+        Result(
+            "shards without re-encoding, 2 threads",
+            "images/s",
+            images / built,
+            images / copied,
+            copied / built,
+        )
+    ]
+
+    for workers in (0, 1, 2):
+        reader = CaptionReader(out, seed=0, batch_size=64, workers=workers, epoch_samples=3200)
+        rate = 3200 / seconds(lambda reader=reader: [None for _ in reader.epoch(0)], repeats=1)
+        results.append(Result(f"reading and decoding, {workers} workers", "samples/s", rate))
+    raw = CaptionReader(out, seed=0, batch_size=64, decode=False)
+    results.append(
+        Result("reading bytes", "samples/s", raw.captions / seconds(lambda: [None for _ in raw.epoch(0)]))
+    )
+    extract_labels(big, folder / "captions", NounsParams())
+    sampler = LabelSampler(LabelTable.open(folder / "captions" / LABELS), seed=0)
+    rows = np.random.default_rng(0).integers(0, len(sampler.table), 256)
+    results.append(
+        Result("sampling 5 labels", "captions/s", 256 / seconds(lambda: sampler.sample(rows, 0), 50))
+    )
+    texts = sampler.sample(rows, 0).label_texts
+    texts = texts[texts >= 0]
+    results.append(
+        Result("texts to tokens", "texts/s", len(texts) / seconds(lambda: sampler.tokens(texts), 50))
+    )
+    record(results)
+
+
+def pixels(coco: Path) -> None:
+    """Decoding and augmentation on one core; kornia, if it is installed, on the same crops in a batch."""
+    contents = [path.read_bytes() for path in sorted((coco / "train2017").glob("*.jpg"))[:64]]
+    images = [decode_rgb(content) for content in contents]
+    keys = sample_keys(0, 0, np.arange(len(images)))
+    decoding = seconds(lambda: [decode_rgb(content) for content in contents], 5)
+    results = [Result("decoding", "images/s", len(images) / decoding)]
+    for size in (96, 224):
+        augment = Augmentation(size)
+        work, other = partial(augment, images, keys=keys), _kornia(size)
+        if other is None:
+            ours, theirs = seconds(work, 5), None
+        else:
+            ours, theirs = alternate(work, partial(other, torch.rand(len(images), 3, size, size)), repeats=5)
+        count = len(images)
+        results.append(
+            Result(
+                f"augmentation to {size} px",
+                "images/s",
+                count / ours,
+                None if theirs is None else count / theirs,
+                None if theirs is None else theirs / ours,
+            )
+        )
+        results.append(
+            Result(f"decoding and augmentation to {size} px", "images/s", count / (ours + decoding))
+        )
+    record(results)
+
+
+def _kornia(size: int) -> torch.nn.Module | None:
+    """The same steps by kornia, on a batch that is already cropped to one size (it cannot take several)."""
+    try:
+        import kornia.augmentation as kornia
+        from kornia.augmentation.auto import RandAugment
+    except ImportError:
+        return None
+    return torch.nn.Sequential(
+        kornia.RandomResizedCrop((size, size), scale=(0.08, 1.0)),
+        kornia.RandomHorizontalFlip(),
+        RandAugment(n=2, m=9),
+        kornia.ColorJitter(0.4, 0.4, 0.4, 0.0),
+        kornia.RandomErasing(p=0.25),
+    )
+
+
+if __name__ == "__main__":
+    main()
