@@ -30,7 +30,8 @@ def main(stage: Stage) -> None:
         save_half(pretrain(corpus, settings, observe=observe), checkpoint)
         last = rows[-10:]
         losses = {name: round(sum(row[name] for row in last) / len(last), 3) for name in last[0]}
-        write_json(metrics, {"images": len(corpus), "steps": settings.steps, "losses_at_the_end": losses})
+        steps = sum(phase.until or phase.steps for phase in settings.phases)
+        write_json(metrics, {"images": len(corpus), "steps": steps, "losses_at_the_end": losses})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from importlib import import_module
 from regroup.errors import RegroupError
 
 COMMANDS = {
-    "profile": ("regroup.commands.profile", "make or refresh a profile's params.yaml from its overrides.yaml"),
+    "profile": ("regroup.commands.profile", "make a profile from its overrides.yaml"),
     "summary": ("regroup.commands.summary", "print a profile's tables and where to look further"),
     "checkpoint": ("regroup.commands.checkpoint", "inspect and convert checkpoints"),
     "shards": ("regroup.commands.shards", "verify caption shards"),

@@ -21,7 +21,7 @@ from regroup.training.pretraining import (
     pretrain,
     save_half,
 )
-from regroup.training.settings import MINI_MODEL, PretrainParams
+from regroup.training.settings import MINI_MODEL, PretrainParams, PretrainPhase
 from regroup.training.web import Concept, WebCorpus
 
 TINY = GroupViTConfig(
@@ -37,7 +37,16 @@ TINY = GroupViTConfig(
     joint_width=8,
 )
 PARAMS = PretrainParams(
-    steps=5, text_steps=3, batch=8, large_every=4, large_size=48, large_batch=4, warmup_steps=1, model=TINY
+    phases=(
+        PretrainPhase(steps=3, text_steps=3, learning_rate=1e-3),
+        PretrainPhase(steps=4, until=2, learning_rate=1e-3),
+    ),
+    batch=8,
+    large_every=4,
+    large_size=48,
+    large_batch=4,
+    warmup_steps=1,
+    model=TINY,
 )
 
 

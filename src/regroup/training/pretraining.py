@@ -30,7 +30,7 @@ from regroup.objectives.contrastive import contrastive_loss, noise_free_loss
 from regroup.segmentation.protocols import load_protocol
 from regroup.segmentation.settings import ProtocolName
 from regroup.sources.mini.grammar import words
-from regroup.training.settings import PretrainParams
+from regroup.training.settings import PretrainParams, PretrainPhase
 from regroup.training.web import Concept, WebBatch, WebCorpus
 
 
@@ -66,20 +66,42 @@ def pretrain(
     Returns:
         The model in evaluation mode; its weights are exact in half precision.
     """
-    rng = np.random.default_rng(params.seed)
-    noise = torch.Generator().manual_seed(params.seed)
+    state: dict[str, Tensor] | None = None
+    done = 0
+    for number, phase in enumerate(params.phases):
+        model = _run_phase(corpus, params, number, state, done, observe)
+        state = model.state_dict()
+        done += phase.until or phase.steps
+    return model.eval()
+
+
+def _run_phase(
+    corpus: WebCorpus,
+    params: PretrainParams,
+    number: int,
+    state: dict[str, Tensor] | None,
+    done: int,
+    observe: Callable[[int, dict[str, float]], None] | None,
+) -> GroupViT:
+    """One phase, from `state` or from random weights, `done` steps into the whole."""
+    phase = params.phases[number]
+    rng = np.random.default_rng(params.seed + number)
+    noise = torch.Generator().manual_seed(params.seed + number)
     model = scale_to_width(GroupViT(params.model, generator=noise))
     if params.model.text.compact:
         model.set_tokens(np.unique(tokenize([*known_texts(), *corpus.captions])).tolist())
+    if state is not None:
+        model.load_state_dict(state)
     model.train()
-    warm_up_text(model, corpus, params, rng)
-    optimiser = _optimiser(model, params)
+    warm_up_text(model, corpus, params, phase, rng)
+    optimiser = _optimiser(model, params, phase)
     patch = params.model.image.patch_size
     small = corpus.order(params.batch, rng)
     large = corpus.order(params.large_batch, rng)
-    for step in tqdm(range(params.steps), desc="pretrain", unit="step", disable=None):
+    title = f"pretrain {number + 1} of {len(params.phases)}"
+    for step in tqdm(range(phase.until or phase.steps), desc=title, unit="step", disable=None):
         for group in optimiser.param_groups:
-            group["lr"] = _learning_rate(step, params)
+            group["lr"] = _learning_rate(step, phase, params.warmup_steps)
         if step % params.large_every == params.large_every - 1:
             batch = corpus.batch(next(large).tolist(), params.large_size, patch, params.large_area, rng)
         else:
@@ -90,12 +112,16 @@ def pretrain(
         nn.utils.clip_grad_norm_(model.parameters(), params.clip)
         optimiser.step()
         if observe is not None and step % 20 == 19:
-            observe(step + 1, {name: float(loss.detach()) for name, loss in losses.items()})
-    return halve(model.eval())
+            observe(done + step + 1, {name: float(loss.detach()) for name, loss in losses.items()})
+    return halve(model)
 
 
 def warm_up_text(
-    model: GroupViT, corpus: WebCorpus, params: PretrainParams, rng: np.random.Generator
+    model: GroupViT,
+    corpus: WebCorpus,
+    params: PretrainParams,
+    phase: PretrainPhase,
+    rng: np.random.Generator,
 ) -> None:
     """Teach the text tower which words name which concept, from prompts and captions alone.
 
@@ -105,10 +131,10 @@ def warm_up_text(
     count = len(corpus.concepts)
     targets = nn.Parameter(torch.from_numpy(rng.standard_normal((count, params.model.joint_width))).float())
     weights = [targets, *model.text.parameters(), *model.text_projector.parameters()]
-    optimiser = torch.optim.AdamW(weights, lr=params.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    optimiser = torch.optim.AdamW(weights, lr=phase.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
     named = [[i for i, c in enumerate(corpus.concepts) if c.named_in(text)] for text in corpus.captions]
     telling = [place for place, concepts in enumerate(named) if concepts]
-    for _ in tqdm(range(params.text_steps), desc="pretrain text", unit="step", disable=None):
+    for _ in tqdm(range(phase.text_steps), desc="pretrain text", unit="step", disable=None):
         concepts = rng.integers(count, size=params.text_batch // 2)
         places = rng.choice(len(telling), size=params.text_batch - len(concepts))
         texts = [_class_text(corpus.concepts[i], rng) for i in concepts]
@@ -279,14 +305,14 @@ def save_half(model: GroupViT, folder: Path) -> None:
     write_json(folder / CONFIG, model.config.to_dict())
 
 
-def _learning_rate(step: int, params: PretrainParams) -> float:
-    if step < params.warmup_steps:
-        return params.learning_rate * (step + 1) / params.warmup_steps
-    done = (step - params.warmup_steps) / max(1, params.steps - params.warmup_steps)
-    return params.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+def _learning_rate(step: int, phase: PretrainPhase, warmup: int) -> float:
+    if step < warmup:
+        return phase.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / max(1, phase.steps - warmup)
+    return phase.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _optimiser(model: GroupViT, params: PretrainParams) -> torch.optim.AdamW:
+def _optimiser(model: GroupViT, params: PretrainParams, phase: PretrainPhase) -> torch.optim.AdamW:
     """AdamW without decay of biases, norms and scales."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
@@ -294,4 +320,4 @@ def _optimiser(model: GroupViT, params: PretrainParams) -> torch.optim.AdamW:
         {"params": matrices, "weight_decay": params.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=params.learning_rate, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, lr=phase.learning_rate, betas=(0.9, 0.98))

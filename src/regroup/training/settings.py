@@ -118,26 +118,39 @@ MINI_MODEL = GroupViTConfig(
 )
 
 
+class PretrainPhase(Settings):
+    """One phase of pretraining: linear warm-up, then a cosine to zero, cut short after `until` steps.
+
+    `text_steps` of the text tower alone come first.
+    """
+
+    steps: int = Field(ge=1)
+    until: int | None = Field(default=None, ge=1)
+    learning_rate: float = Field(gt=0)
+    text_steps: int = Field(default=0, ge=0)
+
+
 class PretrainParams(Settings):
-    """How the mini checkpoint is pretrained."""
+    """How the mini checkpoint is pretrained; phase n draws from seed + n and goes on from the one before."""
 
     seed: int = Field(default=5, ge=0)
-    steps: int = Field(default=2400, ge=1)
-    text_steps: int = Field(default=200, ge=0, description="steps of the text tower alone, before all others")
+    phases: tuple[PretrainPhase, ...] = (
+        PretrainPhase(steps=2400, until=2000, learning_rate=4e-4, text_steps=200),
+        PretrainPhase(steps=1800, learning_rate=6e-4),
+    )
     text_batch: int = Field(default=96, ge=4, description="texts a step there")
     batch: int = Field(default=32, ge=4, description="images of `image_size` of the model a step")
-    learning_rate: float = Field(default=8e-4, gt=0)
     warmup_steps: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=0.05, ge=0)
     clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
-    area: tuple[float, float] = Field(default=(0.15, 1.0), description="share of the image in a crop")
-    large_every: int = Field(default=4, ge=2, description="every so many steps images are larger")
+    area: tuple[float, float] = Field(default=(0.25, 0.9), description="share of the image in a crop")
+    large_every: int = Field(default=5, ge=2, description="every so many steps images are larger")
     large_size: int = Field(default=128, ge=8, description="pixels of those images")
     large_batch: int = Field(default=10, ge=4)
     large_area: tuple[float, float] = (0.4, 1.0)
     labels: int = Field(default=3, ge=1, description="nouns of a caption in the multi-label loss")
     mask_weight: float = Field(default=2.0, ge=0, description="of the patches' cross-entropy through Attn")
-    token_weight: float = Field(default=1.0, ge=0, description="of that of stage 1's own patches")
+    token_weight: float = Field(default=2.0, ge=0, description="of that of stage 1's own patches")
     stuff_weight: float = Field(default=0.3, ge=0, description="of a stuff pixel there; a thing's is 1")
     background_weight: float = Field(default=0.3, ge=0, description="of a pixel that shows no candidate")
     class_weight: float = Field(
