@@ -107,7 +107,7 @@ def run(main: Callable[[Stage], None], argv: Sequence[str] | None = None) -> Non
 
 
 def _fix_threads(count: int) -> None:
-    """Use the stage's own number of threads, not the machine's: sums come out in the same order everywhere."""
+    """Use the stage's own number of threads, not the machine's: sums come out in the same order."""
     if "torch" in sys.modules:
         import torch
 
