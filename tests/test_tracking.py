@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 from regroup.tracking import StageRun, TrackingParams, dvc_digest, track_stage
-from regroup.tracking.publish import _Store, publish
+from regroup.tracking.publish import publish
+from regroup.tracking.reader import Journal
+from regroup.tracking.store import Store
 
 SETTINGS = TrackingParams(experiment="study")
 
@@ -214,10 +216,12 @@ def test_a_running_stage_can_be_watched(root: Path) -> None:
         publish(root)
         (found,) = runs(root)
         assert (found.info.status, found.data.metrics) == ("RUNNING", {"loss": 3.0})
+        assert runs(root, "tags.kind = 'pipeline'")[0].info.status == "RUNNING"
         run.log_metrics({"loss": 2.0}, step=1)
     publish(root)
     (found,) = runs(root)
     assert (found.info.status, found.data.metrics) == ("FINISHED", {"loss": 2.0})
+    assert runs(root, "tags.kind = 'pipeline'")[0].info.status == "FINISHED"
 
 
 def test_a_publication_cut_short_is_completed_by_the_next(
@@ -231,7 +235,7 @@ def test_a_publication_cut_short_is_completed_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Store, "_log_outputs", killed)
+        patch.setattr(Store, "_log_outputs", killed)
         with pytest.raises(KeyboardInterrupt):
             publish(root)
     publish(root)
@@ -262,6 +266,38 @@ def test_an_unreadable_output_does_not_stop_the_stage(root: Path, capsys: pytest
     with stage(root, outputs=("missing.json",)):
         pass
     assert "missing.json" in capsys.readouterr().err
+
+
+def test_one_run_that_the_store_refuses_does_not_hold_up_the_others(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("nouns", "shards"):
+        with stage(root, name):
+            pass
+    write = Store.write
+
+    def refuse_nouns(store: Store, journal: Journal) -> None:
+        if journal.start["stage"] == "nouns":
+            raise ValueError("too long")
+        write(store, journal)
+
+    monkeypatch.setattr(Store, "write", refuse_nouns)
+    assert publish(root) == 1
+    assert "1 of 2 runs could not be recorded" in capsys.readouterr().err
+    assert [run.data.tags["stage"] for run in runs(root)] == ["shards"]
+    monkeypatch.undo()
+    assert publish(root) == 1
+
+
+def test_names_that_mlflow_does_not_know_are_spelt_otherwise(root: Path) -> None:
+    (root / "ge@384").mkdir()
+    with stage(root, outputs=("ge@384/x.txt",)) as run:
+        run.log_metrics({"mIoU (things), %": 40}, step=0)
+        (root / "ge@384/x.txt").write_text("x")
+    publish(root)
+    (found,) = runs(root)
+    assert found.data.metrics == {"mIoU _things__ _": 40}
+    assert found.data.tags["output.ge_384/x.txt"] == md5(root / "ge@384/x.txt")
 
 
 def test_runs_wait_for_a_server_that_is_down(

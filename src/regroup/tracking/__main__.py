@@ -9,7 +9,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from regroup.tracking.journal import tracking_uri
-from regroup.tracking.publish import QUIET, experiments, publish
+from regroup.tracking.publish import publish
+from regroup.tracking.store import QUIET, experiments
 
 CURRENT = "tags.superseded = 'false'"
 

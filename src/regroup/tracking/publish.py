@@ -7,62 +7,19 @@ same stage, item and profile, all but the last carry `superseded = true` and `su
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
 
-from regroup.io import read_json, write_json
 from regroup.tracking.journal import JOURNALS
+from regroup.tracking.reader import Journal, read_journals
+from regroup.tracking.store import Store
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
-
-Json = dict[str, Any]
-T = TypeVar("T")
-
-QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "GIT_PYTHON_REFRESH": "quiet",
-    "GIT_TERMINAL_PROMPT": "0",
-}
-"""Environment in which MLflow tells nobody about its use and asks git nothing."""
-PATIENCE = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-}
-"""How long to wait for a server that is down, unless the user has set it."""
-
-
-@dataclass(frozen=True)
-class Journal:
-    """What stands in the journal of one run of a stage."""
-
-    folder: Path
-    start: Json
-    metrics: Sequence[Json]
-    end: Json | None
-    alive: bool
-    """Whether the process that writes it still runs."""
-
-    @property
-    def outputs(self) -> Sequence[Json]:
-        """Outputs of a run that has ended well: path, md5, size, copied."""
-        return self.end["outputs"] if self.end else []
-
-    @property
-    def status(self) -> str:
-        """MLflow's word for how the run ended, or RUNNING."""
-        return str(self.end["status"]) if self.end else "RUNNING" if self.alive else "KILLED"
+GIVE_UP = 3
+"""So many runs that a store does not take mean that it takes none."""
 
 
 def publish(root: Path, *, wait: bool = True) -> int:
@@ -77,199 +34,36 @@ def publish(root: Path, *, wait: bool = True) -> int:
     """
     stores: dict[tuple[str, str], list[Journal]] = defaultdict(list)
     with _only_publisher(root / JOURNALS, wait) as only:
-        for journal in _journals(root / JOURNALS) if only else ():
+        for journal in read_journals(root / JOURNALS) if only else ():
             # the environment again: the server may have moved since
             uri = os.environ.get("MLFLOW_TRACKING_URI") or journal.start["uri"]
             stores[uri, journal.start["experiment"]].append(journal)
         return sum(_publish(root, *store, journals) for store, journals in stores.items())
 
 
-def experiments(uri: str) -> dict[str, str]:
-    """Names and numbers of the experiments that a store holds."""
-    from mlflow import MlflowClient
-
-    found = MlflowClient(tracking_uri=uri).search_experiments(filter_string="name != 'Default'")
-    return {experiment.name: experiment.experiment_id for experiment in found}
-
-
 def _publish(root: Path, uri: str, experiment: str, journals: Sequence[Journal]) -> int:
-    written = 0
+    written, errors = 0, []
     try:
-        store = _Store(root, uri, experiment)
+        store = Store(root, uri, experiment)
         for journal in journals:
-            store.write(journal)
-            written += 1
-        store.tidy()
+            try:
+                store.write(journal)
+                written += 1
+            except Exception as error:  # a run that the store refuses must not hold up the others
+                errors.append(error)
+                if len(errors) == GIVE_UP:
+                    break
+        if written:
+            store.tidy()
     except Exception as error:  # whatever a database or a server comes up with; the stages' work is done
+        errors.append(error)
+    if errors:
         print(
             f"warning: {len(journals) - written} of {len(journals)} runs could not be recorded at {uri}"
-            f" ({type(error).__name__}: {error}); they are kept in {JOURNALS} and will be tried again",
+            f" ({type(errors[0]).__name__}: {errors[0]}); they are kept in {JOURNALS} for another try",
             file=sys.stderr,
         )
     return written
-
-
-class _Store:
-    """One experiment in one MLflow store."""
-
-    def __init__(self, root: Path, uri: str, experiment: str) -> None:
-        os.environ.update(QUIET)
-        for name, value in PATIENCE.items():
-            os.environ.setdefault(name, value)
-        # seconds of importing, which nothing but this process should pay for
-        from mlflow import MlflowClient
-
-        self.client: MlflowClient = MlflowClient(tracking_uri=uri)
-        found = self.client.get_experiment_by_name(experiment)
-        # without a server, MLflow would put artefacts below whatever folder it is started in
-        location = None if uri.startswith("http") else (root / "mlartifacts").as_uri()
-        self.experiment = (
-            found.experiment_id if found else self.client.create_experiment(experiment, location)
-        )
-        self._parents: dict[str, str] = {}
-
-    def write(self, journal: Journal) -> None:
-        """Write what is new in a journal; remove the journal if its run has ended."""
-        state = journal.folder / "published.json"
-        run_id, done = read_json(state) if state.exists() else (self._run(journal), 0)
-        self._log_metrics(run_id, journal.metrics[done:])
-        if journal.status == "RUNNING":
-            write_json(state, [run_id, len(journal.metrics)])
-            return
-        self._log_outputs(run_id, journal)
-        end = journal.end or {"time": _last_time(journal), "error": "the process was killed"}
-        if end["error"]:
-            self.client.set_tag(run_id, "error", end["error"])
-        self.client.set_terminated(run_id, status=journal.status, end_time=end["time"])
-        shutil.rmtree(journal.folder)
-
-    def _run(self, journal: Journal) -> str:
-        """The run of a journal, made unless it is there from a publication that was cut short."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
-
-        key = journal.folder.name
-        if found := self._search(f"tags.journal = '{key}'"):
-            return str(found[0].info.run_id)
-        start = journal.start
-        identity = ("stage", "item", "profile", "revision", "pipeline_run", "dvc_experiment")
-        tags = {name: start[name] for name in identity} | {
-            "kind": "stage",
-            "journal": key,
-            "superseded": "false",
-            "mlflow.source.git.commit": start["revision"],
-            "mlflow.source.name": f"stages/{start['stage']}.py",
-            "mlflow.parentRunId": self._parent(start),
-        }
-        name = f"{start['stage']}@{start['item']}" if start["item"] else start["stage"]
-        run = self.client.create_run(self.experiment, start["time"], tags, f"{name} ({start['profile']})")
-        run_id = str(run.info.run_id)
-        for some in _batches([Param(key, value) for key, value in flatten(start["params"]).items()], 100):
-            self.client.log_batch(run_id, params=some)
-        context = [InputTag("mlflow.data.context", "input")]
-        inputs = [
-            DatasetInput(Dataset(path, entry["md5"], "local", json.dumps({"uri": path})), context)
-            for entry in start["inputs"]
-            for path in [entry["path"]]
-        ]
-        if inputs:
-            self.client.log_inputs(run_id, inputs)
-        return run_id
-
-    def _parent(self, start: Json) -> str:
-        """The run of the pipeline run that a stage belongs to."""
-        key = start["pipeline_run"]
-        if key not in self._parents:
-            found = self._search(f"tags.kind = 'pipeline' and tags.pipeline_run = '{key}'")
-            if not found:
-                tags = {name: start[name] for name in ("profile", "revision", "pipeline_run")}
-                tags |= {"kind": "pipeline", "mlflow.source.name": "dvc.yaml"}
-                name = f"{start['profile']} {key}"
-                found = [self.client.create_run(self.experiment, start["time"], tags, name)]
-            self._parents[key] = str(found[0].info.run_id)
-        return self._parents[key]
-
-    def _log_metrics(self, run_id: str, lines: Sequence[Json]) -> None:
-        from mlflow.entities import Metric
-
-        metrics = [
-            Metric(name, value, line["time"], line["step"])
-            for line in lines
-            for name, value in line["values"].items()
-        ]
-        for some in _batches(metrics, 1000):
-            self.client.log_batch(run_id, metrics=some)
-
-    def _log_outputs(self, run_id: str, journal: Journal) -> None:
-        from mlflow.entities import RunTag
-
-        tags = [RunTag(f"output.{entry['path']}"[:250], entry["md5"]) for entry in journal.outputs]
-        for some in _batches(tags, 100):
-            self.client.log_batch(run_id, tags=some)
-        if journal.outputs:
-            self.client.log_dict(run_id, {"outputs": journal.outputs}, "outputs.json")
-        if (journal.folder / "files").exists():
-            self.client.log_artifacts(run_id, str(journal.folder / "files"), "outputs")
-
-    def tidy(self) -> None:
-        """Mark what newer runs supersede, and give the pipeline runs of this session their status."""
-        versions: dict[tuple[str, ...], list[Run]] = defaultdict(list)
-        for run in self._search("tags.superseded = 'false'"):
-            tags = run.data.tags
-            identity = tuple(tags.get(name, "") for name in ("stage", "item", "profile", "dvc_experiment"))
-            versions[identity].append(run)
-        for runs in versions.values():
-            *old, last = sorted(runs, key=lambda run: (run.info.start_time, run.data.tags["journal"]))
-            for run in old:
-                self.client.set_tag(run.info.run_id, "superseded_by", last.info.run_id)
-                self.client.set_tag(run.info.run_id, "superseded", "true")
-        for parent in self._parents.values():
-            children = self._search(f"tags.`mlflow.parentRunId` = '{parent}'")
-            self._end_parent(parent, children)
-
-    def _end_parent(self, parent: str, children: Sequence[Run]) -> None:
-        # a stage that failed and went well later in the same pipeline run is not held against it
-        current = [run.info for run in children if run.data.tags["superseded"] == "false"]
-        states = {info.status for info in current}
-        worst = next((state for state in ("RUNNING", "FAILED", "KILLED") if state in states), "FINISHED")
-        if worst == "RUNNING":
-            self.client.update_run(parent, status=worst)
-        else:
-            ends = [run.info.end_time for run in children if run.info.end_time]
-            self.client.set_terminated(parent, status=worst, end_time=max(ends))
-
-    def _search(self, condition: str) -> list[Run]:
-        found: list[Run] = []
-        token = None
-        while True:
-            page = self.client.search_runs([self.experiment], condition, max_results=1000, page_token=token)
-            found.extend(page)
-            if not (token := page.token):
-                return found
-
-
-def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested parameters as `section.key: text`; lists as JSON."""
-    flat: dict[str, str] = {}
-    for key, value in params.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
-    return flat
-
-
-def _journals(folder: Path) -> Iterator[Journal]:
-    for path in sorted(folder.glob("*/journal.jsonl")):
-        with path.open(encoding="utf-8") as file:
-            alive = _is_locked(file.fileno())
-            # a line without its end is still being written, or was when the writer was killed
-            lines = [json.loads(line) for line in file if line.endswith("\n")]
-        if lines and lines[0]["event"] == "start":
-            metrics = [line for line in lines if line["event"] == "metrics"]
-            end = lines[-1] if lines[-1]["event"] == "end" else None
-            yield Journal(path.parent, lines[0], metrics, end, alive)
-        elif not alive:
-            shutil.rmtree(path.parent)
 
 
 @contextmanager
@@ -287,21 +81,3 @@ def _lock(descriptor: int, *, wait: bool) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _is_locked(descriptor: int) -> bool:
-    # shared: network file systems refuse an exclusive lock on a file opened for reading
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    return False
-
-
-def _last_time(journal: Journal) -> int:
-    return int([journal.start, *journal.metrics][-1]["time"])
-
-
-def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for first in range(0, len(items), size):
-        yield items[first : first + size]
