@@ -93,6 +93,7 @@ def test_a_vocabulary_has_the_nouns_above_its_count(folder: Path) -> None:
 
 
 def test_extraction_twice_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    extract_labels(folder.parent / "coco", tmp_path, NounsParams(vocabularies={"forgotten": 1}))
     params = NounsParams(vocabularies={"frequent": 4, "all": 0}, processes=2)
     extract_labels(folder.parent / "coco", tmp_path, params)
     names = sorted(path.name for path in folder.iterdir())

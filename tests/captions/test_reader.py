@@ -238,9 +238,11 @@ def test_broken_samples_are_counted_named_and_stood_in_for(damaged: Path, worker
     assert [batch.rows.tolist() for batch in again.epoch(0)] == [batch.rows.tolist() for batch in batches]
 
 
-def test_a_broken_sample_can_stop_the_run(damaged: Path) -> None:
-    with pytest.raises(RegroupError, match=r"train-0000\d\.tar: image \d cannot be read: .*shards verify"):
-        list(CaptionReader(damaged, seed=1, batch_size=4, on_broken="error").epoch(0))
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_sample_can_stop_the_run(damaged: Path, workers: int) -> None:
+    reader = CaptionReader(damaged, seed=1, batch_size=4, on_broken="error", workers=workers)
+    with pytest.raises(RegroupError, match=r"^train-0000\d\.tar: image \d cannot be read: .*verify"):
+        list(reader.epoch(0))
 
 
 def test_missing_files_are_named(shards: Path, tmp_path: Path) -> None:

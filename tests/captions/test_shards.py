@@ -79,9 +79,24 @@ def test_jobs_in_any_order_make_the_same_bytes(coco: Path, shards: Path, tmp_pat
 
 def test_a_job_that_failed_is_missed_when_the_index_is_merged(coco: Path, tmp_path: Path) -> None:
     corpus, images = open_corpus(coco)
-    for plan in plan_shards(corpus, SMALL)[1:]:
-        build_shard(plan, images=images, out=tmp_path / "jobs", params=SMALL)
-    with pytest.raises(RegroupError, match=r"train-00000\.parquet is missing"):
+    for missing in range(3):
+        out = tmp_path / f"without-{missing}"
+        for plan in plan_shards(corpus, SMALL):
+            if plan.number != missing:
+                build_shard(plan, images=images, out=out, params=SMALL)
+        with pytest.raises(RegroupError, match=rf"train-0000{missing}\.parquet is missing"):
+            merge_index(out)
+        assert not (out / INDEX).exists()
+    with pytest.raises(RegroupError, match="every shard is missing"):
+        merge_index(tmp_path)
+
+
+def test_shards_of_two_sizes_are_not_merged(coco: Path, tmp_path: Path) -> None:
+    corpus, images = open_corpus(coco)
+    other = ShardsParams(images_per_shard=4)
+    build_shard(plan_shards(corpus, SMALL)[0], images=images, out=tmp_path / "jobs", params=SMALL)
+    build_shard(plan_shards(corpus, other)[1], images=images, out=tmp_path / "jobs", params=other)
+    with pytest.raises(RegroupError, match=r"shards of \[2, 3\] shards are mixed"):
         merge_index(tmp_path / "jobs")
 
 

@@ -32,6 +32,7 @@ AWKWARD = (
     "café naïve “quoted” 犬 🐕🐕 ünïcode",
     "well-known state-of-the-art -dash dash- a--b",
     "x" * 10_000,
+    "dog" + " " * 10_000 + "!",
     "big " * 2_500,
     "A dog " * 1_667,
 )

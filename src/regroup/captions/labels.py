@@ -76,6 +76,8 @@ def extract_labels(root: Path, out: Path, params: NounsParams, *, progress: bool
     write_labels(out / LABELS, corpus, found, weights, verbs=params.verbs)
     _write_frequency(out / FREQUENCY, frequency, found.words)
     sizes = {}
+    for stale in out.glob(vocabulary_path(out, "*").name):
+        stale.unlink()  # of an earlier run with other names
     for name, above in params.vocabularies.items():
         nouns = [noun for noun, count in frequency if count > above]
         sizes[name] = len(nouns)

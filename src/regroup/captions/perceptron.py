@@ -9,13 +9,15 @@ difference, NLTK's own code decides.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-from nltk.tag.perceptron import PerceptronTagger
 
 from regroup.captions.weights import TaggerWeights
+
+if TYPE_CHECKING:
+    from nltk.tag.perceptron import PerceptronTagger
 
 BATCH_SENTENCES = 1024
 _MAX_WORDS = 500_000  # distinct words kept; beyond, the tables start anew (about 300 bytes a word)
@@ -41,6 +43,8 @@ Tags = npt.NDArray[np.int16]
 
 def nltk_tagger(weights: TaggerWeights) -> PerceptronTagger:
     """NLTK's own tagger with these weights."""
+    from nltk.tag.perceptron import PerceptronTagger  # here, because it takes seconds and training needs none
+
     tagger = PerceptronTagger(load=False)
     tagger.decode_json_params((weights.weights, weights.tagdict, list(weights.classes)))
     return tagger

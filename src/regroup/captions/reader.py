@@ -173,26 +173,42 @@ class CaptionReader:
         return self._loader.load(rows, sample_keys(self.seed, epoch, rows))
 
     def _in_workers(self, load: Callable[[int], ReaderBatch], numbers: range) -> Iterator[ReaderBatch]:
-        from torch.utils.data import DataLoader, Dataset  # only here: a reader without workers needs no torch
-
-        class Batches(Dataset[ReaderBatch]):
-            def __getitem__(self, number: int) -> ReaderBatch:
-                return load(number)
+        from torch.utils.data import DataLoader  # only here: a reader without workers needs no torch
 
         with warnings.catch_warnings():
             # more workers than cores is the caller's choice
             warnings.filterwarnings("ignore", message="This DataLoader will create")
-            loader: DataLoader[ReaderBatch] = DataLoader(
-                Batches(), batch_size=None, sampler=numbers, num_workers=self.workers, collate_fn=_same
+            loader: DataLoader[Any] = DataLoader(
+                _Batches(load),  # type: ignore[arg-type]
+                batch_size=None,
+                sampler=numbers,
+                num_workers=self.workers,
+                collate_fn=_same,
             )
             batches = iter(loader)
-        yield from batches
+        for batch in batches:
+            if isinstance(batch, RegroupError):
+                raise batch
+            yield batch
 
     def _count(self, batch: ReaderBatch) -> None:
         self.report.samples += len(batch.rows)
         self.report.broken_reads += len(batch.broken)
         for sample in batch.broken:
             self.report.broken.setdefault(self._file_names[sample.position].as_py(), sample.reason)
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """The batches of an epoch by number, as a data loader asks for them."""
+
+    load: Callable[[int], ReaderBatch]
+
+    def __getitem__(self, number: int) -> ReaderBatch | RegroupError:
+        try:
+            return self.load(number)
+        except RegroupError as error:  # handed over whole; a loader would wrap its message in a traceback
+            return error
 
 
 def _open_index(index: Path | str, cache: Path | None) -> tuple[pa.Table, str]:

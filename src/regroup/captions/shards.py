@@ -61,9 +61,13 @@ class ShardsReport:
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """What goes into one shard; `first_row` is the row of its first caption in `labels.parquet`."""
+    """What goes into shard `number` of `count`.
+
+    `first_row` is the row of its first caption in `labels.parquet`.
+    """
 
     number: int
+    count: int
     images: tuple[CaptionedImage, ...]
     first_row: int
 
@@ -88,9 +92,10 @@ def shard_name(number: int) -> str:
 def plan_shards(corpus: CaptionCorpus, params: ShardsParams) -> list[ShardPlan]:
     """The shards of a corpus: consecutive images by id."""
     plans, row = [], 0
-    for number, start in enumerate(range(0, len(corpus.images), params.images_per_shard)):
+    starts = range(0, len(corpus.images), params.images_per_shard)
+    for number, start in enumerate(starts):
         images = corpus.images[start : start + params.images_per_shard]
-        plans.append(ShardPlan(number, images, row))
+        plans.append(ShardPlan(number, len(starts), images, row))
         row += sum(len(image.captions) for image in images)
     return plans
 
@@ -165,7 +170,7 @@ def build_shard(plan: ShardPlan, *, images: Path, out: Path, params: ShardsParam
             writer = _TarWriter(file)
             entries = [_add(writer, image, images, params, unreadable) for image in plan.images]
             writer.close()
-        _write_part(path, entries, plan.first_row, writer)
+        _write_part(path, entries, plan, writer)
     return tuple(unreadable)
 
 
@@ -178,11 +183,16 @@ def merge_index(out: Path) -> pa.Table:
     """Merge the shards' parts into `index.parquet`, and remove the parts.
 
     Raises:
-        RegroupError: a shard of the row is missing or was not finished.
+        RegroupError: a shard is missing or was not finished, or the shards are of different plans.
     """
-    parts = sorted(out.glob("train-*.parquet"))
-    expected = [part_path(out / shard_name(number)) for number in range(len(parts))]
-    missing = [path.name for path in expected if path not in parts or not path.with_suffix(".tar").is_file()]
+    found = sorted(out.glob("train-*.parquet"))
+    counts = {int(pq.read_schema(path).metadata[b"count"]) for path in found}
+    if len(counts) > 1:
+        raise RegroupError(
+            f"{out}: shards of {sorted(counts)} shards are mixed; build them in an empty folder"
+        )
+    parts = [part_path(out / shard_name(number)) for number in range(max(counts, default=0))]
+    missing = [path.name for path in parts if not (path.is_file() and path.with_suffix(".tar").is_file())]
     if missing or not parts:
         raise RegroupError(
             f"{out}: {', '.join(missing) or 'every shard'} is missing; build it, then merge again"
@@ -190,6 +200,7 @@ def merge_index(out: Path) -> pa.Table:
     for stale in sorted(set(out.glob("train-*.tar")) - {path.with_suffix(".tar") for path in parts}):
         stale.unlink()  # left from an earlier, larger set
     index = pa.concat_tables([pq.read_table(path, schema=SCHEMA) for path in parts])
+    index = index.replace_schema_metadata(None)
     with atomic_path(out / INDEX) as temporary:
         pq.write_table(index, temporary, compression="zstd")
     for path in parts:
@@ -273,8 +284,8 @@ def _add(
     return _Entry(key, image, offset, len(content), width, height)
 
 
-def _write_part(shard: Path, entries: list[_Entry], row: int, writer: _TarWriter) -> None:
-    rows = []
+def _write_part(shard: Path, entries: list[_Entry], plan: ShardPlan, writer: _TarWriter) -> None:
+    rows, row = [], plan.first_row
     for entry in entries:
         rows.append(
             {
@@ -293,5 +304,6 @@ def _write_part(shard: Path, entries: list[_Entry], row: int, writer: _TarWriter
             }
         )
         row += len(entry.image.captions)
+    table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({"count": str(plan.count)}))
     with atomic_path(part_path(shard)) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary)
+        pq.write_table(table, temporary)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from nltk.tokenize import NLTKWordTokenizer
 from tqdm import tqdm
 
 from regroup.captions.perceptron import BatchTagger
@@ -27,7 +26,7 @@ _PHRASE = re.compile("[NPJ]*[NP](?:I[NPJ]*[NP])?")
 # Captions in which NLTK's rules reduce to: split at white space, commas before white space and the final
 # period stand alone. Everything else (quotes, brackets, contractions, accents, ...) goes to NLTK itself.
 _WORD = "[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*"
-_PLAIN = re.compile(rf"\s*(?:{_WORD},?\s+)*{_WORD}\s*\.?\s*")
+_PLAIN = re.compile(rf"\s*(?:{_WORD},?\s+)*{_WORD}\s*(?:\.\s*)?")
 _CONTRACTION = re.compile("(?i)cannot|gimme|gonna|gotta|lemme|wanna")
 _CHUNK = 8192
 _PROCESS_WORTH = 20_000  # distinct captions that repay starting a process (about a second)
@@ -66,6 +65,8 @@ class CaptionTagger:
 
     def __init__(self, weights: TaggerWeights, *, verbs: bool = False) -> None:
         """Set up a tagger; takes about half a second."""
+        from nltk.tokenize import NLTKWordTokenizer  # here, because it takes seconds and training needs none
+
         self.weights = weights
         self.verbs = verbs
         self._tagger = BatchTagger(weights)
@@ -164,7 +165,7 @@ def _map(
         return
     # Forks of a fresh process that has imported all this once: a fork of this one would copy arrow's locks.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, "nltk.tokenize", "nltk.tag.perceptron"])
     with ProcessPoolExecutor(
         processes, mp_context=context, initializer=_start_worker, initargs=(weights, verbs)
     ) as pool:
