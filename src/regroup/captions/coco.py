@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,16 +21,14 @@ _T = TypeVar("_T")
 _NAMED = 5  # offenders named in a message; the rest are counted
 
 
-@dataclass(frozen=True, slots=True)
-class Caption:
+class Caption(NamedTuple):
     """One caption: its annotation id and its text, as it stands in the file."""
 
     id: int
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class CaptionedImage:
+class CaptionedImage(NamedTuple):
     """An image and its captions (by id); an image without captions has an empty tuple."""
 
     id: int
@@ -145,9 +143,12 @@ def _value(path: Path, where: str, entry: Any, key: str, kind: type[_T]) -> _T:
 
 
 def _caption(path: Path, number: int, entry: Any) -> tuple[Caption, int]:
-    match entry:
-        case {"id": int(caption_id), "image_id": int(image_id), "caption": str(text)}:
-            return Caption(caption_id, text if text.isascii() else _printable(text)), image_id
+    try:
+        caption_id, image_id, text = entry["id"], entry["image_id"], entry["caption"]
+    except (TypeError, KeyError):
+        caption_id = image_id = text = None
+    if type(caption_id) is int and type(image_id) is int and type(text) is str:
+        return Caption(caption_id, text if text.isascii() else _printable(text)), image_id
     where = f"annotations[{number}]"
     for key, kind in (("image_id", int), ("caption", str), ("id", int)):
         _value(path, where, entry, key, kind)
