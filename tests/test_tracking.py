@@ -209,6 +209,24 @@ def test_stages_of_one_pipeline_run_share_a_parent(root: Path, monkeypatch: pyte
     assert monday.info.status == "FINISHED"
 
 
+def test_an_experiment_in_a_temporary_copy_is_recorded_with_the_project(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stage(root):
+        pass
+    copy = root / ".dvc/tmp/exps/tmp1"  # where `dvc exp run --temp` works, and what it removes
+    copy.mkdir(parents=True)
+    monkeypatch.setenv("DVC_EXP_NAME", "slow-moth")
+    with stage(copy, outputs=("out.txt",)):
+        (copy / "out.txt").write_text("out")
+    shutil.rmtree(copy)
+    publish(root)
+    usual, tried = runs(root)
+    assert [run.data.tags["superseded"] for run in (usual, tried)] == ["false", "false"]
+    assert tried.data.tags["dvc_experiment"] == "slow-moth"
+    assert tried.data.tags["output.out.txt"] == hashlib.md5(b"out").hexdigest()
+
+
 def test_a_running_stage_can_be_watched(root: Path) -> None:
     with stage(root) as run:
         run.log_metrics({"loss": 3.0}, step=0)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from toy_project import EVERYTHING, Project
+from toy_project import Project, everything
 
 from regroup.tracking import TrackingParams, track_stage
 
@@ -20,7 +20,7 @@ def test_every_rule_runs_its_own_stage(project: Project) -> None:
     project.forget()
     plan = project.snakemake("--dry-run", "--printshellcmds")
     commands = re.findall(r"safe_dvc.py --wait-for-lock repro --single-item (\S+) &> (\S+)", plan)
-    expected = {name.replace("-", "@") for name in EVERYTHING}
+    expected = {name.replace("-", "@") for name in everything()}
     assert {target for target, _ in commands} == expected
     assert {Path(log).stem for _, log in commands} == expected
     assert len(commands) == len(expected)
@@ -31,7 +31,7 @@ def test_after_dvc_snakemake_has_nothing_to_do_and_the_other_way_round(project: 
     before, lock = project.outputs(), project.lock()
     project.forget()
     project.snakemake()
-    assert project.worked() == EVERYTHING
+    assert project.worked() == everything()
     assert project.outputs() == before
     assert project.lock() == lock
     assert NOTHING in project.snakemake("--dry-run")
@@ -102,12 +102,12 @@ def test_stages_run_side_by_side_and_dvc_lock_does_not_show_it(project: Project)
     project.set_param("seconds: 2")
     project.set_param("items: {a: 1, b: 2, c: 3, d: 4}")
     project.dvc("repro", "--quiet")
-    everything = project.worked()
     before, lock = project.outputs(), project.lock()
+    project.worked()
     project.forget()
     project.snakemake("--cores", "4")
     assert overlapping(project) >= 2
-    assert project.worked() == everything
+    assert project.worked() == everything("abcd")
     assert project.outputs() == before
     assert project.lock() == lock
 
@@ -137,8 +137,8 @@ def test_a_killed_run_goes_on_where_it_was(project: Project) -> None:
     assert project.outputs() == before
     assert project.lock() == lock
     # a stage may have been killed between the end of its command and DVC's note of it, once a kill
-    assert set(finished) == set(EVERYTHING)
-    assert len(finished) <= len(EVERYTHING) + 4
+    assert set(finished) == set(everything())
+    assert len(finished) <= len(everything()) + 4
 
 
 def killed_when(project: Project, output: str) -> None:

@@ -66,7 +66,7 @@ stages:
       - data/${name}/two-${key}.txt
   join:
     wdir: ${root}
-    cmd: python work.py 0 data/${name}/join.txt all data/${name}/two-*.txt
+    cmd: python work.py 0 data/${name}/join.txt all data/${name}/two-a.txt data/${name}/two-b.txt
     deps:
     - work.py
     - data/${name}/two-a.txt
@@ -157,7 +157,9 @@ def split(line: str) -> list[str]:
     return (line + " ").split(" ")[:4]
 
 
-EVERYTHING = sorted(["source", "join", *(f"{kind}-{key}" for kind in ("one", "two") for key in "ab")])
+def everything(items: str = "ab") -> list[str]:
+    """All outputs that stages make, sorted."""
+    return sorted(["source", "join", *(f"{kind}-{item}" for kind in ("one", "two") for item in items)])
 
 
 def user_environment() -> dict[str, str]:
