@@ -21,8 +21,7 @@ def main(stage: Stage) -> None:
     raw = {name: layout.raw(params.datasets[name].source) for name in settings.datasets}
     with stage.tracked(settings, inputs=[*checkpoints, *raw.values()], outputs=[layout.figures]):
         models = {
-            name: load_checkpoint(path)
-            for name, path in zip(settings.variants, checkpoints, strict=True)
+            name: load_checkpoint(path) for name, path in zip(settings.variants, checkpoints, strict=True)
         }
         samples = [
             sample
