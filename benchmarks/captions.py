@@ -147,7 +147,7 @@ def shards(coco: Path, folder: Path) -> None:
     big = enlarged(coco, folder / "coco", 20)
     images = len(list((big / "train2017").iterdir()))
     out, tar = folder / "shards", folder / "plain.tar"
-    params = ShardsParams(images_per_shard=400, threads=2)
+    params = ShardsParams(images_per_shard=800, threads=2)
 
     def plain() -> None:
         tar.unlink(missing_ok=True)
