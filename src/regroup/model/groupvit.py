@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from regroup.errors import RegroupError
 from regroup.model.config import CLIP_VOCABULARY, GroupViTConfig
-from regroup.model.image import ImageTower, Noise
+from regroup.model.image import ImageTower, Noise, TowerOutput
 from regroup.model.initialise import initialise
 from regroup.model.projector import Projector
 from regroup.model.text import END_OF_TEXT, START_OF_TEXT, TextTower, check_tokens, cut_tokens, text_lengths
@@ -115,6 +115,10 @@ class GroupViT(nn.Module):
         if self.training and noise is None:
             noise = self.draw_noise(pixels, generator, stage_two_tokens=stage_two_tokens)
         out = self.image(pixels, noise, return_attention=return_attention, stage_two_tokens=stage_two_tokens)
+        return self.project_image(out, return_segments=return_segments)
+
+    def project_image(self, out: TowerOutput, *, return_segments: bool = True) -> ImageFeatures:
+        """From the image tower's output into the joint space; arguments as for `encode_image`."""
         feature = self.image_projector(out.segments.mean(dim=1))
         projected = (
             self.image_projector(out.segments)
