@@ -103,8 +103,8 @@ variants:
         ("batch: 512", "labels: {count: 0}", "multi_label needs labels"),
         ("    batch: 512\n", "", None),
         (
-            "    batch: 512\n    objectives: [{name: contrastive}, {name: multi_label}, {name: group_entropy}]",
-            "    objectives: [{name: contrastive}, {name: multi_label}]",
+            "batch: 512\n    objectives: [{name: contrastive}, {name: multi_label}, {name: group_entropy}]",
+            "objectives: [{name: contrastive}, {name: multi_label}]",
             "variants.entropy and variants.plain are the same run",
         ),
     ],

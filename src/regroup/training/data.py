@@ -52,11 +52,11 @@ class CaptionBatch:
     label_texts: Int64
     first_stage: FirstStage | None = None
 
-    def to(self, device: torch.device) -> CaptionBatch:
-        """The batch with its images on a device."""
-        first = self.first_stage
-        moved = None if first is None else FirstStage(*(part.to(device, non_blocking=True) for part in first))
-        return replace(self, pixels=self.pixels.to(device, non_blocking=True), first_stage=moved)
+    def to(self, device: torch.device, dtype: torch.dtype) -> CaptionBatch:
+        """The batch with its images on a device, as numbers of the model's type."""
+        images: list[Tensor] = [self.pixels, *(self.first_stage or ())]
+        pixels, *first = (image.to(device, dtype, non_blocking=True) for image in images)
+        return replace(self, pixels=pixels, first_stage=FirstStage(*first) if first else None)
 
     def first_stage_rows(self, first: int, count: int) -> FirstStage | None:
         """`first_stage` of so many images from the first given."""

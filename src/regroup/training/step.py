@@ -13,6 +13,7 @@ from regroup.model import GroupViT
 from regroup.model.collectives import rank, world_size
 from regroup.model.image import TowerOutput
 from regroup.objectives import ObjectiveInputs, TotalLoss, needs, total_loss
+from regroup.objectives.reduce import wide
 from regroup.training.data import CaptionBatch, CaptionData
 from regroup.training.parallel import average_gradients, own_rows
 from regroup.training.settings import FinetuneParams
@@ -69,7 +70,7 @@ class TrainingStep:
             world_size() * share, 3, self._size, self._size
         )  # only its shape matters
         noise = own_rows(self._model.draw_noise(everyone, generator), share, rank() * share)
-        batch = batch.to(self._device)
+        batch = batch.to(self._device, self._model.logit_scale.dtype)
         with self._autocast():
             texts = self._texts(batch)
 
@@ -122,7 +123,7 @@ class TrainingStep:
     def _loss(self, batch: CaptionBatch, tower: TowerOutput, texts: Tensor) -> TotalLoss:
         with self._autocast():
             image = self._model.project_image(tower, return_segments=self._needs.segments)
-            projected = self._model.text_projector(texts).float()
+            projected = wide(self._model.text_projector(texts))
         caption, labels = _caption_and_labels(batch, projected)
         inputs = ObjectiveInputs(
             image=image.feature,
