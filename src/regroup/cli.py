@@ -10,6 +10,8 @@ from importlib import import_module
 from regroup.errors import RegroupError
 
 COMMANDS = {
+    "check": ("regroup.commands.check", "check a study's parameters, variants and tables against each other"),
+    "plan": ("regroup.commands.plan", "runs, steps, memory and hours of a study, before it is started"),
     "profile": ("regroup.commands.profile", "make a profile from its overrides.yaml"),
     "summary": ("regroup.commands.summary", "print a profile's tables and where to look further"),
     "checkpoint": ("regroup.commands.checkpoint", "inspect and convert checkpoints"),

@@ -95,6 +95,7 @@ class Layout:
         self.figures = Path("reports", name, "figures")
         self.metrics = Path("reports", name, "metrics")
         self.curves = Path("reports", name, "curves")
+        self.validation = Path("reports", name, "validation")
         self._raw = Path("data", name, "raw")
         self._runs = Path("runs", name)
         self._state = Path(".state", name)

@@ -73,7 +73,12 @@ def test_the_layout_is_what_dvc_declares():
     assert outs["shards"] == [str(layout.shards)]
     assert outs["nouns"] == [str(layout.captions)]
     assert outs["finetune"] == [str(layout.run("${key}")), f"{layout.curves}/${{key}}.csv"]
-    assert outs["evaluate"] == [f"{layout.metrics}/${{key}}.parquet", f"{layout.metrics}/${{key}}.json"]
+    assert set(outs["evaluate"]) == {
+        f"{layout.metrics}/${{key}}.parquet",
+        f"{layout.metrics}/${{key}}.json",
+        f"{layout.validation}/${{key}}.parquet",
+        f"{layout.validation}/${{key}}.csv",
+    }
     assert outs["tables"] == [str(layout.tables)]
     assert outs["figures"] == [str(layout.figures)]
 

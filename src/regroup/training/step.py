@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,11 +15,22 @@ from regroup.model.collectives import rank, world_size
 from regroup.model.image import TowerOutput
 from regroup.objectives import ObjectiveInputs, TotalLoss, needs, total_loss
 from regroup.objectives.reduce import wide
-from regroup.training.data import CaptionBatch, CaptionData
+from regroup.training.data import CaptionBatch, Int64
 from regroup.training.parallel import average_gradients, own_rows
 from regroup.training.settings import FinetuneParams
 from regroup.training.texts import TextFeatures
 from regroup.variants import Variant
+
+
+class Texts(Protocol):
+    """Texts by number."""
+
+    @property
+    def text_count(self) -> int:
+        """How many there are."""
+
+    def tokens(self, numbers: Int64, /) -> Tensor:
+        """CLIP token ids int64 [N, T] of the texts numbered `numbers`."""
 
 
 class TrainingStep:
@@ -27,18 +39,18 @@ class TrainingStep:
     def __init__(
         self,
         model: GroupViT,
-        data: CaptionData,
+        texts: Texts,
         variant: Variant,
         settings: FinetuneParams,
         *,
         image_size: int,
         dino: nn.Module | None = None,
     ) -> None:
-        """Prepare for batches of `data`.
+        """Prepare for batches.
 
         Args:
             model: on its device, in training mode, its frozen parts frozen.
-            data: gives the tokens of texts.
+            texts: of the batches, by their numbers.
             variant: the objectives and what they read.
             settings: chunks and precision.
             image_size: pixels of the square training image.
@@ -51,7 +63,7 @@ class TrainingStep:
         self._bf16 = settings.precision == "bf16"
         self._terms = [(term.name, term.weight, term.options) for term in variant.objectives]
         self._needs = needs(self._terms)
-        self._texts = _TextTower(model, data)
+        self._texts = _TextTower(model, texts)
 
     def __call__(self, batch: CaptionBatch, generator: torch.Generator) -> TotalLoss:
         """Set the gradients of the trained parameters to those of the whole batch of all processes.
@@ -72,7 +84,7 @@ class TrainingStep:
         noise = own_rows(self._model.draw_noise(everyone, generator), share, rank() * share)
         batch = batch.to(self._device, self._model.logit_scale.dtype)
         with self._autocast():
-            texts = self._texts(batch)
+            encoded = self._texts(batch)
 
         def encode(first: int, count: int) -> TowerOutput:
             with self._autocast():
@@ -85,10 +97,10 @@ class TrainingStep:
                 return output
 
         if self._chunks == 1 or share == 1:
-            result = self._loss(batch, encode(0, share), texts)
+            result = self._loss(batch, encode(0, share), encoded)
             result.loss.backward()  # type: ignore[no-untyped-call]
         else:
-            result = self._in_chunks(batch, encode, texts)
+            result = self._in_chunks(batch, encode, encoded)
         average_gradients(self.parameters)
         return result
 
@@ -153,16 +165,16 @@ class TrainingStep:
 class _TextTower:
     """The text tower's features of a batch's captions and labels, from a cache while the tower is frozen."""
 
-    def __init__(self, model: GroupViT, data: CaptionData) -> None:
-        self._model, self._data = model, data
+    def __init__(self, model: GroupViT, texts: Texts) -> None:
+        self._model, self._tokens = model, texts.tokens
         self._device = model.logit_scale.device
         frozen = not any(parameter.requires_grad for parameter in model.text.parameters())
-        self._cache = TextFeatures(self._tower, data.tokens, data.text_count) if frozen else None
+        self._cache = TextFeatures(self._tower, texts.tokens, texts.text_count) if frozen else None
 
     def __call__(self, batch: CaptionBatch) -> Tensor:
         """Features [B + labels, width]: the captions, then the labels that there are, row by row."""
         numbers = np.concatenate([batch.caption_texts, batch.label_texts[batch.label_texts >= 0]])
-        return self._cache(numbers) if self._cache is not None else self._tower(self._data.tokens(numbers))
+        return self._cache(numbers) if self._cache is not None else self._tower(self._tokens(numbers))
 
     def _tower(self, tokens: Tensor) -> Tensor:
         return self._model.encode_text_tower(tokens.to(self._device))
