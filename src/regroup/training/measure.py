@@ -91,7 +91,7 @@ def measure(
         once(seed)
     fixed = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     fixed += 3 * sum(parameter.numel() * parameter.element_size() for parameter in step.parameters)
-    with _peak(device, fixed) as peak:
+    with peak_memory(device, fixed=fixed) as peak:
         began = time.perf_counter()
         for seed in range(MEASURED):
             once(seed)
@@ -111,18 +111,30 @@ def _batch(variant: Variant, images: int, size: int) -> CaptionBatch:
 
 
 @contextmanager
-def _peak(device: torch.device, fixed: int) -> Iterator[Callable[[], int]]:
-    """Within the block, watch memory; what is yielded tells the peak in bytes afterwards."""
+def peak_memory(device: torch.device, *, fixed: int) -> Iterator[Callable[[], int]]:
+    """Within the block, watch memory; what is yielded tells the peak in bytes.
+
+    Off a GPU that is `fixed` plus the most that the graph held at a time.
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         yield lambda: torch.cuda.max_memory_allocated(device)
         return
-    kept: dict[int, int] = {}
+    alive = largest = 0
 
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    class Kept:
+        """Stands for a saved tensor, and counts for as long as the graph holds it."""
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield lambda: fixed + sum(kept.values()) // MEASURED
+        def __init__(self, tensor: Tensor) -> None:
+            nonlocal alive, largest
+            self.tensor = tensor
+            self.bytes = tensor.numel() * tensor.element_size()
+            alive += self.bytes
+            largest = max(largest, alive)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= self.bytes
+
+    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+        yield lambda: fixed + largest
