@@ -9,7 +9,8 @@ def main(stage: Stage) -> None:
     settings, out = stage.params.weights, stage.layout.weights
     with stage.tracked(settings, inputs=[], outputs=[out]) as tracked:
         paths = fetch_weights(settings, out)
-        tracked.log_metrics({"files": len(paths), "bytes": sum(p.stat().st_size for p in paths.values())}, step=0)
+        size = sum(path.stat().st_size for path in paths.values())
+        tracked.log_metrics({"files": len(paths), "bytes": size}, step=0)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,16 @@ from regroup.tracking import TrackingParams
 from regroup.training.settings import CheckpointParams, FinetuneParams, PretrainParams
 
 StageName = Literal[
-    "pretrain", "source", "weights", "shards", "nouns", "noun_report", "finetune", "evaluate", "figures", "tables"
+    "pretrain",
+    "source",
+    "weights",
+    "shards",
+    "nouns",
+    "noun_report",
+    "finetune",
+    "evaluate",
+    "figures",
+    "tables",
 ]
 SourceKey = Literal["coco", "voc12", "context", "ade"]
 

@@ -109,12 +109,12 @@ def draw(path: Path, image: Mapping[str, Any], regions: list[Mapping[str, Any]])
             inside = np.asarray(coco_mask.decode(region["segmentation"]), dtype=bool)
             ids[inside] = region["category_id"]
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise RegroupError(
-                f"{path}: annotation {region.get('id')}: cannot be drawn ({error})"
-            ) from None
+            raise RegroupError(f"{path}: annotation {region.get('id')}: cannot be drawn ({error})") from None
     known = np.array([0, *(one.id for one in context_classes())])
     if strangers := sorted(set(np.unique(ids).tolist()) - set(known.tolist())):
-        raise RegroupError(f"{path}: {image['file_name']}: ids {strangers} are none of the 60 of PASCAL Context")
+        raise RegroupError(
+            f"{path}: {image['file_name']}: ids {strangers} are none of the 60 of PASCAL Context"
+        )
     return np.digitize(ids, known, right=True).astype(np.uint8)
 
 

@@ -176,7 +176,8 @@ def _fetch_from(
     pooch.get_logger().setLevel(logging.WARNING)
     part = folder / f"{artefact.file}.part"
     downloader = ResumingDownloader(part, checked=checksum is not None, stop=stop, progress=progress)
-    return Path(pooch.retrieve(address, checksum, artefact.file, folder, downloader=downloader))
+    pooch.retrieve(address, checksum, artefact.file, folder, downloader=downloader)
+    return folder / artefact.file
 
 
 class _HubError(Exception):
@@ -208,7 +209,8 @@ def _check(path: Path, checksum: str | None) -> None:
     algorithm, _, expected = checksum.partition(":")
     if (found := pooch.file_hash(str(path), algorithm)) != expected:
         raise RegroupError(
-            f"{path}: its {algorithm.upper()} is {found}, not {expected}; remove the file, and it is fetched anew"
+            f"{path}: its {algorithm.upper()} is {found}, not {expected}; remove the file, and it is fetched"
+            " anew"
         )
 
 

@@ -20,7 +20,7 @@ ATTEMPTS = 6
 """Failures in a row, without a byte between them, after which an address is given up."""
 
 _TIMEOUT = (20.0, 60.0)  # seconds to connect, and without a byte
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16  # a cut loses the chunk that it falls into
 _LATER = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses that another try may not give
 _LONGEST_WAIT = 30.0  # seconds
 

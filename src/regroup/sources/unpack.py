@@ -18,7 +18,6 @@ from tqdm import tqdm
 from regroup.errors import RegroupError
 from regroup.sources.transfer import check_room, raise_if_full
 
-
 _DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError),
     *(FileExistsError, IsADirectoryError, NotADirectoryError),  # two members of one name
@@ -35,6 +34,7 @@ class _Member:
 
 
 _Reader = Callable[[_Member], IO[bytes]]
+
 
 def unpack(archive: Path, folder: Path, parts: Mapping[str, str], *, progress: bool = False) -> int:
     """Unpack parts of a zip or tar archive.
@@ -75,9 +75,7 @@ def unpack(archive: Path, folder: Path, parts: Mapping[str, str], *, progress: b
         for part, place in parts.items():
             _move(temporary / part, folder / place)
     except _DAMAGE as error:
-        raise RegroupError(
-            f"{archive}: damaged ({error}); remove the file, and it is fetched anew"
-        ) from None
+        raise RegroupError(f"{archive}: damaged ({error}); remove the file, and it is fetched anew") from None
     except OSError as error:
         raise_if_full(error, archive)
         raise
@@ -114,7 +112,8 @@ def _safe(archive: Path, name: str) -> str:
     path = PurePosixPath(plain)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in path.parts[0]:
         raise RegroupError(
-            f"{archive}: {name!r} leaves the folder it is unpacked into; nothing was unpacked. Do not use this file"
+            f"{archive}: {name!r} leaves the folder it is unpacked into; nothing was unpacked. Do not use"
+            " this file"
         )
     return str(path)
 
