@@ -19,6 +19,9 @@ from regroup.report.grid import Grid, write_grid
 from regroup.report.labelling import table_note
 
 _COLUMNS = ("noun", "count", "occurrences", "lower_case")
+EXAMPLES = ("twice", "exact", "Jonas", "TYPING")
+"""Words that section 5.7.1 found among the nouns, none of them an entity."""
+
 _RARELY = 0.25  # of a word's occurrences are tagged as a noun, or fewer: probably mistakes
 
 
@@ -127,7 +130,7 @@ def write_noun_report(captions: Path, out: Path, *, profile: str, rows: int = 40
     notes = () if note is None else (note,)
     frequent = Grid(
         heading="Most frequent nouns",
-        columns=("Rank", "Noun", "Occurrences", "Tagged as noun"),
+        columns=("Rank", "Noun", "Times a noun", "Of its occurrences"),
         rows=tuple((str(rank), *_cells(noun)) for rank, noun in enumerate(nouns[:rows], start=1)),
         texts=2,
         notes=notes,
@@ -137,13 +140,19 @@ def write_noun_report(captions: Path, out: Path, *, profile: str, rows: int = 40
     doubtful = suspicious_nouns(nouns)
     suspicious = Grid(
         heading=f"Suspicious nouns: {len(doubtful):,} of {len(nouns):,}",
-        columns=("Noun", "Why", "Occurrences", "Tagged as noun"),
+        columns=("Noun", "Why", "Times a noun", "Of its occurrences"),
         rows=tuple((one.noun.text, one.reason, *_cells(one.noun)[1:]) for one in doubtful[:rows]),
         texts=2,
-        notes=notes,
+        notes=(_named_by_the_thesis(nouns), *notes),
     )
     reasons = [(*_line(one.noun), one.reason) for one in doubtful]
     return paths + write_grid(suspicious, out / "suspicious_nouns", csv=[(*_COLUMNS, "reason"), *reasons])
+
+
+def _named_by_the_thesis(nouns: Sequence[Noun]) -> str:
+    counts = {noun.text: noun.count for noun in nouns}
+    found = ", ".join(f"{text} {counts.get(text, 0):,}" for text in EXAMPLES)
+    return f"Words that the thesis names, and how often each is a noun here: {found}."
 
 
 def _caption(thresholds: Sequence[tuple[str, int]], profile: str) -> Caption:
