@@ -100,6 +100,14 @@ def test_a_whole_part_is_only_checked(site: Site, tmp_path: Path) -> None:
     assert names(tmp_path) == [RECORD, "one.zip"]
 
 
+def test_a_part_that_was_wrong_is_fetched_again_from_the_beginning(site: Site, tmp_path: Path) -> None:
+    site.files["a"] = CONTENT
+    (tmp_path / "one.zip.part").write_bytes(b"of something else")
+    fetch_all(artefact(site, "a", md5=MD5), tmp_path)
+    assert site.asked == [("a", "bytes=17-"), ("a", None)]
+    assert (tmp_path / "one.zip").read_bytes() == CONTENT
+
+
 def test_a_part_longer_than_the_file_is_thrown_away(site: Site, tmp_path: Path) -> None:
     site.files["a"] = CONTENT
     (tmp_path / "one.zip.part").write_bytes(CONTENT + b"more")

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -176,7 +177,13 @@ def _fetch_from(
     pooch.get_logger().setLevel(logging.WARNING)
     part = folder / f"{artefact.file}.part"
     downloader = ResumingDownloader(part, checked=checksum is not None, stop=stop, progress=progress)
-    pooch.retrieve(address, checksum, artefact.file, folder, downloader=downloader)
+    retrieve = partial(pooch.retrieve, address, checksum, artefact.file, folder, downloader=downloader)
+    try:
+        retrieve()
+    except ValueError:
+        if not downloader.continued:
+            raise
+        retrieve()  # what was there before was wrong, and is gone: once more from the beginning
     return folder / artefact.file
 
 

@@ -49,6 +49,7 @@ class ResumingDownloader:
         self._checked = checked
         self._stop = stop
         self._progress = progress
+        self.continued = False  # whether earlier bytes were there when the last call began
 
     def __call__(self, url: str, output_file: str, pooch: object = None) -> None:
         """Fetch `url`, then move it to `output_file`.
@@ -59,7 +60,7 @@ class ResumingDownloader:
             StoppedError: `stop` was set.
             RegroupError: the disk is full; what came stays and is continued later.
         """
-        failures = 0
+        failures, self.continued = 0, self._size() > 0
         while True:
             before = self._size()
             try:
