@@ -85,6 +85,8 @@ def fetch_all(
 ) -> dict[str, Path]:
     """Fetch artefacts into `folder`, several at once; those that are there and right are not fetched again.
 
+    One call at a time may work on a folder, see `only_one`.
+
     The first failure ends the other transfers; what has come of each is kept as `<file>.part`.
 
     Args:
@@ -101,6 +103,9 @@ def fetch_all(
         RegroupError: no address of a file gives it, or the right one; or the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for stray in folder.glob("tmp*"):  # pooch's, from a run that was killed; `only_one` is at work here
+        if stray.stat().st_size == 0:
+            stray.unlink()
     record, stop = read_record(folder), Event()
     paths: dict[str, Path] = {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
