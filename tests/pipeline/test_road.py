@@ -24,6 +24,7 @@ SMALL = {
     "ade_train: 20": "ade_train: 2",
     "ade_val: 150": "ade_val: 4",
     "images_per_shard: 400": "images_per_shard: 16",
+    "freq1k: 128, freq5k: 260": "freq1k: 3, freq5k: 6",
     "max_steps: null": "max_steps: 2",
     "batch_divisor: 4": "batch_divisor: 16",
     "image_sizes: {224: 64, 384: 112}": "image_sizes: {224: 32, 384: 48}",
@@ -62,8 +63,10 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
     variants = list(read_yaml(project / "variants.yaml")["variants"])
     for source in ("coco", "voc12", "context", "ade"):
         run_stage(monkeypatch, project, "source", source)
+    run_stage(monkeypatch, project, "weights")
     run_stage(monkeypatch, project, "shards")
     run_stage(monkeypatch, project, "nouns")
+    run_stage(monkeypatch, project, "noun_report")
     for variant in variants:
         run_stage(monkeypatch, project, "finetune", variant)
         run_stage(monkeypatch, project, "evaluate", variant)
@@ -75,6 +78,9 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
     for name, row in zip(("original", "refined-384", "ge-384", "noise-free-ge-384"), rows, strict=True):
         metrics = json.loads((project / f"reports/mini/metrics/{name}.json").read_text())
         assert float(row["coco_ours"]) == pytest.approx(metrics["datasets"]["coco"]["miou"], abs=0.006)
+    nouns = project / "reports/mini/nouns"
+    assert json.loads((nouns / "noun_frequency.json").read_text())["profile"] == "mini"
+    assert "mini" in (nouns / "frequent_nouns.md").read_text()
     markdown = (project / "reports/mini/tables/table11.md").read_text()
     assert "mini" in markdown.splitlines()[0]
     assert "missing" not in markdown
