@@ -41,7 +41,8 @@ def train(stage: Stage) -> None:
             write_curve(curve_file, [])
             return
         data, plan = CaptionData.open(layout.captions, layout.shards, variant, settings)
-        print(plan)
+        if is_first():
+            print(f"{stage.key}: {plan}")
         model = start_model(checkpoint, variant=variant, image_size=plan.image_size)
         curve = finetune(
             model,
@@ -55,7 +56,8 @@ def train(stage: Stage) -> None:
             device=device,
             observe=lambda step, row: tracked.log_metrics(row, step),
         )
-        print(data.report)
+        if is_first() or data.report.broken:
+            print(data.report)
         if is_first():
             save_checkpoint(model, out)
             move_snapshots(state / FOLDER, out)
