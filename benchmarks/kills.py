@@ -3,7 +3,7 @@
     python benchmarks/kills.py [--kills 20] [--variants ge noise-free-ge-384 blocks-3] [--max-steps 60]
 
 Needs the data of the mini profile (`dvc repro shards nouns`). Each variant runs once undisturbed; then again
-and again, killed with SIGKILL at a time drawn from the length of that run (start-up and the writing of outputs
+and again, killed with SIGKILL at a time drawn from the length of that run (start-up and writing of outputs
 are in it), and started anew until it ends by itself. Compared are the digests of every file that the stage
 wrote. Exit status 1 if any differs.
 """
