@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from regroup.errors import RegroupError
 from regroup.model.config import CLIP_VOCABULARY, GroupViTConfig
+from regroup.model.dino import DinoKeys
 from regroup.model.image import ImageTower, Noise
 from regroup.model.initialise import initialise
 from regroup.model.projector import Projector
@@ -77,6 +78,7 @@ class GroupViT(nn.Module):
             self.text = TextTower(config.text)
             self.image_projector = Projector(config.image.width, config.projector_hidden, config.joint_width)
             self.text_projector = Projector(config.text.width, config.projector_hidden, config.joint_width)
+            self.stage_two = None if config.stage_two is None else DinoKeys(config.stage_two)
             self.logit_scale = nn.Parameter(torch.empty(()))
             self.multi_label_logit_scale = nn.Parameter(torch.empty(()))
         self.to_empty(device="cpu")
@@ -107,11 +109,15 @@ class GroupViT(nn.Module):
             noise: drawn beforehand by `draw_noise` in place of `generator`; the whole then compiles as one
                 graph, which a generator cannot be part of.
             stage_two_tokens: [B, P, width] features grouped by the second grouping block in place of the
-                first one's segments (section 5.14.2).
+                first one's segments (section 5.14.2). A model with `stage_two` computes them itself, one for
+                each of its patches; then, and in general where P = L, `ImageFeatures.attention` is over the
+                image's patches, and training and inference go on as for any other model.
 
         Raises:
             RegroupError: the patch size does not divide the images.
         """
+        if stage_two_tokens is None and self.stage_two is not None:
+            stage_two_tokens = self.stage_two(pixels, self.image.patch_grid(pixels))
         if self.training and noise is None:
             noise = self.draw_noise(pixels, generator, stage_two_tokens=stage_two_tokens)
         out = self.image(pixels, noise, return_attention=return_attention, stage_two_tokens=stage_two_tokens)
@@ -132,6 +138,8 @@ class GroupViT(nn.Module):
     ) -> Noise:
         """Drop path and Gumbel noise of one training batch; arguments as for `encode_image`."""
         replaced = None if stage_two_tokens is None else stage_two_tokens.shape[1]
+        if replaced is None and self.stage_two is not None:
+            replaced = math.prod(self.image.patch_grid(pixels))
         noise: Noise = self.image.draw_noise(pixels, generator, replaced=replaced)
         return noise
 

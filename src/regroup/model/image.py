@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -91,6 +92,10 @@ class ImageTower(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
 
+    def patch_grid(self, pixels: Tensor) -> tuple[int, int]:
+        """Rows and columns of patches of [B, 3, H, W]."""
+        return pixels.shape[-2] // self.config.patch_size, pixels.shape[-1] // self.config.patch_size
+
     def draw_noise(
         self, pixels: Tensor, generator: torch.Generator | None, *, replaced: int | None = None
     ) -> Noise:
@@ -110,7 +115,7 @@ class ImageTower(nn.Module):
             draw = torch.rand(len(survive), batch, 1, 1, device=device, generator=generator)
             keep = ((draw < survive) / survive).to(pixels.device)
         gumbel = []
-        length = (pixels.shape[-2] // self.config.patch_size) * (pixels.shape[-1] // self.config.patch_size)
+        length = math.prod(self.patch_grid(pixels))
         for index, stage in enumerate(self.config.stages[:-1]):
             if index == 0 and replaced is not None:
                 length = replaced

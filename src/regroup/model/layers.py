@@ -99,12 +99,14 @@ class CrossAttention(nn.Module):
 class Block(nn.Module):
     """A pre-norm transformer block: attention and MLP, each with a residual (eq. 16)."""
 
-    def __init__(self, width: int, heads: int, hidden: int, *, quick: bool = False) -> None:
+    def __init__(
+        self, width: int, heads: int, hidden: int, *, quick: bool = False, eps: float = NORM_EPS
+    ) -> None:
         """Make the layers; weights are drawn by the model."""
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.norm1 = nn.LayerNorm(width, eps=eps)
         self.attention = SelfAttention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.norm2 = nn.LayerNorm(width, eps=eps)
         self.mlp = MLP(width, hidden, quick=quick)
 
     def forward(self, x: Tensor, keep: Tensor | None = None, *, causal: bool = False) -> Tensor:
