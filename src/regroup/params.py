@@ -12,13 +12,16 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from regroup.captions.settings import NounsParams, ShardsParams
+from regroup.dino.settings import DinoParams
 from regroup.segmentation.settings import EvaluateParams
 from regroup.settings import Settings, parse, read_yaml
 from regroup.sources.settings import WorldParams
 from regroup.tracking import TrackingParams
 from regroup.training.settings import CheckpointParams, FinetuneParams, PretrainParams
 
-StageName = Literal["pretrain", "source", "shards", "nouns", "finetune", "evaluate", "figures", "tables"]
+StageName = Literal[
+    "pretrain", "source", "shards", "nouns", "dino", "finetune", "evaluate", "figures", "tables"
+]
 SourceKey = Literal["coco", "voc12", "context", "ade"]
 
 
@@ -71,6 +74,7 @@ class Params(Settings):
     nouns: NounsParams
     pretrain: PretrainParams
     checkpoint: CheckpointParams
+    dino: DinoParams
     finetune: FinetuneParams
     evaluate: EvaluateParams
     figures: FigureParams
@@ -96,6 +100,7 @@ class Layout:
         self.metrics = Path("reports", name, "metrics")
         self.curves = Path("reports", name, "curves")
         self._raw = Path("data", name, "raw")
+        self.dino = Path("runs", name, "dino")
         self._runs = Path("runs", name)
         self._state = Path(".state", name)
 

@@ -17,8 +17,8 @@ from regroup.io import read_json, write_bytes, write_json
 from regroup.model.config import GroupViTConfig
 from regroup.model.dino import DinoKeys
 from regroup.model.groupvit import GroupViT
-from regroup.model.image import resize_positions
 from regroup.model.infer import infer_config, overlay_hugging_face_config
+from regroup.model.layers import resize_positions
 from regroup.model.names import HUGGING_FACE, ORIGINAL, Layout
 from regroup.model.weights import CONFIG, WEIGHTS, State, find_weights, read_content
 

@@ -20,6 +20,21 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def _require_patches(image_size: int, patch_size: int) -> None:
+    _require(patch_size >= 1, f"patch_size: {patch_size} is not positive")
+    _require(
+        image_size >= patch_size and image_size % patch_size == 0,
+        f"image_size: {image_size} is not a multiple of the patch size {patch_size}",
+    )
+
+
+def _require_heads(width: int, heads: int) -> None:
+    _require(
+        heads >= 1 and width >= 1 and width % heads == 0,
+        f"width: {width} is not a multiple of the {heads} heads",
+    )
+
+
 @dataclass(frozen=True)
 class StageConfig:
     """One stage of the image tower.
@@ -69,15 +84,8 @@ class ImageConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that contradict each other."""
-        _require(self.patch_size >= 1, f"patch_size: {self.patch_size} is not positive")
-        _require(
-            self.image_size >= self.patch_size and self.image_size % self.patch_size == 0,
-            f"image_size: {self.image_size} is not a multiple of the patch size {self.patch_size}",
-        )
-        _require(
-            self.heads >= 1 and self.width >= 1 and self.width % self.heads == 0,
-            f"width: {self.width} is not a multiple of the {self.heads} heads",
-        )
+        _require_patches(self.image_size, self.patch_size)
+        _require_heads(self.width, self.heads)
         _require(self.mlp_ratio > 0, f"mlp_ratio: {self.mlp_ratio} is not positive")
         _require(len(self.stages) >= 2, "stages: at least two are needed, the last without group tokens")
         tokens = [stage.group_tokens for stage in self.stages]
@@ -128,10 +136,7 @@ class TextConfig:
         )
         _require(self.context >= 2, f"context: {self.context} has no room for start and end of text")
         _require(self.depth >= 1, f"depth: {self.depth} is not positive")
-        _require(
-            self.heads >= 1 and self.width >= 1 and self.width % self.heads == 0,
-            f"width: {self.width} is not a multiple of the {self.heads} heads",
-        )
+        _require_heads(self.width, self.heads)
 
     @property
     def compact(self) -> bool:
@@ -165,15 +170,8 @@ class DinoConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that contradict each other."""
-        _require(self.patch_size >= 1, f"patch_size: {self.patch_size} is not positive")
-        _require(
-            self.image_size >= self.patch_size and self.image_size % self.patch_size == 0,
-            f"image_size: {self.image_size} is not a multiple of the patch size {self.patch_size}",
-        )
-        _require(
-            self.heads >= 1 and self.width >= 1 and self.width % self.heads == 0,
-            f"width: {self.width} is not a multiple of the {self.heads} heads",
-        )
+        _require_patches(self.image_size, self.patch_size)
+        _require_heads(self.width, self.heads)
         _require(self.hidden >= 1, f"hidden: {self.hidden} is not positive")
         _require(self.layer >= 1, f"layer: {self.layer} is not positive")
 

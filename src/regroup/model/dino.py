@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from regroup.errors import RegroupError
 from regroup.io import read_json, write_bytes, write_json
 from regroup.model.config import DinoConfig
-from regroup.model.image import resize_positions
-from regroup.model.layers import Block
+from regroup.model.layers import Block, resize_positions
 from regroup.model.weights import CONFIG, WEIGHTS, State, read_tensors
 
 HEAD_CHANNELS = 64

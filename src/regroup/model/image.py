@@ -6,13 +6,12 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regroup.errors import RegroupError
 from regroup.model.config import ImageConfig, StageConfig
 from regroup.model.grouping import GroupingBlock
-from regroup.model.layers import NORM_EPS, Block, TokenMixer
+from regroup.model.layers import NORM_EPS, Block, TokenMixer, resize_positions
 
 
 class Noise(NamedTuple):
@@ -181,13 +180,3 @@ class ImageTower(nn.Module):
                     soft.append(result.soft)
                     hard.append(result.hard)
         return TowerOutput(self.norm(tokens), tuple(soft), tuple(hard), patches)
-
-
-def resize_positions(positions: Tensor, height: int, width: int) -> Tensor:
-    """Bicubic resize of a square position embedding [L, C] to a grid [height * width, C] (section 5.9)."""
-    side = round(len(positions) ** 0.5)
-    if side == height and side == width:
-        return positions
-    square = positions.T.reshape(1, -1, side, side).float()
-    resized = F.interpolate(square, (height, width), mode="bicubic", align_corners=False)
-    return resized.flatten(2)[0].T.to(positions.dtype)

@@ -124,3 +124,13 @@ class Block(nn.Module):
 
 def _add(x: Tensor, branch: Tensor, keep: Tensor | None) -> Tensor:
     return x + branch if keep is None else torch.addcmul(x, branch, keep)
+
+
+def resize_positions(positions: Tensor, height: int, width: int) -> Tensor:
+    """Bicubic resize of a square position embedding [L, C] to a grid [height * width, C] (section 5.9)."""
+    side = round(len(positions) ** 0.5)
+    if side == height and side == width:
+        return positions
+    square = positions.T.reshape(1, -1, side, side).float()
+    resized = F.interpolate(square, (height, width), mode="bicubic", align_corners=False)
+    return resized.flatten(2)[0].T.to(positions.dtype)
