@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from regroup.errors import RegroupError
 from regroup.model.config import CLIP_VOCABULARY, GroupViTConfig
 from regroup.model.dino import DinoKeys
-from regroup.model.image import ImageTower, Noise
+from regroup.model.image import FirstStage, ImageTower, Noise, TowerOutput
 from regroup.model.initialise import initialise
 from regroup.model.projector import Projector
 from regroup.model.text import END_OF_TEXT, START_OF_TEXT, TextTower, check_tokens, cut_tokens, text_lengths
@@ -97,6 +97,7 @@ class GroupViT(nn.Module):
         generator: torch.Generator | None = None,
         noise: Noise | None = None,
         stage_two_tokens: Tensor | None = None,
+        first_stage: FirstStage | None = None,
     ) -> ImageFeatures:
         """Encode images of any size that the patch size divides.
 
@@ -112,6 +113,8 @@ class GroupViT(nn.Module):
                 first one's segments (section 5.14.2). A model with `stage_two` computes them itself, one for
                 each of its patches; then, and in general where P = L, `ImageFeatures.attention` is over the
                 image's patches, and training and inference go on as for any other model.
+            first_stage: what `image.run_first_stage` made of the pixels, where it is already known; noise and
+                shapes still come from the pixels.
 
         Raises:
             RegroupError: the patch size does not divide the images.
@@ -120,7 +123,20 @@ class GroupViT(nn.Module):
             stage_two_tokens = self.stage_two(pixels, self.image.patch_grid(pixels))
         if self.training and noise is None:
             noise = self.draw_noise(pixels, generator, stage_two_tokens=stage_two_tokens)
-        out = self.image(pixels, noise, return_attention=return_attention, stage_two_tokens=stage_two_tokens)
+        out = self.image(
+            pixels,
+            noise,
+            return_attention=return_attention,
+            stage_two_tokens=stage_two_tokens,
+            first_stage=first_stage,
+        )
+        return self.project_image(out, return_segments=return_segments)
+
+    def project_image(self, out: TowerOutput, *, return_segments: bool = True) -> ImageFeatures:
+        """From the image tower's output into the joint space; arguments as for `encode_image`.
+
+        Callers of the tower itself give it the features of `stage_two` as `stage_two_tokens`, if there are any.
+        """
         feature = self.image_projector(out.segments.mean(dim=1))
         projected = (
             self.image_projector(out.segments)

@@ -26,6 +26,18 @@ class Noise(NamedTuple):
     gumbel: tuple[Tensor, ...]
 
 
+class FirstStage(NamedTuple):
+    """What the first grouping block reads.
+
+    Attributes:
+        tokens: [B, L, width] image tokens.
+        groups: [B, G_1, width] group tokens.
+    """
+
+    tokens: Tensor
+    groups: Tensor
+
+
 class TowerOutput(NamedTuple):
     """Result of the image tower; fields as in `ImageFeatures`, which adds the projections."""
 
@@ -137,6 +149,16 @@ class ImageTower(nn.Module):
         tokens: Tensor = self.patch_norm(grid.flatten(2).transpose(1, 2))
         return tokens + resize_positions(self.positions, grid.shape[2], grid.shape[3])
 
+    def run_first_stage(self, pixels: Tensor, keep: Tensor | None = None) -> FirstStage:
+        """Everything before the first grouping block: it is the same again while its weights are frozen.
+
+        Args:
+            pixels: [B, 3, H, W], normalised.
+            keep: drop-path factors of the stage [2 * depth, B, 1, 1], or None.
+        """
+        tokens, groups = self.stages[0](self.embed(pixels), None, keep)
+        return FirstStage(tokens, groups)
+
     def forward(
         self,
         pixels: Tensor,
@@ -144,19 +166,21 @@ class ImageTower(nn.Module):
         *,
         return_attention: bool = False,
         stage_two_tokens: Tensor | None = None,
+        first_stage: FirstStage | None = None,
     ) -> TowerOutput:
         """Run the tower.
 
         Args:
-            pixels: [B, 3, H, W], normalised with ImageNet's mean and deviation.
+            pixels: [B, 3, H, W], normalised with ImageNet's mean and deviation; not read with `first_stage`.
             noise: from `draw_noise` in training, None for inference.
             return_attention: whether assignments and stage-1 patches are returned; they cost nothing
                 otherwise.
             stage_two_tokens: [B, P, width] features that replace the first grouping's segments as input of
                 the second stage (section 5.14.2); the assignments then begin with the second grouping
                 block's.
+            first_stage: what `run_first_stage` made of the pixels, where it is already known.
         """
-        tokens, groups = self.embed(pixels), None
+        tokens, groups = pixels, None
         soft: list[Tensor] = []
         hard: list[Tensor] = []
         patches = None
@@ -168,7 +192,10 @@ class ImageTower(nn.Module):
             if keep is not None:
                 keep = keep[2 * first_block : 2 * (first_block + len(stage.blocks))]
             first_block += len(stage.blocks)
-            tokens, groups = stage(tokens, groups, keep)
+            if index == 0:
+                tokens, groups = first_stage or self.run_first_stage(pixels, keep)
+            else:
+                tokens, groups = stage(tokens, groups, keep)
             if index == 0 and return_attention:
                 patches = tokens
             if index == 0 and stage_two_tokens is not None:
