@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from regroup.errors import RegroupError
-from regroup.model.dino import load_dino
+from regroup.io import read_json, write_json
+from regroup.model.dino import features_width, load_dino, load_features, save_features
+from regroup.model.weights import CONFIG, WEIGHTS
 
 transformers = pytest.importorskip("transformers", reason="runs DINO's ViT")
 
@@ -94,3 +96,30 @@ def test_bad_files(file: Path, tmp_path: Path) -> None:
 def test_images_that_do_not_fit(file: Path) -> None:
     with pytest.raises(RegroupError, match="patches of 8 do not divide"):
         load_dino(file, layer=2)(torch.zeros(1, 3, 36, 32), (4, 4))
+
+
+def test_features_survive_their_folder(file: Path, tmp_path: Path) -> None:
+    features = load_dino(file, layer=2)
+    for name in ("a", "b"):
+        save_features(features, tmp_path / name)
+    again = load_features(tmp_path / "a")
+    pixels = torch.randn(1, 3, 32, 32)
+    assert torch.equal(again(pixels, (4, 4)), features(pixels, (4, 4)))
+    assert again.config == features.config
+    assert again.width == features_width(tmp_path / "a") == 128
+    assert not any(parameter.requires_grad for parameter in again.parameters())
+    for name in (WEIGHTS, CONFIG):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_folders_that_hold_no_features(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(RegroupError, match="no such file or folder"):
+        load_features(tmp_path / "none")
+    save_features(load_dino(file, layer=2), tmp_path)
+    settings = read_json(tmp_path / CONFIG)
+    write_json(tmp_path / CONFIG, {**settings, "layer": 3})
+    with pytest.raises(RegroupError, match=r"Missing key.*blocks\.2\.norm1\.weight"):
+        load_features(tmp_path)
+    write_json(tmp_path / CONFIG, {**settings, "layers": 2})
+    with pytest.raises(RegroupError, match=r"config\.json: layers"):
+        load_features(tmp_path)

@@ -72,6 +72,7 @@ def test_the_layout_is_what_dvc_declares():
     assert outs["source"] == [str(layout.raw("${key}"))]
     assert outs["shards"] == [str(layout.shards)]
     assert outs["nouns"] == [str(layout.captions)]
+    assert outs["dino"] == [str(layout.dino)]
     assert outs["finetune"] == [str(layout.run("${key}")), f"{layout.curves}/${{key}}.csv"]
     assert outs["evaluate"] == [f"{layout.metrics}/${{key}}.parquet", f"{layout.metrics}/${{key}}.json"]
     assert outs["tables"] == [str(layout.tables)]

@@ -135,7 +135,7 @@ class GroupViT(nn.Module):
     def project_image(self, out: TowerOutput, *, return_segments: bool = True) -> ImageFeatures:
         """From the image tower's output into the joint space; arguments as for `encode_image`.
 
-        Callers of the tower itself give it the features of `stage_two` as `stage_two_tokens`, if there are any.
+        Who calls the tower itself gives it the features of `stage_two`, if any, as `stage_two_tokens`.
         """
         feature = self.image_projector(out.segments.mean(dim=1))
         projected = (
