@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from regroup.captions.settings import NounReportParams, NounsParams, ShardsParams
+from regroup.dino.settings import DinoParams
 from regroup.segmentation.settings import EvaluateParams
 from regroup.settings import Settings, parse, read_yaml
 from regroup.sources.settings import SourceParams, WeightsParams, WorldParams
@@ -25,6 +26,7 @@ StageName = Literal[
     "shards",
     "nouns",
     "noun_report",
+    "dino",
     "finetune",
     "evaluate",
     "figures",
@@ -71,6 +73,7 @@ class Params(Settings):
     noun_report: NounReportParams
     pretrain: PretrainParams
     checkpoint: CheckpointParams
+    dino: DinoParams
     finetune: FinetuneParams
     evaluate: EvaluateParams
     figures: FigureParams
@@ -99,6 +102,7 @@ class Layout:
         self.curves = Path("reports", name, "curves")
         self.validation = Path("reports", name, "validation")
         self._raw = Path("data", name, "raw")
+        self.dino = Path("runs", name, "dino")
         self._runs = Path("runs", name)
         self._state = Path(".state", name)
 

@@ -74,6 +74,7 @@ def test_the_layout_is_what_dvc_declares():
     assert outs["nouns"] == [str(layout.captions)]
     assert outs["noun_report"] == [str(layout.nouns)]
     assert outs["weights"] == [str(layout.weights)]
+    assert outs["dino"] == [str(layout.dino)]
     assert outs["finetune"] == [str(layout.run("${key}")), f"{layout.curves}/${{key}}.csv"]
     assert set(outs["evaluate"]) == {
         f"{layout.metrics}/${{key}}.parquet",

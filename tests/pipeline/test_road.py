@@ -26,6 +26,8 @@ SMALL = {
     "ade_val: 150": "ade_val: 4",
     "images_per_shard: 400": "images_per_shard: 16",
     "freq1k: 128, freq5k: 260": "freq1k: 3, freq5k: 6",
+    "    width: 96 ": "    width: 32 ",
+    "    steps: 200": "    steps: 2",
     "max_steps: null": "max_steps: 2",
     "batch_divisor: 4": "batch_divisor: 16",
     "image_sizes: {224: 64, 384: 112}": "image_sizes: {224: 32, 384: 48}",
@@ -74,6 +76,7 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
     run_stage(monkeypatch, project, "shards")
     run_stage(monkeypatch, project, "nouns")
     run_stage(monkeypatch, project, "noun_report")
+    run_stage(monkeypatch, project, "dino")
     for variant in variants:
         run_stage(monkeypatch, project, "finetune", variant)
         run_stage(monkeypatch, project, "evaluate", variant)

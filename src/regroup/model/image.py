@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regroup.errors import RegroupError
 from regroup.model.config import ImageConfig, StageConfig
 from regroup.model.grouping import GroupingBlock
-from regroup.model.layers import NORM_EPS, Block, TokenMixer
+from regroup.model.layers import NORM_EPS, Block, TokenMixer, resize_positions
 
 
 class Noise(NamedTuple):
@@ -103,6 +103,10 @@ class ImageTower(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
 
+    def patch_grid(self, pixels: Tensor) -> tuple[int, int]:
+        """Rows and columns of patches of [B, 3, H, W]."""
+        return pixels.shape[-2] // self.config.patch_size, pixels.shape[-1] // self.config.patch_size
+
     def draw_noise(
         self, pixels: Tensor, generator: torch.Generator | None, *, replaced: int | None = None
     ) -> Noise:
@@ -122,7 +126,7 @@ class ImageTower(nn.Module):
             draw = torch.rand(len(survive), batch, 1, 1, device=device, generator=generator)
             keep = ((draw < survive) / survive).to(pixels.device)
         gumbel = []
-        length = (pixels.shape[-2] // self.config.patch_size) * (pixels.shape[-1] // self.config.patch_size)
+        length = math.prod(self.patch_grid(pixels))
         for index, stage in enumerate(self.config.stages[:-1]):
             if index == 0 and replaced is not None:
                 length = replaced
@@ -203,13 +207,3 @@ class ImageTower(nn.Module):
                     soft.append(result.soft)
                     hard.append(result.hard)
         return TowerOutput(self.norm(tokens), tuple(soft), tuple(hard), patches)
-
-
-def resize_positions(positions: Tensor, height: int, width: int) -> Tensor:
-    """Bicubic resize of a square position embedding [L, C] to a grid [height * width, C] (section 5.9)."""
-    side = round(len(positions) ** 0.5)
-    if side == height and side == width:
-        return positions
-    square = positions.T.reshape(1, -1, side, side).float()
-    resized = F.interpolate(square, (height, width), mode="bicubic", align_corners=False)
-    return resized.flatten(2)[0].T.to(positions.dtype)
