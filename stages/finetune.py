@@ -3,6 +3,7 @@
 from regroup.captions.index import INDEX
 from regroup.captions.labels import LABELS
 from regroup.model import save_checkpoint
+from regroup.model.dino import load_features
 from regroup.stage import Stage, fix_threads, run, use_deterministic_algorithms
 from regroup.training.checkpoint import start_model
 from regroup.training.curve import write_curve
@@ -31,7 +32,9 @@ def train(stage: Stage) -> None:
     out, state = layout.run(stage.key), layout.state(stage.key)
     curve_file = layout.curves / f"{stage.key}.csv"
     checkpoint = stage.params.checkpoint
-    inputs = [checkpoint.path, layout.shards, layout.captions]
+    inputs = [checkpoint.path, layout.shards, layout.captions, layout.dino]
+    # the index holds the digest of every shard
+    started_from = [checkpoint.path, layout.shards / INDEX, layout.captions / LABELS, layout.dino]
     with (
         joined(settings.device) as device,
         stage.tracked(variant, settings, checkpoint, inputs=inputs, outputs=[out, curve_file]) as tracked,
@@ -43,7 +46,8 @@ def train(stage: Stage) -> None:
         data, plan = CaptionData.open(layout.captions, layout.shards, variant, settings)
         if is_first():
             print(f"{stage.key}: {plan}")
-        model = start_model(checkpoint, variant=variant, image_size=plan.image_size)
+        dino = load_features(layout.dino).to(device) if variant.reads_dino else None
+        model = start_model(checkpoint, variant=variant, image_size=plan.image_size, dino=dino)
         curve = finetune(
             model,
             data,
@@ -51,9 +55,9 @@ def train(stage: Stage) -> None:
             settings,
             plan,
             state=state,
-            # the index holds the digest of every shard
-            inputs_digest=inputs_digest(checkpoint.path, layout.shards / INDEX, layout.captions / LABELS),
+            inputs_digest=inputs_digest(*started_from),
             device=device,
+            dino=dino,
             observe=lambda step, row: tracked.log_metrics(row, step),
         )
         if is_first() or data.report.broken:

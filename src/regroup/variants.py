@@ -64,6 +64,11 @@ class Variant(Settings):
     dino_input: bool = False
 
     @property
+    def reads_dino(self) -> bool:
+        """Whether the run needs self-supervised patch features."""
+        return self.dino_input or any(term.name == "dino_distillation" for term in self.objectives)
+
+    @property
     def trained(self) -> bool:
         """Whether there is anything to train."""
         return bool(self.objectives)

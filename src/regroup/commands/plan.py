@@ -89,7 +89,8 @@ def _measure(
 ) -> dict[str, Measurement]:
     from tqdm import tqdm
 
-    from regroup.model import GroupViT, GroupViTConfig
+    from regroup.model import GroupViTConfig
+    from regroup.model.dino import DinoKeys
     from regroup.training.checkpoint import start_model
     from regroup.training.measure import measure
     from regroup.training.parallel import choose_device
@@ -106,8 +107,9 @@ def _measure(
         blocks = (variant.trainable, variant.grouping_blocks, variant.last_group_tokens)
         alike = repr((scale, blocks, variant.objectives))
         if alike not in known:
-            model: GroupViT = start_model(checkpoint, variant=variant, image_size=plan.image_size)
+            dino = DinoKeys(params.dino.network).to(device) if variant.reads_dino else None
+            model = start_model(checkpoint, variant=variant, image_size=plan.image_size, dino=dino)
             count = images or (64 if device.type == "cuda" else 8)
-            known[alike] = measure(model, variant, settings, plan, device=device, images=count)
+            known[alike] = measure(model, variant, settings, plan, device=device, images=count, dino=dino)
         result[name] = known[alike]
     return result

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import torch
 
+from regroup.errors import RegroupError
 from regroup.model import GroupViT, load_checkpoint
-from regroup.model.checkpoint import with_image_size
+from regroup.model.checkpoint import with_image_size, with_stage_two
+from regroup.model.dino import DinoKeys
 from regroup.model.restage import restage, stages_for
 from regroup.training.settings import CheckpointParams
 from regroup.variants import Variant
 
 
 def start_model(
-    params: CheckpointParams, *, variant: Variant | None = None, image_size: int | None = None
+    params: CheckpointParams,
+    *,
+    variant: Variant | None = None,
+    image_size: int | None = None,
+    dino: DinoKeys | None = None,
 ) -> GroupViT:
     """Load or draw the model that a run starts from.
 
@@ -21,6 +27,7 @@ def start_model(
         variant: how many grouping blocks it is re-staged to (section 5.13); tensors that the pretrained model
             lacks are drawn from the variant's seed. None: as pretrained.
         image_size: pixels that its position embedding is resized to (section 5.9). None: as pretrained.
+        dino: the network whose features the second stage groups, for a variant with `dino_input`.
 
     Raises:
         RegroupError: the checkpoint cannot be read, does not hold exactly the model's tensors, or cannot be
@@ -32,12 +39,17 @@ def start_model(
         assert params.model is not None
         model = GroupViT(params.model, generator=torch.Generator().manual_seed(params.seed)).eval()
         model = model if image_size is None else with_image_size(model, image_size)
-    if variant is None or (variant.grouping_blocks == 2 and variant.last_group_tokens is None):
+    if variant is None:
         return model
-    stages = stages_for(
-        model.config.image.stages, variant.grouping_blocks, last_tokens=_tokens(model, variant)
-    )
-    model, _ = restage(model, stages, generator=torch.Generator().manual_seed(variant.seed))
+    if variant.grouping_blocks != 2 or variant.last_group_tokens is not None:
+        stages = stages_for(
+            model.config.image.stages, variant.grouping_blocks, last_tokens=_tokens(model, variant)
+        )
+        model, _ = restage(model, stages, generator=torch.Generator().manual_seed(variant.seed))
+    if variant.dino_input:
+        if dino is None:
+            raise RegroupError("dino_input: no features were given; run the stage `dino` first")
+        model = with_stage_two(model, dino)
     return model
 
 

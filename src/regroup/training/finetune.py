@@ -79,7 +79,8 @@ def finetune(
     model.to(device).train()
     trainable = set_trainable(model, variant.trainable, frozen_batch_norm=settings.frozen_batch_norm)
     optimiser = _optimiser(model, settings.optimiser)
-    if settings.views is not None and can_keep(model.image) and not needs(_terms(variant)).dino:
+    reads_pixels = needs(_terms(variant)).dino or model.stage_two is not None
+    if settings.views is not None and can_keep(model.image) and not reads_pixels:
         data.keep_first_stages(model.image, room=settings.keep_views_mb * 2**20)
     training_step = TrainingStep(model, data, variant, settings, image_size=plan.image_size, dino=dino)
     if settings.compile:

@@ -57,12 +57,13 @@ class TrainingStep:
             dino: patch features for the objectives that distil them, called as `dino(pixels, grid)`.
         """
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._model, self._variant, self._size, self._dino = model, variant, image_size, dino
+        self._model, self._variant, self._size = model, variant, image_size
         self._device = model.logit_scale.device
         self._chunks = settings.chunks
         self._bf16 = settings.precision == "bf16"
         self._terms = [(term.name, term.weight, term.options) for term in variant.objectives]
         self._needs = needs(self._terms)
+        self._dino = dino if self._needs.dino else None
         self._texts = _TextTower(model, texts)
 
     def __call__(self, batch: CaptionBatch, generator: torch.Generator) -> TotalLoss:
@@ -88,10 +89,12 @@ class TrainingStep:
 
         def encode(first: int, count: int) -> TowerOutput:
             with self._autocast():
+                pixels = batch.pixels[first : first + count]
                 output: TowerOutput = self._model.image(
-                    batch.pixels[first : first + count],
+                    pixels,
                     own_rows(noise, count, first),
                     return_attention=self._needs.attention,
+                    stage_two_tokens=self._features(self._model.stage_two, pixels),
                     first_stage=batch.first_stage_rows(first, count),
                 )
                 return output
@@ -147,15 +150,15 @@ class TrainingStep:
             attention=image.attention if self._needs.attention else None,
             logit_scale=self._model.logit_scale,
             multi_label_logit_scale=self._model.multi_label_logit_scale,
-            dino=self._patch_features(batch.pixels),
+            dino=self._features(self._dino, batch.pixels),
         )
         return total_loss(self._terms, inputs)
 
-    def _patch_features(self, pixels: Tensor) -> Tensor | None:
-        if not self._needs.dino or self._dino is None:
+    def _features(self, network: nn.Module | None, pixels: Tensor) -> Tensor | None:
+        """A self-supervised network's features of the image tower's patches."""
+        if network is None:
             return None
-        side = self._size // self._model.config.image.patch_size
-        features: Tensor = self._dino(pixels, (side, side))
+        features: Tensor = network(pixels, self._model.image.patch_grid(pixels))
         return features
 
     def _autocast(self) -> torch.autocast:
