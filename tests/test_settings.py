@@ -58,7 +58,7 @@ def test_every_default_knob_is_visible_in_params_yaml():
             "  learning_rat:",
             "finetune.optimiser.learning_rat: unknown key; did you mean `learning_rate`?",
         ),
-        ("batch_divisor: 4", "batch_divisor: four", "finetune.batch_divisor"),
+        ("batch_divisor: 8", "batch_divisor: eight", "finetune.batch_divisor"),
         ("sources:", "source:", "source: unknown key"),
         ("  coco: {kind: mini", "  coco: {kind: local", "`kind: local` needs `root`"),
         ("name: mini ", "name: ../mini", "name: "),

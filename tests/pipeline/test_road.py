@@ -29,7 +29,7 @@ SMALL = {
     "    width: 96 ": "    width: 32 ",
     "    steps: 200": "    steps: 2",
     "max_steps: null": "max_steps: 2",
-    "batch_divisor: 4": "batch_divisor: 16",
+    "batch_divisor: 8": "batch_divisor: 16",
     "image_sizes: {224: 64, 384: 112}": "image_sizes: {224: 32, 384: 48}",
     "enabled: true": "enabled: false",
     "kind: file ": "kind: random ",

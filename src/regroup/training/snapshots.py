@@ -46,6 +46,7 @@ def move_snapshots(taken: Path, run: Path) -> None:
     """Replace the snapshots of a run's folder by those taken during the run."""
     shutil.rmtree(run / FOLDER, ignore_errors=True)
     if taken.is_dir():
+        run.mkdir(parents=True, exist_ok=True)
         taken.replace(run / FOLDER)
 
 
