@@ -17,6 +17,7 @@ from regroup.training.snapshots import (
     apply_snapshot,
     list_snapshots,
     move_snapshots,
+    save_snapshot,
     snapshot_steps,
 )
 
@@ -52,6 +53,14 @@ def test_the_last_snapshot_is_the_run_s_end_and_holds_no_frozen_weights(run):
     assert all("grouping" in name or "running" in name or "num_batches" in name for name in differing)
     frozen = sum(tensor.numel() for name, tensor in end.items() if name.startswith("text."))
     assert snapshots[0].path.stat().st_size < 4 * (sum(t.numel() for t in end.values()) - frozen)
+
+
+def test_the_same_weights_give_the_same_bytes(tmp_path: Path):
+    def written(folder: Path) -> bytes:
+        save_snapshot(model(), folder, step=7, epoch=1.75)
+        return (folder / "step-000007.safetensors").read_bytes()
+
+    assert len({written(tmp_path / str(number)) for number in range(8)}) == 1
 
 
 def test_a_curve_has_a_point_a_snapshot(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
