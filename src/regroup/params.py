@@ -18,7 +18,7 @@ from regroup.sources.settings import WorldParams
 from regroup.tracking import TrackingParams
 from regroup.training.settings import CheckpointParams, FinetuneParams, PretrainParams
 
-StageName = Literal["pretrain", "source", "shards", "nouns", "finetune", "evaluate", "figures", "tables"]
+StageName = Literal["pretrain", "source", "shards", "nouns", "finetune", "evaluate", "figures", "tables", "page"]
 SourceKey = Literal["coco", "voc12", "context", "ade"]
 
 
@@ -49,6 +49,13 @@ class TablesParams(Settings):
     numbers: tuple[int, ...] = (11,)
 
 
+class PageParams(Settings):
+    """The report's page: pictures of more than `webp_above_kb` go into it as WebP of `webp_quality`."""
+
+    webp_above_kb: int = Field(default=150, ge=0)
+    webp_quality: int = Field(default=88, ge=1, le=100)
+
+
 class Resources(Settings):
     """What one stage may use; `runtime` in minutes. Read by both engines."""
 
@@ -75,6 +82,7 @@ class Params(Settings):
     evaluate: EvaluateParams
     figures: FigureParams
     tables: TablesParams
+    page: PageParams
     tracking: TrackingParams
     resources: dict[StageName, Resources]
 
@@ -91,6 +99,9 @@ class Layout:
         """Lay out the profile called `name`."""
         self.shards = Path("data", name, "shards")
         self.captions = Path("data", name, "captions")
+        self.report = Path("reports", name)
+        self.page = Path("reports", name, "page.html")
+        self.index = Path("reports", name, "index.html")
         self.tables = Path("reports", name, "tables")
         self.figures = Path("reports", name, "figures")
         self.metrics = Path("reports", name, "metrics")
