@@ -1,11 +1,8 @@
 """The report as one HTML page: tables, claims, figures, curves and the pipeline itself."""
 
-from pathlib import Path
-
 from regroup.io import write_text
 from regroup.report.page.build import build_page
 from regroup.report.page.facts import write_index
-from regroup.report.page.pipeline import read_pipeline
 from regroup.stage import Stage, run
 
 
@@ -13,14 +10,12 @@ def main(stage: Stage) -> None:
     """Write page.html, the same bytes for the same reports, and index.html, which adds the facts of the run."""
     params, layout, variants = stage.params, stage.layout, stage.variants()
     shown = sorted(path for path in layout.report.iterdir() if path.is_dir())
-    values = params.model_dump(mode="json") | {"variants": dict.fromkeys(variants)}
     with stage.tracked(params.page, inputs=shown, outputs=[layout.page]):
         page = build_page(
             layout.report,
             profile=params.name,
             settings=params.page,
             params_file=params.params_file,
-            stages=read_pipeline([Path("pretrain/dvc.yaml"), Path("dvc.yaml")], values),
             titles={name: variant.title for name, variant in variants.items()},
         )
         write_text(layout.page, page)

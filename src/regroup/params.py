@@ -18,7 +18,9 @@ from regroup.sources.settings import WorldParams
 from regroup.tracking import TrackingParams
 from regroup.training.settings import CheckpointParams, FinetuneParams, PretrainParams
 
-StageName = Literal["pretrain", "source", "shards", "nouns", "finetune", "evaluate", "figures", "tables", "page"]
+StageName = Literal[
+    "pretrain", "source", "shards", "nouns", "finetune", "evaluate", "figures", "tables", "page"
+]
 SourceKey = Literal["coco", "voc12", "context", "ade"]
 
 

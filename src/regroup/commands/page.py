@@ -14,8 +14,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "page",
         help="write the report's page with the facts of the last run",
-        description="Write reports/NAME/index.html: the page of the stage `page`, with run times, versions, the git "
-        "revision and the digests of the outputs as they are now. No stage is run.",
+        description="Write reports/NAME/index.html: the page of the stage `page`, with run times, versions, "
+        "the git revision and the digests of the outputs as they are now. No stage is run.",
     )
     parser.add_argument(
         "--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="the profile (params.yaml)"

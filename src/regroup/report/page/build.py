@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,12 @@ from regroup.report.grid import Grid, read_grid
 from regroup.report.labelling import OPENMOJI, is_drawn, table_note
 from regroup.report.page.curves import HEIGHT, WIDTH, Curve, read_curve
 from regroup.report.page.pictures import read_pictures
-from regroup.report.page.pipeline import BOX, StageBox, draw
 
 CLAIMS = "what_moved"
 MAIN_TABLE = "table11"
 """The study's final comparison stands first."""
 FACTS = "<!-- facts of a run -->"
-"""Where `add_facts` puts what is true of one run on one machine alone."""
+"""Where `write_index` puts the pipeline and what is true of one run on one machine alone."""
 MISSING = "missing"
 
 
@@ -53,7 +52,6 @@ def build_page(
     profile: str,
     settings: PageParams,
     params_file: Path,
-    stages: Sequence[StageBox],
     titles: Mapping[str, str],
 ) -> str:
     """The page of a report, without the facts of a run.
@@ -64,7 +62,6 @@ def build_page(
         profile: its name.
         settings: how pictures go in.
         params_file: the profile's parameters, for the commands.
-        stages: of the pipeline.
         titles: of the variants, by their names.
 
     Raises:
@@ -91,9 +88,6 @@ def build_page(
             pictures=read_pictures(report, settings),
             curves=curves,
             variants=titles,
-            drawing=draw(stages),
-            box=BOX,
-            stages=stages,
             chart=(WIDTH, HEIGHT),
             default=params_file == Path("params.yaml"),
             params_file=params_file.as_posix(),
@@ -160,5 +154,3 @@ def _curves(folder: Path, titles: Mapping[str, str]) -> list[Curve]:
     paths = sorted(folder.glob("*.csv"), key=lambda path: (order.get(path.stem, len(order)), path.stem))
     found = (read_curve(path, titles.get(path.stem, path.stem)) for path in paths)
     return [curve for curve in found if curve is not None]
-
-

@@ -1,7 +1,8 @@
 """What is true of one run on one machine: times, code, versions, digests. It makes the page `index.html`.
 
 None of it may enter what DVC tracks, or no two runs would agree: the page without it is an output of the
-stage `page`, and `index.html` is made from that output and from these facts, and belongs to nobody's lock.
+stage `page`, and `index.html` is made from that output and from these facts, and belongs to nobody's lock. The
+drawing of the pipeline is added here too, because DVC lets no stage depend on dvc.yaml.
 """
 
 from __future__ import annotations
@@ -18,10 +19,21 @@ from regroup.errors import RegroupError
 from regroup.io import write_text
 from regroup.params import Params
 from regroup.report.page.build import FACTS, environment
+from regroup.report.page.pipeline import BOX, Drawing, StageBox, draw, read_pipeline
 from regroup.settings import read_yaml
 from regroup.tracking import LastRun, git_revision, read_last_runs
+from regroup.variants import load_variants
 
-PACKAGES = ("regroup-ovs", "torch", "numpy", "dvc", "snakemake", "mlflow", "onedl-mmsegmentation", "matplotlib")
+PACKAGES = (
+    "regroup-ovs",
+    "torch",
+    "numpy",
+    "dvc",
+    "snakemake",
+    "mlflow",
+    "onedl-mmsegmentation",
+    "matplotlib",
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,9 @@ class Facts:
     runs: Sequence[ShownRun]
     groups: Sequence[StageTimes]
     total: float
+    pipeline: str
+    stages: Sequence[StageBox]
+    drawing: Drawing
     lock: str
     outputs: Sequence[Output]
 
@@ -84,7 +99,7 @@ def write_index(params: Params, root: Path = Path()) -> Path:
         raise RegroupError(f"{page}: written by other code; run the stage `page` again")
     templates = environment()
     templates.filters["duration"] = duration
-    facts = templates.get_template("facts.html").render(facts=gather(params, root))
+    facts = templates.get_template("facts.html").render(facts=gather(params, root), box=BOX)
     write_text(index, f"{before}{facts}{after}")
     return index
 
@@ -93,10 +108,12 @@ def gather(params: Params, root: Path = Path()) -> Facts:
     """Collect the facts of a profile.
 
     Raises:
-        RegroupError: dvc.lock is not YAML.
+        RegroupError: dvc.lock, dvc.yaml or the variants cannot be read.
     """
     runs = read_last_runs(root, params.name)
     lock = params.params_file.with_name("dvc.lock")
+    pipeline = params.params_file.with_name("dvc.yaml")
+    stages = _stages(params, root, pipeline)
     groups = _groups(runs)
     return Facts(
         revision=git_revision(root),
@@ -106,6 +123,9 @@ def gather(params: Params, root: Path = Path()) -> Facts:
         runs=[_shown(run) for run in runs],
         groups=groups,
         total=sum(group.seconds for group in groups),
+        pipeline=pipeline.as_posix(),
+        stages=stages,
+        drawing=draw(stages),
         lock=lock.as_posix(),
         outputs=read_outputs(root / lock),
     )
@@ -125,6 +145,15 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def _stages(params: Params, root: Path, pipeline: Path) -> tuple[StageBox, ...]:
+    """The profile's stages, and what was made before them and is shipped, where they read it."""
+    values = params.model_dump(mode="json") | {"variants": load_variants(root / params.variants_file)}
+    shipped = root / "pretrain" / "dvc.yaml"
+    found = read_pipeline([*([shipped] if shipped.is_file() else []), root / pipeline], values)
+    read = {name for stage in found for name in stage.reads}
+    return tuple(stage for stage in found if not stage.frozen or stage.name in read)
 
 
 def _shown(run: LastRun) -> ShownRun:

@@ -174,7 +174,9 @@ def _layers(stages: Sequence[StageBox]) -> dict[str, int]:
         if name in waiting:
             raise RegroupError(f"dvc.yaml: {' -> '.join((*waiting, name))}: these stages wait for each other")
         if name not in layers:
-            layers[name] = 1 + max((depth(other, (*waiting, name)) for other in by_name[name].reads), default=-1)
+            layers[name] = 1 + max(
+                (depth(other, (*waiting, name)) for other in by_name[name].reads), default=-1
+            )
         return layers[name]
 
     for stage in stages:
