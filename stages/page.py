@@ -7,7 +7,7 @@ from regroup.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
-    """Write page.html, the same bytes for the same reports, and index.html, which adds the facts of the run."""
+    """Write page.html, the same bytes for the same reports, and index.html with the facts of the run."""
     params, layout, variants = stage.params, stage.layout, stage.variants()
     shown = sorted(path for path in layout.report.iterdir() if path.is_dir())
     with stage.tracked(params.page, inputs=shown, outputs=[layout.page]):

@@ -106,7 +106,7 @@ def test_the_table_names_mini_fits_and_leaves_nothing_blank(metrics: WriteMetric
     assert "What moved (mini)" in text
     paths = write_what_moved(moved, tmp_path / "a")
     again = write_what_moved(moved, tmp_path / "b")
-    assert [path.name for path in paths] == ["what_moved.csv", "what_moved.md", "what_moved.tex"]
+    assert [path.name for path in paths] == [f"what_moved.{kind}" for kind in ("csv", "json", "md", "tex")]
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
     with paths[0].open(newline="") as lines:
         rows = list(csv.DictReader(lines))
@@ -115,8 +115,8 @@ def test_the_table_names_mini_fits_and_leaves_nothing_blank(metrics: WriteMetric
     (one,) = [row for row in rows if row["claim"] == "recipe_improves_coco"]
     assert (one["thesis_difference"], one["thesis_verdict"]) == ("+4.38", "agree")
     assert (one["ours_difference"], one["ours_verdict"]) == ("missing", "missing")
-    assert "ours (mini)" in paths[1].read_text()
-    assert r"by 18\% in the thesis" in paths[2].read_text()
+    assert "ours (mini)" in paths[2].read_text()
+    assert r"by 18\% in the thesis" in paths[3].read_text()
 
 
 def test_runs_of_another_profile_and_unknown_rows_are_refused(metrics: WriteMetrics) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from regroup.errors import RegroupError
+from regroup.report.grid import markdown, read_grid
 from regroup.report.reference import thesis
 from regroup.report.tables import Table, build_table, format_console, write_table
 
@@ -109,7 +110,7 @@ def test_the_same_files_give_the_same_bytes_in_any_order(metrics: WriteMetrics, 
     files = [metrics(f"np-{k}", coco=30.1 + k / 3, voc=40.7 - k / 7) for k in range(5)]
     first = write_table(build_table(5, {"caption": files}, profile="mini"), tmp_path / "a")
     again = write_table(build_table(5, {"caption": files[::-1]}, profile="mini"), tmp_path / "b")
-    assert [path.name for path in first] == ["table05.csv", "table05.md", "table05.tex"]
+    assert [path.name for path in first] == ["table05.csv", "table05.json", "table05.md", "table05.tex"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
 
@@ -127,6 +128,13 @@ def test_latex_rows_have_as_many_cells_as_columns(number: int, tmp_path: Path) -
         assert len(re.findall(r"(?<!\\)&", line)) + 1 + spans == len(specification)
         assert not re.search(r"(?<!\\)[#%_]", line)
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+
+
+def test_the_grid_comes_back_from_its_json(metrics: WriteMetrics, tmp_path: Path) -> None:
+    files = [metrics(f"np-{k}", coco=30.0 + k) for k in range(2)]
+    write_table(build_table(5, {"caption": files}, profile="mini"), tmp_path)
+    grid = read_grid(tmp_path / "table05.json")
+    assert markdown(grid) == (tmp_path / "table05.md").read_text()
 
 
 def test_protocols_are_named_and_a_mixed_column_is_flagged(metrics: WriteMetrics) -> None:

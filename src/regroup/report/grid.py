@@ -1,4 +1,4 @@
-"""Writing a grid of ready-made strings as CSV, JSON, Markdown, LaTeX and plain text, always in the same bytes."""
+"""A grid of ready-made strings as CSV, JSON, Markdown, LaTeX and plain text, always in the same bytes."""
 
 from __future__ import annotations
 

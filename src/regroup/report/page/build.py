@@ -57,8 +57,8 @@ def build_page(
     """The page of a report, without the facts of a run.
 
     Args:
-        report: `reports/<profile>`, with `tables/*.json`, `curves/*.csv` and figures `*/NAME.png`; whatever is
-            there is shown.
+        report: `reports/<profile>`, with `tables/*.json`, `curves/*.csv` and figures `*/NAME.png`; whatever
+            is there is shown.
         profile: its name.
         settings: how pictures go in.
         params_file: the profile's parameters, for the commands.

@@ -1,8 +1,8 @@
 """What is true of one run on one machine: times, code, versions, digests. It makes the page `index.html`.
 
 None of it may enter what DVC tracks, or no two runs would agree: the page without it is an output of the
-stage `page`, and `index.html` is made from that output and from these facts, and belongs to nobody's lock. The
-drawing of the pipeline is added here too, because DVC lets no stage depend on dvc.yaml.
+stage `page`, and `index.html` is made from that output and from these facts, and belongs to nobody's lock.
+The drawing of the pipeline is added here too, because DVC lets no stage depend on dvc.yaml.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def gather(params: Params, root: Path = Path()) -> Facts:
     return Facts(
         revision=git_revision(root),
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}",
+        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
         versions=_versions(),
         runs=[_shown(run) for run in runs],
         groups=groups,
@@ -169,7 +169,7 @@ def _groups(runs: Sequence[LastRun]) -> list[StageTimes]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"Python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = version(name)

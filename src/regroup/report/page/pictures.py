@@ -48,7 +48,7 @@ def read_pictures(report: Path, settings: PageParams) -> list[Picture]:
     """Every PNG in the folders of a report, in the order of the thesis, then by path.
 
     `NAME.json` beside `NAME.png` gives `title`, `caption` and `thesis` (numbers of figures); without it, the
-    file's name is the title. Large ones go into the page as WebP, which is a fraction of a PNG; the files stay.
+    file's name is the title. Large ones go into the page as WebP, which is a fraction of a PNG.
 
     Raises:
         RegroupError: a sidecar that is not of this form, or a picture that cannot be read.

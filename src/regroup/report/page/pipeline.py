@@ -134,7 +134,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def draw(stages: Sequence[StageBox]) -> Drawing:
-    """Place the stages in layers, each below all that it reads; an edge over several layers has its own lane."""
+    """Place the stages in layers, each below what it reads; an edge over several layers has its own lane."""
     layers = _layers(stages)
     rows: list[list[str]] = [[] for _ in range(max(layers.values(), default=-1) + 1)]
     above: dict[str, list[str]] = {}
