@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from regroup.tracking.digests import dvc_digest
 from regroup.tracking.last_run import LastRun, write_last_run
@@ -39,13 +39,15 @@ LIVE_SECONDS = 120.0
 class TrackingParams(BaseModel):
     """Where runs are recorded. Nothing here changes what a stage computes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     enabled: bool = True
     uri: str | None = None
     """MLflow tracking URI. MLFLOW_TRACKING_URI comes before it; without either, a database at the root."""
     experiment: str
     """Name of the MLflow experiment."""
+    final_model: str | None = Field(default=None, alias="register")
+    """The variant whose checkpoint becomes the model `regroup-<profile>`; null: none."""
 
 
 class StageRun:
@@ -218,6 +220,7 @@ def _identity(stage: str, profile: str, root: Path, settings: TrackingParams) ->
         "dvc_experiment": os.environ.get("DVC_EXP_NAME", ""),
         "experiment": settings.experiment,
         "uri": tracking_uri(_lasting(root), settings.uri),
+        "register": settings.final_model or "",
     }
 
 

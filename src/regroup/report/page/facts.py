@@ -20,8 +20,8 @@ from regroup.io import write_text
 from regroup.params import Params
 from regroup.report.page.build import FACTS, environment
 from regroup.report.page.pipeline import BOX, Drawing, StageBox, draw, read_pipeline
-from regroup.settings import read_yaml
 from regroup.tracking import LastRun, git_revision, read_last_runs
+from regroup.tracking.lock import LockedOutput, locked_outputs
 from regroup.variants import load_variants
 
 PACKAGES = (
@@ -59,15 +59,6 @@ class StageTimes:
 
 
 @dataclass(frozen=True)
-class Output:
-    """One output as dvc.lock has it."""
-
-    path: str
-    md5: str
-    size: int
-
-
-@dataclass(frozen=True)
 class Facts:
     """All of it; `total` in seconds of work, whatever ran side by side."""
 
@@ -82,7 +73,7 @@ class Facts:
     stages: Sequence[StageBox]
     drawing: Drawing
     lock: str
-    outputs: Sequence[Output]
+    outputs: Sequence[LockedOutput]
 
 
 def write_index(params: Params, root: Path = Path()) -> Path:
@@ -127,15 +118,8 @@ def gather(params: Params, root: Path = Path()) -> Facts:
         stages=stages,
         drawing=draw(stages),
         lock=lock.as_posix(),
-        outputs=read_outputs(root / lock),
+        outputs=locked_outputs(root / lock),
     )
-
-
-def read_outputs(lock: Path) -> list[Output]:
-    """The outputs that a dvc.lock names, sorted by path; none if there is no such file."""
-    stages = (read_yaml(lock) or {}).get("stages", {}) if lock.is_file() else {}
-    outs = [out for stage in stages.values() for out in stage.get("outs", ())]
-    return sorted((Output(o["path"], o["md5"], o.get("size", 0)) for o in outs), key=lambda o: o.path)
 
 
 def duration(seconds: float) -> str:
