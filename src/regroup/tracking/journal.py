@@ -59,6 +59,7 @@ class StageRun:
         self._publisher: subprocess.Popen[bytes] | None = None
         self._published = self._flushed = time.monotonic()
         self.began = _now()
+        self.failed = False
         if folder is not None:
             self._folder = folder
             with self._guarded():
@@ -141,6 +142,7 @@ class StageRun:
         try:
             yield
         except OSError as error:
+            self.failed = True
             self._close()
             print(f"warning: this run of the stage will be missing in MLflow: {error}", file=sys.stderr)
 
@@ -189,7 +191,7 @@ def track_stage(
 
 def _note(root: Path, identity: Mapping[str, str], run: StageRun, status: str) -> None:
     """Keep the run's times; those of an experiment in a temporary copy are not this folder's."""
-    if _lasting(root) == root:
+    if _lasting(root) == root and not run.failed:
         with run._guarded():
             last = LastRun(
                 identity["stage"], identity["item"], run.began, _now(), status, identity["revision"]

@@ -59,8 +59,6 @@ def _publish(root: Path, uri: str, experiment: str, journals: Sequence[Journal])
                     break
         if written:
             store.tidy()
-            for profile in sorted({str(journal.start["profile"]) for journal in journals}):
-                _complete(store, root, profile, journals)
     except Exception as error:  # whatever a database or a server comes up with; the stages' work is done
         errors.append(error)
     if errors:
@@ -69,6 +67,12 @@ def _publish(root: Path, uri: str, experiment: str, journals: Sequence[Journal])
             f" ({type(errors[0]).__name__}: {errors[0]}); they are kept in {JOURNALS} for another try",
             file=sys.stderr,
         )
+    elif written:
+        try:
+            for profile in sorted({str(journal.start["profile"]) for journal in journals}):
+                _complete(store, root, profile, journals)
+        except Exception as error:  # the runs are recorded; this is tried again with the next
+            print(f"warning: MLflow: {type(error).__name__}: {error}", file=sys.stderr)
     return written
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import tempfile
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,17 +60,20 @@ def register(store: Store, root: Path, profile: str, variant: str) -> str | None
 
 
 def _save(checkpoint: Path, target: Path) -> None:
-    import mlflow.pyfunc
+    with warnings.catch_warnings():
+        # that it would rather have type hints than a signature, also in its own code as that is imported
+        warnings.simplefilter("ignore", UserWarning)
+        import mlflow.pyfunc
 
-    mlflow.pyfunc.save_model(
-        str(target),
-        python_model=str(Path(__file__).with_name("served.py")),
-        artifacts={"checkpoint": str(checkpoint)},
-        signature=signature(),
-        input_example=example(),
-        pip_requirements=[f"{name}=={version(name)}" for name in PACKAGES],
-        code_paths=[str(Path(regroup.__file__).parent)],
-    )
+        mlflow.pyfunc.save_model(
+            str(target),
+            python_model=str(Path(__file__).with_name("served.py")),
+            artifacts={"checkpoint": str(checkpoint)},
+            signature=signature(),
+            input_example=example(),
+            pip_requirements=[f"{name}=={version(name)}" for name in PACKAGES],
+            code_paths=[str(Path(regroup.__file__).parent)],
+        )
 
 
 def signature() -> ModelSignature:

@@ -29,7 +29,8 @@ class Segmenter(PythonModel):  # type: ignore[misc]  # MLflow is not typed
 
         self._model = load_checkpoint(Path(context.artifacts["checkpoint"])).to(choose_device("auto"))
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+    # without types: MLflow would take them for a schema in place of the signature
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Segment each row of a data frame with the columns `image` and `classes`.
 
         Args:

@@ -24,6 +24,7 @@ T = TypeVar("T")
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
     "GIT_TERMINAL_PROMPT": "0",
 }
@@ -161,7 +162,7 @@ class Store:
             self._end_parent(parent, children)
 
     def keep(self, lock: Path, outputs: Mapping[str, str]) -> None:
-        """Note with this session's pipeline runs the outputs that no stage of theirs made here.
+        """Note with this session's pipeline runs the outputs in dvc.lock that no stage run has made.
 
         They came from DVC's cache or with the repository, so no run may look as if it had made them: the
         pipeline run has a tag `kept.PATH` with the digest, and dvc.lock as an artefact.
@@ -173,13 +174,16 @@ class Store:
         from mlflow.entities import RunTag
 
         made = self.digests("tags.kind = 'stage'", "output.")
-        tags = [
-            RunTag(spelt(f"kept.{path}"), md5)
+        kept = {
+            spelt(f"kept.{path}"): md5
             for path, md5 in outputs.items()
             if md5 not in made.get(spelt(path), ())
-        ]
+        }
         for parent in self._parents.values():
-            for some in _batches(tags, 100):
+            for name in self.client.get_run(parent).data.tags:
+                if name.startswith("kept.") and name not in kept:  # made since
+                    self.client.delete_tag(parent, name)
+            for some in _batches([RunTag(name, md5) for name, md5 in kept.items()], 100):
                 self.client.log_batch(parent, tags=some)
             self.client.log_artifact(parent, str(lock))
 

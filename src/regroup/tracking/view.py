@@ -14,10 +14,11 @@ CURRENT = "tags.superseded = 'false'"
 """Runs of stages that no later run supersedes."""
 
 ABOUT = """\
-The study's runs. A run of the pipeline is a parent; the stages that ran are below it, each with its parameters,
-its curves, what it read (datasets) and what it wrote (tags `output.PATH`: the MD5 that dvc.lock has; small files
-are copied). `superseded = true` marks runs that a later run of the same stage replaces. A parent's tags
-`kept.PATH` are outputs that came from DVC's cache or with the repository: no run made them here.
+The study's runs. A run of the pipeline is a parent; below it are the stages that ran, with their parameters
+and curves, what they read (datasets) and what they wrote. `output.PATH` is the MD5 that dvc.lock has; small
+files are copied. `superseded = true` marks what a later run of the same stage replaces. A parent's tags
+`kept.PATH` are outputs that dvc.lock names and no run made here: they came from DVC's cache or with the
+repository.
 """
 
 _COLUMNS = (
@@ -28,7 +29,6 @@ _COLUMNS = (
     "metrics.`context/mIoU`",
     "metrics.`ade/mIoU`",
     "metrics.`loss`",
-    "attributes.`Version`",
 )
 
 
