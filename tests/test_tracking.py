@@ -456,7 +456,7 @@ def test_the_last_run_of_a_stage_is_noted(root: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::UserWarning")  # MLflow's, about type hints
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
 def test_the_final_model_is_registered_once_and_segments_an_image(root: Path) -> None:
     import mlflow
     from PIL import Image

@@ -19,6 +19,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
 from dvc.repo.index import Index
 from dvc.stage import PipelineStage
+from fast_yaml import install as install_fast_yaml
 from safe_dvc import drop_torn_rwlock
 
 STATE = Path(".snakemake/dvc")
@@ -60,6 +61,7 @@ def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
         ValueError: the file is missing or invalid, a stage's `meta.resources` has a key or a value that means
             nothing, two stages would get the same rule name, or another run is writing an output.
     """
+    install_fast_yaml()
     repo = Repo(_wait_for_lock=True)
     drop_torn_rwlock(Path(repo.root_dir))
     # a job of another run may be in the middle of writing dvc.lock

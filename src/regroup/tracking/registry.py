@@ -62,7 +62,7 @@ def register(store: Store, root: Path, profile: str, variant: str) -> str | None
 def _save(checkpoint: Path, target: Path) -> None:
     with warnings.catch_warnings():
         # that it would rather have type hints than a signature, also in its own code as that is imported
-        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore")
         import mlflow.pyfunc
 
         mlflow.pyfunc.save_model(
