@@ -2,6 +2,7 @@
 
 from regroup.report.claims import check_claims
 from regroup.report.reference import thesis
+from regroup.report.scores_view import write_scores
 from regroup.report.tables import build_table, write_table
 from regroup.report.what_moved import write_what_moved
 from regroup.stage import Stage, run
@@ -18,6 +19,7 @@ def main(stage: Stage) -> None:
     with stage.tracked(settings, inputs=[layout.metrics], outputs=[layout.tables]):
         for number in settings.numbers:
             write_table(build_table(number, runs.get(number, {}), profile=profile), layout.tables)
+        write_scores(layout.metrics, list(stage.variants()), layout.tables, profile=profile)
         write_what_moved(check_claims(runs, profile=profile), layout.tables)
 
 

@@ -1,8 +1,8 @@
 """Reading DVC's files quickly: every command parses dvc.lock twice and params.yaml once a stage.
 
 With a hundred stages, dvc.lock has some 250 kB and takes a parser in pure Python over a second; libyaml reads
-it in a tenth of that. Only dvc.lock is read so, which programs write: a parser that forgives a key given twice
-must not see what people write.
+it in a tenth of that. Only dvc.lock is read so, which programs write: a parser that forgives a key given
+twice must not see what people write.
 """
 
 from __future__ import annotations
