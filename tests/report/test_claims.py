@@ -67,6 +67,8 @@ def test_seeds_decide_between_agree_disagree_and_cannot_tell(metrics: WriteMetri
     assert keeps["context"].found is not None
     assert keeps["context"].found.half == pytest.approx(0.4303, abs=1e-3)
     assert found["noise_free_best"].ours == "missing"
+    told = " ".join(format_what_moved(check_claims(runs, profile="mini")).split())
+    assert "It comes from table 10, row fine_tuning; rows with one run are judged by it." in told
 
 
 def test_without_seeds_two_models_cannot_be_told_apart(metrics: WriteMetrics) -> None:
