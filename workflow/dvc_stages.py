@@ -45,7 +45,8 @@ class Stage:
     """Stamps of the stages whose outputs it reads."""
     threads: int
     resources: Mapping[str, int | str]
-    """mem_mb (megabytes), runtime (minutes), gpus (count), and gres for Slurm if there are GPUs."""
+    """mem_mb (megabytes), runtime (minutes), gpus (count); if there are GPUs, gres and nodes for Slurm: a
+    stage starts its own processes, one a GPU, so they have to be on one node."""
 
 
 def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
@@ -80,6 +81,11 @@ def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
     return stages
 
 
+def find_python() -> None:
+    """Let the stages' commands find this environment's python, activated or not."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
 def name_run() -> None:
     """Give the run an identity that its stages, and the jobs of a cluster, find in their environment."""
     os.environ.setdefault(RUN_VARIABLE, uuid.uuid4().hex[:12])
@@ -100,7 +106,7 @@ def _stage(stage: PipelineStage, upstream: Sequence[PipelineStage]) -> Stage:
         log=_state(stage, "log"),
         inputs=tuple(sorted(_state(other, "stamp") for other in upstream)),
         threads=resources.pop("threads"),
-        resources=resources | ({"gres": f"gpu:{resources['gpus']}"} if resources["gpus"] else {}),
+        resources=resources | ({"gres": f"gpu:{resources['gpus']}", "nodes": 1} if resources["gpus"] else {}),
     )
 
 

@@ -45,7 +45,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     (folder / "params.yaml").write_text(text)
-    (folder / "variants.yaml").write_text((ROOT / "variants.yaml").read_text())
+    for name in ("variants.yaml", "dvc.yaml"):
+        (folder / name).write_text((ROOT / name).read_text())
     return folder
 
 
@@ -69,6 +70,7 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
         run_stage(monkeypatch, project, "evaluate", variant)
     run_stage(monkeypatch, project, "tables")
     run_stage(monkeypatch, project, "figures")
+    run_stage(monkeypatch, project, "page")
 
     rows = list(csv.DictReader((project / "reports/mini/tables/table11.csv").read_text().splitlines()))
     assert len(rows) == 4
@@ -79,6 +81,9 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
     assert "mini" in markdown.splitlines()[0]
     assert "missing" not in markdown
     assert (project / "reports/mini/figures/qualitative.png").stat().st_size > 10_000
+    page = (project / "reports/mini/index.html").read_text()
+    assert "Table 11 (mini)" in page
+    assert "data:image/" in page
     assert not (project / ".state").exists() or not list((project / ".state").rglob("state.pt"))
 
 

@@ -81,8 +81,8 @@ def _notes(moved: WhatMoved) -> list[str]:
         )
         rows = "; ".join(map(str, moved.seeded))
         texts.append(
-            f"Our standard deviation over seeds, in points: {values}. It comes from {rows}; rows with one run "
-            "are judged by it."
+            f"Our standard deviation over seeds, in points: {values}. It comes from {rows}; rows with one "
+            "run are judged by it."
         )
     else:
         texts.append("No row of ours has several seeds, so no comparison of two trained models can be told.")
