@@ -17,7 +17,7 @@ def main(stage: Stage) -> None:
         for row in variant.rows
     )
     for row in thesis().unfilled(runs, settings.numbers):
-        print(f"{stage.params.variants_file}: no variant fills {row}")
+        print(f"{stage.params.variants_file}: nothing fills {row}")
     with stage.tracked(settings, inputs=[layout.metrics], outputs=[layout.tables]):
         moved = check_claims(runs, profile=profile)
         for number in settings.numbers:

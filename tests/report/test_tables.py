@@ -142,7 +142,7 @@ def test_rows_that_nothing_fills_are_named(metrics: WriteMetrics) -> None:
     ]
     assert str(thesis().unfilled(filled, [14])[0]) == "table 14, row dino"
     table = build_table(11, filled[11], profile="mini")
-    assert "No variant fills: Original; Fine-tuning; Non-noisy CL + GE." in table.notes
+    assert "Nothing fills: Original; Fine-tuning; Non-noisy CL + GE." in table.notes
     assert table.complete == 0
 
 

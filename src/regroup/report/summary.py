@@ -51,11 +51,12 @@ def format_summary(
 def _rows(every: Sequence[Table]) -> str:
     if not every:
         return ""
-    parts = [f"{table.number}: {table.complete}/{len(table.rows)}" for table in every]
+    # a mark in place of the space, so that no line ends inside a pair
+    parts = [f"{table.number}:\0{table.complete}/{len(table.rows)}" for table in every]
     if all(table.complete == len(table.rows) for table in every):
         return f" ({len(every)} tables, every row)"
     lines = textwrap.wrap(f"rows complete in table {', '.join(parts)}", 90)
-    return "".join(f"\n{'':<9}{line}" for line in lines)
+    return "".join(f"\n{'':<9}{line}" for line in lines).replace("\0", " ")
 
 
 def _claims(verdicts: Mapping[Verdict, int], tables: Path) -> str:

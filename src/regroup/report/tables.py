@@ -128,7 +128,7 @@ def build_table(
             for name, (have, want) in incomplete.items()
             if 0 < have < want
         ),
-        *([f"No variant fills: {'; '.join(unfilled)}."] if unfilled else []),
+        *([f"Nothing fills: {'; '.join(unfilled)}."] if unfilled else []),
         *_seed_notes(printed.datasets, spreads or {}),
     ]
     return Table(number, printed.title, profile, printed.labels, printed.datasets, tuple(built), tuple(notes))
