@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from regroup.errors import RegroupError
-from regroup.model.dino import SeededFeatures, load_dino
+from regroup.io import read_json, write_json
+from regroup.model.dino import features_width, load_dino, load_features, save_features
+from regroup.model.weights import CONFIG, WEIGHTS
 
 transformers = pytest.importorskip("transformers", reason="runs DINO's ViT")
 
@@ -96,20 +98,28 @@ def test_images_that_do_not_fit(file: Path) -> None:
         load_dino(file, layer=2)(torch.zeros(1, 3, 36, 32), (4, 4))
 
 
-def test_the_stand_in_tells_textures_apart() -> None:
-    """Left half one texture, right half another: affinities within a half exceed those across."""
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randn(1, 3, 64, 64, generator=generator) * 0.2
-    pixels[..., :32] += torch.tensor([1.0, -0.5, 0.2]).view(3, 1, 1)
-    pixels[..., 32:] += torch.tensor([-0.6, 0.8, 0.1]).view(3, 1, 1)
-    features = SeededFeatures(24, seed=3)(pixels, (8, 8))
-    assert features.shape == (1, 64, 24)
-    unit = torch.nn.functional.normalize(features, dim=-1)[0]
-    affinity = unit @ unit.T
-    left = torch.arange(64) % 8 < 4
-    within = affinity[left][:, left].mean()
-    across = affinity[left][:, ~left].mean()
-    assert float(within) > 0.5
-    assert float(across) < 0
-    assert torch.equal(features, SeededFeatures(24, seed=3)(pixels, (8, 8)))
-    assert not torch.equal(features, SeededFeatures(24, seed=4)(pixels, (8, 8)))
+def test_features_survive_their_folder(file: Path, tmp_path: Path) -> None:
+    features = load_dino(file, layer=2)
+    for name in ("a", "b"):
+        save_features(features, tmp_path / name)
+    again = load_features(tmp_path / "a")
+    pixels = torch.randn(1, 3, 32, 32)
+    assert torch.equal(again(pixels, (4, 4)), features(pixels, (4, 4)))
+    assert again.config == features.config
+    assert again.width == features_width(tmp_path / "a") == 128
+    assert not any(parameter.requires_grad for parameter in again.parameters())
+    for name in (WEIGHTS, CONFIG):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_folders_that_hold_no_features(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(RegroupError, match="no such file or folder"):
+        load_features(tmp_path / "none")
+    save_features(load_dino(file, layer=2), tmp_path)
+    settings = read_json(tmp_path / CONFIG)
+    write_json(tmp_path / CONFIG, {**settings, "layer": 3})
+    with pytest.raises(RegroupError, match=r"Missing key.*blocks\.2\.norm1\.weight"):
+        load_features(tmp_path)
+    write_json(tmp_path / CONFIG, {**settings, "layers": 2})
+    with pytest.raises(RegroupError, match=r"config\.json: layers"):
+        load_features(tmp_path)

@@ -5,7 +5,8 @@ import torch
 
 from regroup.errors import RegroupError
 from regroup.model import GroupViT, GroupViTConfig
-from regroup.model.image import Noise, resize_positions
+from regroup.model.image import Noise
+from regroup.model.layers import resize_positions
 
 from .conftest import SMALL
 

@@ -79,8 +79,16 @@ def test_the_layout_is_what_dvc_declares():
     assert outs["source"] == [str(layout.raw("${key}"))]
     assert outs["shards"] == [str(layout.shards)]
     assert outs["nouns"] == [str(layout.captions)]
+    assert outs["noun_report"] == [str(layout.nouns)]
+    assert outs["weights"] == [str(layout.weights)]
+    assert outs["dino"] == [str(layout.dino)]
     assert outs["finetune"] == [str(layout.run("${key}")), f"{layout.curves}/${{key}}.csv"]
-    assert outs["evaluate"] == [f"{layout.metrics}/${{key}}.json", f"{layout.metrics}/${{key}}.parquet"]
+    assert set(outs["evaluate"]) == {
+        f"{layout.metrics}/${{key}}.parquet",
+        f"{layout.metrics}/${{key}}.json",
+        f"{layout.validation}/${{key}}.parquet",
+        f"{layout.validation}/${{key}}.csv",
+    }
     assert outs["tables"] == [str(layout.tables)]
     assert outs["figures"] == [str(layout.figures)]
     assert outs["page"] == [str(layout.page)]
@@ -127,6 +135,21 @@ def test_everything_that_is_reported_is_on_the_page():
     folders = {"/".join(path.split("/")[:3]) for path in made} - {"reports/${name}/page.html"}
     # of the metrics it shows what the tables say of them
     assert folders - {"reports/${name}/metrics"} <= set(STAGES["page"]["deps"])
+
+
+def test_files_that_full_points_at_are_made_by_its_own_stages():
+    """What `weights` fetches is where the other sections look for it."""
+    from regroup.sources.weights import find_weights
+
+    params = load_params(ROOT / "full" / "params.yaml")
+    fetched = {params.layout.weights / one.file for one in find_weights(params.weights.artefacts).values()}
+    assert params.checkpoint.path in fetched
+    assert params.nouns.tagger_path in fetched
+
+
+def test_every_profile_has_the_vocabularies_that_variants_may_name():
+    for profile in (".", "full"):
+        assert set(load_params(ROOT / profile / "params.yaml").nouns.vocabularies) == {"freq1k", "freq5k"}
 
 
 def test_every_table_row_that_is_filled_exists():

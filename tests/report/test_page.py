@@ -98,7 +98,7 @@ def test_a_sidecar_that_means_nothing_is_named(tmp_path: Path, content: str) -> 
 def test_a_curve_has_its_ends_and_leaves_gaps_out(tmp_path: Path) -> None:
     file = tmp_path / "ge.csv"
     file.write_text("step,loss,contrastive,val_coco\n5,4.0,1,\n10,2.0,1,20.5\n15,nan,1,\n20,1.0,1,22.5\n")
-    curve = read_curve(file, "GE")
+    curve = read_curve([file], "GE")
     assert curve is not None
     loss, scores = curve.charts
     assert [line.name for line in loss.lines] == ["loss"]
@@ -106,11 +106,16 @@ def test_a_curve_has_its_ends_and_leaves_gaps_out(tmp_path: Path) -> None:
     assert loss.lines[0].path == "M0.0 0.0L80.0 64.0L240.0 96.0"
     (coco,) = scores.lines
     assert (coco.name, coco.first, coco.last) == ("coco", 20.5, 22.5)
+    later = tmp_path / "validation.csv"
+    later.write_text("step,val_voc\n10,40\n20,41\n")
+    both = read_curve([file, later, tmp_path / "missing.csv"], "GE")
+    assert both is not None
+    assert [line.name for line in both.charts[1].lines] == ["coco", "voc"]
     file.write_text("step,loss\n")
-    assert read_curve(file, "GE") is None
+    assert read_curve([file], "GE") is None
     file.write_text("step,loss\n5,four\n")
     with pytest.raises(RegroupError, match=r"ge\.csv: not a learning curve"):
-        read_curve(file, "GE")
+        read_curve([file], "GE")
 
 
 def test_the_pipeline_is_drawn_from_dvc_yaml() -> None:

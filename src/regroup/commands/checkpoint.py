@@ -68,6 +68,7 @@ def describe(path: Path) -> str:
             f"{image.image_size} px, patch {image.patch_size}, width {image.width}, {image.heads} heads",
         ),
         ("stages", stages),
+        *_stage_two(model),
         ("text tower", f"{vocabulary}, width {text.width}, {text.depth} blocks, {text.heads} heads"),
         ("joint space", f"{model.config.joint_width} channels through {model.config.projector_hidden}"),
         ("logit scale", _scales(model)),
@@ -78,6 +79,14 @@ def describe(path: Path) -> str:
         if part != "nothing"
     ]
     return "\n".join(f"{name:<36}{value}" for name, value in rows)
+
+
+def _stage_two(model: GroupViT) -> list[tuple[str, str]]:
+    network = model.config.stage_two
+    if network is None:
+        return []
+    described = f"keys of block {network.layer} of a {network.kind} ViT, patch {network.patch_size}"
+    return [("input of stage 2", described)]
 
 
 def _scales(model: GroupViT) -> str:

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import io
-import json
-import pickle
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from regroup.errors import RegroupError
 from regroup.io import read_json, write_bytes, write_json
 from regroup.model.config import GroupViTConfig
+from regroup.model.dino import DinoKeys
 from regroup.model.groupvit import GroupViT
-from regroup.model.image import resize_positions
 from regroup.model.infer import infer_config, overlay_hugging_face_config
+from regroup.model.layers import resize_positions
 from regroup.model.names import HUGGING_FACE, ORIGINAL, Layout
+from regroup.model.weights import CONFIG, WEIGHTS, State, find_weights, read_content
 
-State = dict[str, Tensor]
-
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+__all__ = [
+    "CONFIG",
+    "WEIGHTS",
+    "export_state",
+    "fill",
+    "find_weights",
+    "hugging_face_config",
+    "load_checkpoint",
+    "read_state",
+    "save_checkpoint",
+    "save_hugging_face",
+    "save_original",
+    "with_image_size",
+    "with_stage_two",
+]
 
 
 def load_checkpoint(
@@ -77,7 +87,7 @@ def save_hugging_face(model: GroupViT, folder: Path) -> None:
     Hugging Face's model has no multi-label scale and no compact vocabulary, so the first is left out.
 
     Raises:
-        RegroupError: the model has a compact vocabulary.
+        RegroupError: the model has a compact vocabulary, or features of its own as stage-2 input.
     """
     if model.config.text.compact:
         raise RegroupError("text.vocabulary: Hugging Face's GroupViT cannot hold a compact vocabulary")
@@ -94,7 +104,7 @@ def read_state(path: Path) -> tuple[State, GroupViTConfig, Layout | None]:
             values.
     """
     file = find_weights(path)
-    state, stored = _read(file)
+    state, stored = read_content(file)
     beside = file.parent / CONFIG
     if "img_encoder.pos_embed" in state:
         if isinstance(stored, Mapping) and "image" in stored:
@@ -110,62 +120,6 @@ def read_state(path: Path) -> tuple[State, GroupViTConfig, Layout | None]:
     raise RegroupError(
         f"{file}: none of the three known layouts; first names: {', '.join(sorted(state)[:3])}"
     )
-
-
-def read_tensors(path: Path) -> State:
-    """Read a table of tensors: safetensors, or a pickle of tensors, by itself or under `model`.
-
-    Raises:
-        RegroupError: the file is missing, or holds anything but tensors and plain values.
-    """
-    return _read(find_weights(path))[0]
-
-
-def find_weights(path: Path) -> Path:
-    """The weights file that `path` means: itself, or `model.safetensors` or `pytorch_model.bin` inside it."""
-    if path.is_dir():
-        for name in (WEIGHTS, "pytorch_model.bin"):
-            if (path / name).is_file():
-                return path / name
-        raise RegroupError(f"{path}: holds neither {WEIGHTS} nor pytorch_model.bin")
-    if not path.is_file():
-        raise RegroupError(f"{path}: no such file or folder")
-    return path
-
-
-def _read(file: Path) -> tuple[State, object]:
-    """The tensors of a file, and what it holds under `config`."""
-    content = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
-    state = content.get("model", content)
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise RegroupError(f"{file}: holds no table of tensors; expected weights")
-    tensors = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    return tensors, content.get("config") if "model" in content else None
-
-
-def _read_safetensors(file: Path) -> dict[str, Any]:
-    try:
-        return dict(load_file(file))
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise RegroupError(f"{file}: not a safetensors file ({error})") from None
-
-
-def _read_pickle(file: Path) -> dict[str, Any]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of a foreign pickle protocol: what cannot be read is an error below
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RegroupError(
-            f"{file}: cannot be read as tensors alone ({reason}); nothing else is unpickled. "
-            "Check the download, save the tensors by themselves, or take the same weights as safetensors"
-        ) from None
-    if not isinstance(content, dict):
-        raise RegroupError(f"{file}: holds {type(content).__name__}, not a table of tensors")
-    return content
 
 
 def fill(model: GroupViT, state: Mapping[str, Tensor], layout: Layout | None, *, source: str) -> None:
@@ -215,7 +169,16 @@ def _core(shape: torch.Size) -> list[int]:
 
 
 def export_state(model: GroupViT, layout: Layout) -> State:
-    """The model's tensors under a layout's names and in its shapes."""
+    """The model's tensors under a layout's names and in its shapes.
+
+    Raises:
+        RegroupError: the model reads features of another network (`stage_two`), which only our layout holds.
+    """
+    if model.stage_two is not None:
+        raise RegroupError(
+            f"stage_two: the {layout.title} layout has no place for the network whose features feed the "
+            "second stage; keep this checkpoint as a regroup folder"
+        )
     state: State = {}
     for ours, tensor in model.state_dict().items():
         value = tensor.detach().cpu()
@@ -283,3 +246,23 @@ def with_image_size(model: GroupViT, image_size: int) -> GroupViT:
     resized = GroupViT(config, draw=False)
     fill(resized, state, None, source="resized model")
     return resized.train(model.training)
+
+
+def with_stage_two(model: GroupViT, features: DinoKeys) -> GroupViT:
+    """The same weights with patch features of `features` as input of the second stage (section 5.14.2).
+
+    The result's `encode_image` computes them itself, and `save_checkpoint` writes them with the model.
+
+    Raises:
+        RegroupError: the features are not as wide as the image tower's tokens, or there is no second
+            grouping block.
+    """
+    try:
+        config = replace(model.config, stage_two=features.config)
+    except ValueError as error:
+        raise RegroupError(f"{error}") from None
+    state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("stage_two.")}
+    state |= {f"stage_two.{name}": tensor for name, tensor in features.state_dict().items()}
+    result = GroupViT(config, draw=False)
+    fill(result, state, None, source="features")
+    return result.train(model.training)

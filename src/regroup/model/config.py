@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from regroup.errors import RegroupError
+
+Config = TypeVar("Config")
 
 CLIP_VOCABULARY = 49408
 """Number of ids of CLIP's byte-pair encoding; the last one, 49407, ends a text."""
@@ -16,6 +18,21 @@ CLIP_VOCABULARY = 49408
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def _require_patches(image_size: int, patch_size: int) -> None:
+    _require(patch_size >= 1, f"patch_size: {patch_size} is not positive")
+    _require(
+        image_size >= patch_size and image_size % patch_size == 0,
+        f"image_size: {image_size} is not a multiple of the patch size {patch_size}",
+    )
+
+
+def _require_heads(width: int, heads: int) -> None:
+    _require(
+        heads >= 1 and width >= 1 and width % heads == 0,
+        f"width: {width} is not a multiple of the {heads} heads",
+    )
 
 
 @dataclass(frozen=True)
@@ -67,15 +84,8 @@ class ImageConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that contradict each other."""
-        _require(self.patch_size >= 1, f"patch_size: {self.patch_size} is not positive")
-        _require(
-            self.image_size >= self.patch_size and self.image_size % self.patch_size == 0,
-            f"image_size: {self.image_size} is not a multiple of the patch size {self.patch_size}",
-        )
-        _require(
-            self.heads >= 1 and self.width >= 1 and self.width % self.heads == 0,
-            f"width: {self.width} is not a multiple of the {self.heads} heads",
-        )
+        _require_patches(self.image_size, self.patch_size)
+        _require_heads(self.width, self.heads)
         _require(self.mlp_ratio > 0, f"mlp_ratio: {self.mlp_ratio} is not positive")
         _require(len(self.stages) >= 2, "stages: at least two are needed, the last without group tokens")
         tokens = [stage.group_tokens for stage in self.stages]
@@ -126,15 +136,58 @@ class TextConfig:
         )
         _require(self.context >= 2, f"context: {self.context} has no room for start and end of text")
         _require(self.depth >= 1, f"depth: {self.depth} is not positive")
-        _require(
-            self.heads >= 1 and self.width >= 1 and self.width % self.heads == 0,
-            f"width: {self.width} is not a multiple of the {self.heads} heads",
-        )
+        _require_heads(self.width, self.heads)
 
     @property
     def compact(self) -> bool:
         """Whether CLIP ids go through a table to rows of a smaller embedding."""
         return self.vocabulary < CLIP_VOCABULARY
+
+
+@dataclass(frozen=True)
+class DinoConfig:
+    """A self-supervised ViT, one block's keys of which are read (section 5.14); by default DINO's ViT-S/16.
+
+    Attributes:
+        kind: `published` weights, or a `stand-in` that was trained on other images in their place.
+        image_size: side in pixels of the square grid that the position embedding was learned on.
+        patch_size: side of a patch in pixels; divides `image_size`.
+        width: channels of a token, and so of a feature; divisible by `heads`.
+        heads: attention heads.
+        hidden: hidden channels of a block's MLP.
+        layer: block whose keys are read, counted from 0; as many blocks come before it.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    kind: Literal["published", "stand-in"] = "published"
+    image_size: int = 224
+    patch_size: int = 16
+    width: int = 384
+    heads: int = 6
+    hidden: int = 1536
+    layer: int = 9
+
+    def __post_init__(self) -> None:
+        """Refuse values that contradict each other."""
+        _require_patches(self.image_size, self.patch_size)
+        _require_heads(self.width, self.heads)
+        _require(self.hidden >= 1, f"hidden: {self.hidden} is not positive")
+        _require(self.layer >= 1, f"layer: {self.layer} is not positive")
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the position embedding."""
+        return self.image_size // self.patch_size
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as written to `config.json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: object, *, source: str = "config") -> DinoConfig:
+        """Rebuild from `to_dict`'s form; arguments and errors as for `GroupViTConfig.from_dict`."""
+        return _rebuild(cls, value, source)
 
 
 @dataclass(frozen=True)
@@ -146,6 +199,8 @@ class GroupViTConfig:
         text: the text tower.
         projector_hidden: hidden channels of both projectors.
         joint_width: channels C of the space that images and texts share.
+        stage_two: the network whose patch features replace the first grouping block's segments as input of
+            the second stage (section 5.14.2); None, as everywhere else in the study, for no such thing.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
@@ -154,16 +209,26 @@ class GroupViTConfig:
     text: TextConfig = field(default_factory=TextConfig)
     projector_hidden: int = 4096
     joint_width: int = 256
+    stage_two: DinoConfig | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that contradict each other."""
         _require(self.projector_hidden >= 1, f"projector_hidden: {self.projector_hidden} is not positive")
         _require(self.joint_width >= 1, f"joint_width: {self.joint_width} is not positive")
+        if self.stage_two is not None:
+            _require(len(self.image.stages) >= 3, "stage_two: there is no second grouping block to feed")
+            _require(
+                self.stage_two.width == self.image.width,
+                f"stage_two: features of {self.stage_two.width} channels do not fit tokens of "
+                f"{self.image.width}",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to `config.json`."""
         value = asdict(self)
         value["image"]["stages"] = list(value["image"]["stages"])
+        if value["stage_two"] is None:
+            del value["stage_two"]
         return value
 
     @classmethod
@@ -177,11 +242,15 @@ class GroupViTConfig:
         Raises:
             RegroupError: a key is unknown, missing or ill-typed, or values contradict each other.
         """
-        try:
-            return TypeAdapter(cls).validate_python(value)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(str(part) for part in first["loc"]) or "(top level)"
-            raise RegroupError(
-                f"{source}: {key}: {first['msg']}; compare with a config.json of `regroup`"
-            ) from None
+        return _rebuild(cls, value, source)
+
+
+def _rebuild(cls: type[Config], value: object, source: str) -> Config:
+    try:
+        return TypeAdapter(cls).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(top level)"
+        raise RegroupError(
+            f"{source}: {key}: {first['msg']}; compare with a config.json of `regroup`"
+        ) from None

@@ -1,172 +1,175 @@
-"""Self-supervised patch features: DINO's keys, and a seeded stand-in where its weights are out of reach.
+"""Self-supervised patch features: the keys of one block of DINO's ViT (section 5.14).
 
-Both are called as `features(pixels, grid)`: [B, 3, H, W] normalised as for the image tower, and the image
-tower's patch grid (rows, columns), to [B, rows * columns, D] without gradient.
+They are called as `features(pixels, grid)`: [B, 3, H, W] normalised as for the image tower, and the image
+tower's patch grid (rows, columns), to [B, rows * columns, D] without gradient. D is `features.width`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from regroup.errors import RegroupError
-from regroup.model.checkpoint import read_tensors
+from regroup.io import read_json, write_bytes, write_json
+from regroup.model.config import DinoConfig
+from regroup.model.layers import Block, resize_positions
+from regroup.model.weights import CONFIG, WEIGHTS, State, read_tensors
 
 HEAD_CHANNELS = 64
+"""Channels of an attention head in DINO's weights; tensors do not show it."""
 LAYER = 9
-"""Block whose keys are taken, counted from 0; section 5.14 names it the best for coherent concepts."""
+"""Block whose keys are read, counted from 0; section 5.14 names it the best for coherent concepts."""
+DINO_EPS = 1e-6
+"""Epsilon of DINO's layer norms."""
 
-_BLOCK_NAMES = {
-    "norm1": "layernorm_before",
-    "norm2": "layernorm_after",
-    "attn.proj": "attention.o_proj",
-    "mlp.fc1": "mlp.fc1",
-    "mlp.fc2": "mlp.fc2",
+_PUBLISHED = {
+    "norm1": "norm1",
+    "norm2": "norm2",
+    "attention.qkv": "attn.qkv",
+    "attention.out": "attn.proj",
+    "mlp.up": "mlp.fc1",
+    "mlp.down": "mlp.fc2",
 }
 
 
 class DinoKeys(nn.Module):
-    """Keys of one attention layer of DINO's ViT, all heads side by side, without the class token."""
+    """Keys of one attention layer of a ViT, all heads side by side, without the class token; frozen."""
 
-    def __init__(self, vit: nn.Module, key: nn.Linear, patch_size: int) -> None:
-        """Make the layers; weights are drawn by the model."""
+    def __init__(self, config: DinoConfig) -> None:
+        """Make the layers; weights are filled by the caller."""
         super().__init__()
-        self.vit = vit
-        self.key = key
-        self.patch_size = patch_size
-        self.eval().requires_grad_(False)
+        self.config = config
+        width = config.width
+        self.patch_embedding = nn.Conv2d(3, width, config.patch_size, stride=config.patch_size)
+        self.class_token = nn.Parameter(torch.empty(1, width))
+        self.positions = nn.Parameter(torch.empty(1 + config.grid**2, width))
+        self.blocks = nn.ModuleList(
+            Block(width, config.heads, config.hidden, eps=DINO_EPS) for _ in range(config.layer)
+        )
+        self.norm = nn.LayerNorm(width, eps=DINO_EPS)
+        self.key = nn.Linear(width, width)
+        self.requires_grad_(False)
 
-    @torch.no_grad()
-    def forward(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Features of the patches of `grid`; a finer grid of DINO's own is averaged down.
+    @property
+    def width(self) -> int:
+        """Channels D of a feature."""
+        return self.config.width
+
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """Class and patch tokens in front of the block whose keys are read: [B, 1 + h * w, D].
 
         Raises:
-            RegroupError: DINO's patch size does not divide the images.
+            RegroupError: the patch size does not divide the images.
         """
-        height, width = pixels.shape[-2:]
-        if height % self.patch_size or width % self.patch_size:
+        size = self.config.patch_size
+        if pixels.ndim != 4 or pixels.shape[-2] % size or pixels.shape[-1] % size:
             raise RegroupError(
-                f"dino: patches of {self.patch_size} do not divide images of {height} x {width}"
+                f"dino: patches of {size} do not divide pixels of shape {tuple(pixels.shape)}; "
+                "resize or pad the images"
             )
-        hidden = self.vit(pixels, interpolate_pos_encoding=True).last_hidden_state
-        keys = self.key(hidden[:, 1:])
-        own = (height // self.patch_size, width // self.patch_size)
-        return to_grid(keys.transpose(1, 2).unflatten(2, own), grid)
-
-
-class SeededFeatures(nn.Module):
-    """Fixed random convolutions: an untrained stand-in for DINO on drawn images, and nothing more.
-
-    Two layers of random filters respond to colour and texture; their responses are averaged over each patch
-    and centred over the image, so that cosine similarities take both signs.
-    """
-
-    def __init__(self, width: int, seed: int = 0) -> None:
-        """Make the layers; weights are drawn by the model.
-
-        Args:
-            width: channels D of a feature.
-            seed: of the filters.
-        """
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        self.register_buffer("first", torch.randn(32, 3, 5, 5, generator=generator) / 75**0.5)
-        self.register_buffer("second", torch.randn(width, 32, 3, 3, generator=generator) / 288**0.5)
-
-    first: Tensor
-    second: Tensor
+        grid: Tensor = self.patch_embedding(pixels)
+        places = resize_positions(self.positions[1:], grid.shape[2], grid.shape[3])
+        patches = grid.flatten(2).transpose(1, 2) + places
+        first = (self.class_token + self.positions[:1]).expand(len(pixels), 1, -1)
+        x = torch.cat([first.to(patches.dtype), patches], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        return x
 
     @torch.no_grad()
     def forward(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Features of the patches of `grid`."""
-        x = F.relu(F.conv2d(pixels, self.first, stride=2, padding=2))
-        features = to_grid(F.relu(F.conv2d(x, self.second, padding=1)), grid)
-        return features - features.mean(dim=1, keepdim=True)
+        """Features of the patches of `grid`; a finer grid of the network's own is averaged down.
+
+        Raises:
+            RegroupError: the patch size does not divide the images.
+        """
+        keys: Tensor = self.key(self.norm(self.tokens(pixels)[:, 1:]))
+        size = self.config.patch_size
+        own = (pixels.shape[-2] // size, pixels.shape[-1] // size)
+        if own == grid:
+            return keys
+        square = keys.transpose(1, 2).reshape(len(keys), -1, *own)
+        return F.adaptive_avg_pool2d(square, grid).flatten(2).transpose(1, 2)
 
 
-def to_grid(features: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Average [B, D, h, w] over the cells of `grid`: [B, rows * columns, D]."""
-    if features.shape[-2:] != grid:
-        features = F.adaptive_avg_pool2d(features, grid)
-    return features.flatten(2).transpose(1, 2)
+def save_features(features: DinoKeys, folder: Path) -> None:
+    """Write `model.safetensors` and `config.json` to `folder`; the same weights give the same bytes."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in features.state_dict().items()}
+    write_bytes(folder / WEIGHTS, save(state, metadata={"format": "pt"}))
+    write_json(folder / CONFIG, features.config.to_dict())
+
+
+def load_features(folder: Path) -> DinoKeys:
+    """Load what `save_features` wrote, strictly, on the CPU in float32.
+
+    Raises:
+        RegroupError: a file is missing or is not ours, or any tensor is missing, unexpected or misshapen.
+    """
+    state = read_tensors(folder)
+    config = DinoConfig.from_dict(read_json(folder / CONFIG), source=str(folder / CONFIG))
+    return _filled(config, state, source=str(folder))
+
+
+def features_width(folder: Path) -> int:
+    """Channels D of the features in `folder`, without reading their weights."""
+    return DinoConfig.from_dict(read_json(folder / CONFIG), source=str(folder / CONFIG)).width
 
 
 def load_dino(file: Path, *, layer: int = LAYER) -> DinoKeys:
     """Load DINO's published ViT weights, such as `dino_deitsmall16_pretrain.pth`.
 
     Patch size, width, depth and grid follow from the tensors; heads have 64 channels. Only the blocks before
-    `layer` are kept, with that block's first norm in the place of the final one.
+    `layer` are kept, and of that block the first norm and the rows of its keys.
 
     Raises:
-        RegroupError: `transformers` is not installed, the file is no DINO ViT, or it has fewer blocks.
+        RegroupError: the file is no DINO ViT, or it has fewer blocks.
     """
-    try:
-        from transformers import ViTConfig, ViTModel
-    except ImportError:
-        raise RegroupError(
-            "dino: needs the package `transformers`; install it, or leave the DINO objectives out"
-        ) from None
-    state = {name.removeprefix("backbone."): tensor for name, tensor in read_tensors(file).items()}
-    projection, positions = state.get("patch_embed.proj.weight"), state.get("pos_embed")
-    if projection is None or positions is None:
-        raise RegroupError(f"{file}: not a DINO ViT: patch_embed.proj.weight or pos_embed is missing")
-    depth = len({match[1] for name in state if (match := re.match(r"blocks\.(\d+)\.", name))})
+    published = {name.removeprefix("backbone."): tensor for name, tensor in read_tensors(file).items()}
+
+    def tensor(name: str) -> Tensor:
+        if name not in published:
+            raise RegroupError(f"{file}: not a DINO ViT: {name} is missing")
+        return published[name]
+
+    projection, positions = tensor("patch_embed.proj.weight"), tensor("pos_embed")
+    depth = len({match[1] for name in published if (match := re.match(r"blocks\.(\d+)\.", name))})
     if not 0 < layer < depth:
         raise RegroupError(f"{file}: has blocks 0 to {depth - 1}; features of block {layer} do not exist")
     width, _, patch_size, _ = projection.shape
-    config = ViTConfig(
-        hidden_size=width,
-        num_hidden_layers=layer,
-        num_attention_heads=max(1, width // HEAD_CHANNELS),
-        intermediate_size=_tensor(state, "blocks.0.mlp.fc1.weight", file).shape[0],
-        layer_norm_eps=1e-6,
-        patch_size=patch_size,
-        image_size=round((positions.shape[1] - 1) ** 0.5) * patch_size,
-    )
-    vit = ViTModel(config, add_pooling_layer=False)
-    key = nn.Linear(width, width)
-    _fill(vit, key, state, layer, file)
-    return DinoKeys(vit, key, patch_size)
-
-
-def _fill(vit: Any, key: nn.Linear, state: Mapping[str, Tensor], layer: int, file: Path) -> None:
-    wanted = {
-        "embeddings.cls_token": _tensor(state, "cls_token", file),
-        "embeddings.position_embeddings": _tensor(state, "pos_embed", file),
+    state = {
+        "patch_embedding.weight": projection,
+        "patch_embedding.bias": tensor("patch_embed.proj.bias"),
+        "class_token": tensor("cls_token")[0],
+        "positions": positions[0],
     }
     for leaf in ("weight", "bias"):
-        wanted[f"embeddings.patch_embeddings.projection.{leaf}"] = _tensor(
-            state, f"patch_embed.proj.{leaf}", file
-        )
-        wanted[f"layernorm.{leaf}"] = _tensor(state, f"blocks.{layer}.norm1.{leaf}", file)
         for block in range(layer):
-            for theirs, ours in _BLOCK_NAMES.items():
-                wanted[f"layers.{block}.{ours}.{leaf}"] = _tensor(
-                    state, f"blocks.{block}.{theirs}.{leaf}", file
-                )
-            for part, value in zip(
-                "qkv", _tensor(state, f"blocks.{block}.attn.qkv.{leaf}", file).chunk(3), strict=True
-            ):
-                wanted[f"layers.{block}.attention.{part}_proj.{leaf}"] = value
+            for ours, theirs in _PUBLISHED.items():
+                state[f"blocks.{block}.{ours}.{leaf}"] = tensor(f"blocks.{block}.{theirs}.{leaf}")
+        state[f"norm.{leaf}"] = tensor(f"blocks.{layer}.norm1.{leaf}")
+        state[f"key.{leaf}"] = tensor(f"blocks.{layer}.attn.qkv.{leaf}").chunk(3)[1]
+    config = DinoConfig(
+        image_size=round((positions.shape[1] - 1) ** 0.5) * patch_size,
+        patch_size=patch_size,
+        width=width,
+        heads=max(1, width // HEAD_CHANNELS),
+        hidden=len(state["blocks.0.mlp.up.bias"]),
+        layer=layer,
+    )
+    return _filled(config, state, source=str(file))
+
+
+def _filled(config: DinoConfig, state: State, *, source: str) -> DinoKeys:
+    with torch.device("meta"):
+        features = DinoKeys(config)
+    features.to_empty(device="cpu")
     try:
-        vit.load_state_dict(wanted)
-        key.load_state_dict(
-            {
-                leaf: _tensor(state, f"blocks.{layer}.attn.qkv.{leaf}", file).chunk(3)[1]
-                for leaf in ("weight", "bias")
-            }
-        )
+        features.load_state_dict(state)
     except RuntimeError as error:
-        raise RegroupError(f"{file}: does not fit a ViT: {error}") from None
-
-
-def _tensor(state: Mapping[str, Tensor], name: str, file: Path) -> Tensor:
-    if name not in state:
-        raise RegroupError(f"{file}: not a DINO ViT: {name} is missing")
-    return state[name]
+        raise RegroupError(f"{source}: does not fit a ViT: {error}") from None
+    return features.eval()

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from regroup.errors import RegroupError
 from regroup.model.config import CLIP_VOCABULARY, GroupViTConfig
-from regroup.model.image import ImageTower, Noise
+from regroup.model.dino import DinoKeys
+from regroup.model.image import FirstStage, ImageTower, Noise, TowerOutput
 from regroup.model.initialise import initialise
 from regroup.model.projector import Projector
 from regroup.model.text import END_OF_TEXT, START_OF_TEXT, TextTower, check_tokens, cut_tokens, text_lengths
@@ -77,6 +78,7 @@ class GroupViT(nn.Module):
             self.text = TextTower(config.text)
             self.image_projector = Projector(config.image.width, config.projector_hidden, config.joint_width)
             self.text_projector = Projector(config.text.width, config.projector_hidden, config.joint_width)
+            self.stage_two = None if config.stage_two is None else DinoKeys(config.stage_two)
             self.logit_scale = nn.Parameter(torch.empty(()))
             self.multi_label_logit_scale = nn.Parameter(torch.empty(()))
         self.to_empty(device="cpu")
@@ -95,6 +97,7 @@ class GroupViT(nn.Module):
         generator: torch.Generator | None = None,
         noise: Noise | None = None,
         stage_two_tokens: Tensor | None = None,
+        first_stage: FirstStage | None = None,
     ) -> ImageFeatures:
         """Encode images of any size that the patch size divides.
 
@@ -107,14 +110,33 @@ class GroupViT(nn.Module):
             noise: drawn beforehand by `draw_noise` in place of `generator`; the whole then compiles as one
                 graph, which a generator cannot be part of.
             stage_two_tokens: [B, P, width] features grouped by the second grouping block in place of the
-                first one's segments (section 5.14.2).
+                first one's segments (section 5.14.2). A model with `stage_two` computes them itself, one for
+                each of its patches; then, and in general where P = L, `ImageFeatures.attention` is over the
+                image's patches, and training and inference go on as for any other model.
+            first_stage: what `image.run_first_stage` made of the pixels, where it is already known; noise and
+                shapes still come from the pixels.
 
         Raises:
             RegroupError: the patch size does not divide the images.
         """
+        if stage_two_tokens is None and self.stage_two is not None:
+            stage_two_tokens = self.stage_two(pixels, self.image.patch_grid(pixels))
         if self.training and noise is None:
             noise = self.draw_noise(pixels, generator, stage_two_tokens=stage_two_tokens)
-        out = self.image(pixels, noise, return_attention=return_attention, stage_two_tokens=stage_two_tokens)
+        out = self.image(
+            pixels,
+            noise,
+            return_attention=return_attention,
+            stage_two_tokens=stage_two_tokens,
+            first_stage=first_stage,
+        )
+        return self.project_image(out, return_segments=return_segments)
+
+    def project_image(self, out: TowerOutput, *, return_segments: bool = True) -> ImageFeatures:
+        """From the image tower's output into the joint space; arguments as for `encode_image`.
+
+        Who calls the tower itself gives it the features of `stage_two`, if any, as `stage_two_tokens`.
+        """
         feature = self.image_projector(out.segments.mean(dim=1))
         projected = (
             self.image_projector(out.segments)
@@ -132,6 +154,8 @@ class GroupViT(nn.Module):
     ) -> Noise:
         """Drop path and Gumbel noise of one training batch; arguments as for `encode_image`."""
         replaced = None if stage_two_tokens is None else stage_two_tokens.shape[1]
+        if replaced is None and self.stage_two is not None:
+            replaced = math.prod(self.image.patch_grid(pixels))
         noise: Noise = self.image.draw_noise(pixels, generator, replaced=replaced)
         return noise
 

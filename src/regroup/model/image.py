@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regroup.errors import RegroupError
 from regroup.model.config import ImageConfig, StageConfig
 from regroup.model.grouping import GroupingBlock
-from regroup.model.layers import NORM_EPS, Block, TokenMixer
+from regroup.model.layers import NORM_EPS, Block, TokenMixer, resize_positions
 
 
 class Noise(NamedTuple):
@@ -24,6 +24,18 @@ class Noise(NamedTuple):
 
     keep: Tensor | None
     gumbel: tuple[Tensor, ...]
+
+
+class FirstStage(NamedTuple):
+    """What the first grouping block reads.
+
+    Attributes:
+        tokens: [B, L, width] image tokens.
+        groups: [B, G_1, width] group tokens.
+    """
+
+    tokens: Tensor
+    groups: Tensor
 
 
 class TowerOutput(NamedTuple):
@@ -91,6 +103,10 @@ class ImageTower(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
 
+    def patch_grid(self, pixels: Tensor) -> tuple[int, int]:
+        """Rows and columns of patches of [B, 3, H, W]."""
+        return pixels.shape[-2] // self.config.patch_size, pixels.shape[-1] // self.config.patch_size
+
     def draw_noise(
         self, pixels: Tensor, generator: torch.Generator | None, *, replaced: int | None = None
     ) -> Noise:
@@ -110,7 +126,7 @@ class ImageTower(nn.Module):
             draw = torch.rand(len(survive), batch, 1, 1, device=device, generator=generator)
             keep = ((draw < survive) / survive).to(pixels.device)
         gumbel = []
-        length = (pixels.shape[-2] // self.config.patch_size) * (pixels.shape[-1] // self.config.patch_size)
+        length = math.prod(self.patch_grid(pixels))
         for index, stage in enumerate(self.config.stages[:-1]):
             if index == 0 and replaced is not None:
                 length = replaced
@@ -133,6 +149,16 @@ class ImageTower(nn.Module):
         tokens: Tensor = self.patch_norm(grid.flatten(2).transpose(1, 2))
         return tokens + resize_positions(self.positions, grid.shape[2], grid.shape[3])
 
+    def run_first_stage(self, pixels: Tensor, keep: Tensor | None = None) -> FirstStage:
+        """Everything before the first grouping block: it is the same again while its weights are frozen.
+
+        Args:
+            pixels: [B, 3, H, W], normalised.
+            keep: drop-path factors of the stage [2 * depth, B, 1, 1], or None.
+        """
+        tokens, groups = self.stages[0](self.embed(pixels), None, keep)
+        return FirstStage(tokens, groups)
+
     def forward(
         self,
         pixels: Tensor,
@@ -140,19 +166,21 @@ class ImageTower(nn.Module):
         *,
         return_attention: bool = False,
         stage_two_tokens: Tensor | None = None,
+        first_stage: FirstStage | None = None,
     ) -> TowerOutput:
         """Run the tower.
 
         Args:
-            pixels: [B, 3, H, W], normalised with ImageNet's mean and deviation.
+            pixels: [B, 3, H, W], normalised with ImageNet's mean and deviation; not read with `first_stage`.
             noise: from `draw_noise` in training, None for inference.
             return_attention: whether assignments and stage-1 patches are returned; they cost nothing
                 otherwise.
             stage_two_tokens: [B, P, width] features that replace the first grouping's segments as input of
                 the second stage (section 5.14.2); the assignments then begin with the second grouping
                 block's.
+            first_stage: what `run_first_stage` made of the pixels, where it is already known.
         """
-        tokens, groups = self.embed(pixels), None
+        tokens, groups = pixels, None
         soft: list[Tensor] = []
         hard: list[Tensor] = []
         patches = None
@@ -164,7 +192,10 @@ class ImageTower(nn.Module):
             if keep is not None:
                 keep = keep[2 * first_block : 2 * (first_block + len(stage.blocks))]
             first_block += len(stage.blocks)
-            tokens, groups = stage(tokens, groups, keep)
+            if index == 0:
+                tokens, groups = first_stage or self.run_first_stage(pixels, keep)
+            else:
+                tokens, groups = stage(tokens, groups, keep)
             if index == 0 and return_attention:
                 patches = tokens
             if index == 0 and stage_two_tokens is not None:
@@ -176,13 +207,3 @@ class ImageTower(nn.Module):
                     soft.append(result.soft)
                     hard.append(result.hard)
         return TowerOutput(self.norm(tokens), tuple(soft), tuple(hard), patches)
-
-
-def resize_positions(positions: Tensor, height: int, width: int) -> Tensor:
-    """Bicubic resize of a square position embedding [L, C] to a grid [height * width, C] (section 5.9)."""
-    side = round(len(positions) ** 0.5)
-    if side == height and side == width:
-        return positions
-    square = positions.T.reshape(1, -1, side, side).float()
-    resized = F.interpolate(square, (height, width), mode="bicubic", align_corners=False)
-    return resized.flatten(2)[0].T.to(positions.dtype)

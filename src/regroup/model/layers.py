@@ -99,12 +99,14 @@ class CrossAttention(nn.Module):
 class Block(nn.Module):
     """A pre-norm transformer block: attention and MLP, each with a residual (eq. 16)."""
 
-    def __init__(self, width: int, heads: int, hidden: int, *, quick: bool = False) -> None:
+    def __init__(
+        self, width: int, heads: int, hidden: int, *, quick: bool = False, eps: float = NORM_EPS
+    ) -> None:
         """Make the layers; weights are drawn by the model."""
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.norm1 = nn.LayerNorm(width, eps=eps)
         self.attention = SelfAttention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.norm2 = nn.LayerNorm(width, eps=eps)
         self.mlp = MLP(width, hidden, quick=quick)
 
     def forward(self, x: Tensor, keep: Tensor | None = None, *, causal: bool = False) -> Tensor:
@@ -122,3 +124,13 @@ class Block(nn.Module):
 
 def _add(x: Tensor, branch: Tensor, keep: Tensor | None) -> Tensor:
     return x + branch if keep is None else torch.addcmul(x, branch, keep)
+
+
+def resize_positions(positions: Tensor, height: int, width: int) -> Tensor:
+    """Bicubic resize of a square position embedding [L, C] to a grid [height * width, C] (section 5.9)."""
+    side = round(len(positions) ** 0.5)
+    if side == height and side == width:
+        return positions
+    square = positions.T.reshape(1, -1, side, side).float()
+    resized = F.interpolate(square, (height, width), mode="bicubic", align_corners=False)
+    return resized.flatten(2)[0].T.to(positions.dtype)

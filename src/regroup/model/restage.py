@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from regroup.errors import RegroupError
-from regroup.model.config import GroupViTConfig, StageConfig
+from regroup.model.config import StageConfig
 from regroup.model.groupvit import GroupViT
 
 _TOKEN_AXES = {
@@ -106,12 +106,7 @@ def restage(
     depth = sum(stage.depth for stage in stages)
     if depth != old.depth:
         raise RegroupError(f"restage: stages of {depth} blocks in all, but the model has {old.depth}")
-    config = GroupViTConfig(
-        replace(old, stages=tuple(stages)),
-        model.config.text,
-        model.config.projector_hidden,
-        model.config.joint_width,
-    )
+    config = replace(model.config, image=replace(old, stages=tuple(stages)))
     result = GroupViT(config, generator=generator)
     source, target = model.state_dict(), result.state_dict()
     used: set[str] = set()

@@ -133,10 +133,13 @@ def noise_free_targets(label_ids: Tensor) -> tuple[Tensor, Tensor]:
         Image to label [B, B * K]: per image, uniform over all places whose label is among the image's.
         Label to image [B * K, B]: per place, uniform over the images that carry its label.
     """
+    # all is decided by the distinct labels, of which there are few; places only repeat their rows
     ids = unique_padding(label_ids, 0)
-    label_to_image = label_matches(ids, ids.flatten()).T.float()
-    image_to_label = (label_to_image / label_to_image.sum(0)).T
-    return image_to_label, label_to_image.div_(label_to_image.sum(1, keepdim=True))
+    _, rows, places = torch.unique(ids, return_inverse=True, return_counts=True)
+    carried = _carriers(rows, len(places)).float()
+    own_places = places.float() @ carried  # of each image's labels, in the whole batch: exact up to 2 ** 24
+    rows = rows.flatten()
+    return (carried / own_places)[rows].T, (carried / carried.sum(1, keepdim=True))[rows]
 
 
 def label_matches(label_ids: Tensor, places: Tensor) -> Tensor:
@@ -145,9 +148,14 @@ def label_matches(label_ids: Tensor, places: Tensor) -> Tensor:
         return compare_all(label_ids, places)
     _, rows = torch.unique(torch.cat([label_ids.flatten(), places]), return_inverse=True)
     own, wanted = rows[: label_ids.numel()].view_as(label_ids), rows[label_ids.numel() :]
-    carried = torch.zeros(int(rows.max()) + 1, len(label_ids), dtype=torch.bool)
-    carried[own, torch.arange(len(label_ids))[:, None]] = True
-    return carried[wanted].T
+    return _carriers(own, int(rows.max()) + 1)[wanted].T
+
+
+def _carriers(rows: Tensor, count: int) -> Tensor:
+    """Which images carry each of `count` distinct labels: bool [count, B] of rows [B, K]."""
+    carried = torch.zeros(count, len(rows), dtype=torch.bool, device=rows.device)
+    carried[rows, torch.arange(len(rows), device=rows.device)[:, None]] = True
+    return carried
 
 
 def compare_all(label_ids: Tensor, places: Tensor) -> Tensor:

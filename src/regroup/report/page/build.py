@@ -23,6 +23,8 @@ MAIN_TABLE = "table11"
 FACTS = "<!-- facts of a run -->"
 """Where `write_index` puts the pipeline and what is true of one run on one machine alone."""
 MISSING = "missing"
+CURVES = ("curves", "validation")
+"""Folders of CSV files over the steps of a run."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def build_page(
     """The page of a report, without the facts of a run.
 
     Args:
-        report: `reports/<profile>`, with `tables/*.json`, `curves/*.csv` and figures `*/NAME.png`; whatever
+        report: `reports/<profile>`, with `tables/*.json`, curves and figures `*/NAME.png`; whatever
             is there is shown.
         profile: its name.
         settings: how pictures go in.
@@ -70,7 +72,7 @@ def build_page(
     tables = {path.stem: _table(path) for path in sorted((report / "tables").glob("*.json"))}
     claims = tables.pop(CLAIMS, None)
     main = tables.get(MAIN_TABLE) or next(iter(tables.values()), None)
-    curves = _curves(report / "curves", titles)
+    curves = _curves(report, titles)
     pipeline = params_file.with_name("dvc.yaml")
     return (
         environment()
@@ -148,9 +150,13 @@ def _verdicts(claims: ShownTable | None) -> dict[str, int]:
     return {word: found[word] for word in ("agree", "disagree", "cannot tell", MISSING)}
 
 
-def _curves(folder: Path, titles: Mapping[str, str]) -> list[Curve]:
-    """In the order of the variants, then by name."""
+def _curves(report: Path, titles: Mapping[str, str]) -> list[Curve]:
+    """The loss of every run, and its scores where it was validated; in the order of the variants."""
     order = {name: k for k, name in enumerate(titles)}
-    paths = sorted(folder.glob("*.csv"), key=lambda path: (order.get(path.stem, len(order)), path.stem))
-    found = (read_curve(path, titles.get(path.stem, path.stem)) for path in paths)
+    names = {path.stem for folder in CURVES for path in (report / folder).glob("*.csv")}
+    runs = sorted(names, key=lambda name: (order.get(name, len(order)), name))
+    found = (
+        read_curve([report / folder / f"{name}.csv" for folder in CURVES], titles.get(name, name))
+        for name in runs
+    )
     return [curve for curve in found if curve is not None]

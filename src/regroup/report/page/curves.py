@@ -16,6 +16,10 @@ VALIDATION = "val_"
 """Columns of this prefix hold mIoU in percent on a dataset, at some steps."""
 
 
+Series = dict[str, list[tuple[float, float]]]
+"""Step and value of each point, by the name of the curve."""
+
+
 @dataclass(frozen=True)
 class Line:
     """One curve: its name, the SVG path, the first and the last value, and the mark of its end."""
@@ -47,28 +51,33 @@ class Curve:
     charts: tuple[Chart, ...]
 
 
-def read_curve(path: Path, title: str) -> Curve | None:
-    """The charts of one CSV; None if nothing was trained.
+def read_curve(paths: Sequence[Path], title: str) -> Curve | None:
+    """The charts of one run's CSV files; None if nothing was trained. Files that do not exist are left out.
 
     Raises:
-        RegroupError: the file is no table of numbers with a column `step`.
+        RegroupError: a file is no table of numbers with a column `step`.
     """
+    loss: Series = {}
+    scores: Series = {}
+    for path in paths:
+        for name, points in _read(path).items() if path.is_file() else ():
+            if name == "loss" and points:
+                loss[name] = points
+            elif points:
+                scores[name.removeprefix(VALIDATION)] = points
+    charts = [_chart(unit, some) for unit, some in (("loss", loss), ("mIoU, %", scores)) if some]
+    return Curve(paths[0].stem, title, tuple(charts)) if charts else None
+
+
+def _read(path: Path) -> Series:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    if not rows:
-        return None
     try:
         steps = [float(row["step"]) for row in rows]
-        names = [name for name in rows[0] if name == "loss" or name.startswith(VALIDATION)]
-        series = {name: _points(steps, [row[name] for row in rows]) for name in names}
+        names = [name for name in (rows[0] if rows else ()) if name == "loss" or name.startswith(VALIDATION)]
+        return {name: _points(steps, [row[name] for row in rows]) for name in names}
     except (KeyError, TypeError, ValueError) as error:
         raise RegroupError(f"{path}: not a learning curve ({error!r}); run its stage again") from None
-    loss = {name: points for name, points in series.items() if name == "loss" and points}
-    scores = {
-        name.removeprefix(VALIDATION): points for name, points in series.items() if name != "loss" and points
-    }
-    charts = [_chart(unit, some) for unit, some in (("loss", loss), ("mIoU, %", scores)) if some]
-    return Curve(path.stem, title, tuple(charts)) if charts else None
 
 
 def _points(steps: Sequence[float], texts: Sequence[str]) -> list[tuple[float, float]]:
@@ -76,7 +85,7 @@ def _points(steps: Sequence[float], texts: Sequence[str]) -> list[tuple[float, f
     return [(step, value) for step, value in pairs if math.isfinite(value)]
 
 
-def _chart(unit: str, series: dict[str, list[tuple[float, float]]]) -> Chart:
+def _chart(unit: str, series: Series) -> Chart:
     values = [value for points in series.values() for _, value in points]
     steps = [step for points in series.values() for step, _ in points]
     low, high, first, last = min(values), max(values), min(steps), max(steps)

@@ -1,0 +1,19 @@
+"""Self-supervised patch features: DINO's published weights, or a stand-in trained on the profile's images."""
+
+from regroup.dino.make import make_features
+from regroup.model.dino import save_features
+from regroup.stage import Stage, run
+
+
+def main(stage: Stage) -> None:
+    """Make the features and write them to `runs/<profile>/dino`."""
+    params, shards, out = stage.params.dino, stage.layout.shards, stage.layout.dino
+    with stage.tracked(params, inputs=[params.path, shards], outputs=[out]) as tracked:
+        features = make_features(params, shards, observe=lambda step, row: tracked.log_metrics(row, step))
+        save_features(features, out)
+        config = features.config
+        print(f"{out}: keys of block {config.layer}, {config.kind}, {config.width} channels")
+
+
+if __name__ == "__main__":
+    run(main)
