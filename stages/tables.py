@@ -2,6 +2,7 @@
 
 from regroup.report.claims import check_claims
 from regroup.report.reference import thesis
+from regroup.report.scores_view import write_scores
 from regroup.report.tables import build_table, write_table
 from regroup.report.what_moved import write_what_moved
 from regroup.stage import Stage, run
@@ -15,10 +16,15 @@ def main(stage: Stage) -> None:
         for name, variant in stage.variants().items()
         for row in variant.rows
     )
+    for row in thesis().unfilled(runs, settings.numbers):
+        print(f"{stage.params.variants_file}: nothing fills {row}")
     with stage.tracked(settings, inputs=[layout.metrics], outputs=[layout.tables]):
+        moved = check_claims(runs, profile=profile)
         for number in settings.numbers:
-            write_table(build_table(number, runs.get(number, {}), profile=profile), layout.tables)
-        write_what_moved(check_claims(runs, profile=profile), layout.tables)
+            table = build_table(number, runs.get(number, {}), profile=profile, spreads=moved.spreads)
+            write_table(table, layout.tables)
+        write_scores(layout.metrics, list(stage.variants()), layout.tables, profile=profile)
+        write_what_moved(moved, layout.tables)
 
 
 if __name__ == "__main__":

@@ -136,7 +136,11 @@ def test_profile_lays_overrides_over_the_default(project: Path):
     assert params.sources["coco"].root == Path("/datasets/coco")
     assert params.finetune.max_steps == 3
     assert params.finetune.batch_divisor == load_params(ROOT / "params.yaml").finetune.batch_divisor
-    assert (folder / "dvc.yaml").resolve() == project / "dvc.yaml"
+    graph = (folder / "dvc.yaml").read_text()
+    assert graph.count("- ../variants.yaml") == 1
+    header, _, rest = graph.partition("\n")
+    assert "edit that" in header
+    assert rest.replace("../variants.yaml", "variants.yaml") == (project / "dvc.yaml").read_text()
     assert "# captions that count as one epoch" in (folder / "params.yaml").read_text()
 
 

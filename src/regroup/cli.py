@@ -15,6 +15,7 @@ COMMANDS = {
     "doctor": ("regroup.commands.doctor", "say what a profile needs and what is missing"),
     "profile": ("regroup.commands.profile", "make a profile from its overrides.yaml"),
     "summary": ("regroup.commands.summary", "print a profile's tables and where to look further"),
+    "page": ("regroup.commands.page", "write the report's page with the facts of the last run"),
     "checkpoint": ("regroup.commands.checkpoint", "inspect and convert checkpoints"),
     "shards": ("regroup.commands.shards", "verify caption shards"),
     "segment": ("regroup.commands.segment", "segment images with class names of your own"),

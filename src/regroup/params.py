@@ -31,6 +31,7 @@ StageName = Literal[
     "evaluate",
     "figures",
     "tables",
+    "page",
 ]
 SourceKey = Literal["coco", "voc12", "context", "ade"]
 
@@ -47,6 +48,13 @@ class TablesParams(Settings):
     """Which tables of the thesis are printed."""
 
     numbers: tuple[int, ...] = (11,)
+
+
+class PageParams(Settings):
+    """The report's page: pictures of more than `webp_above_kb` go into it as WebP of `webp_quality`."""
+
+    webp_above_kb: int = Field(default=150, ge=0)
+    webp_quality: int = Field(default=88, ge=1, le=100)
 
 
 class Resources(Settings):
@@ -78,6 +86,7 @@ class Params(Settings):
     evaluate: EvaluateParams
     figures: FigureParams
     tables: TablesParams
+    page: PageParams
     tracking: TrackingParams
     resources: dict[StageName, Resources]
 
@@ -94,6 +103,9 @@ class Layout:
         """Lay out the profile called `name`."""
         self.shards = Path("data", name, "shards")
         self.captions = Path("data", name, "captions")
+        self.report = Path("reports", name)
+        self.page = Path("reports", name, "page.html")
+        self.index = Path("reports", name, "index.html")
         self.weights = Path("data", name, "weights")
         self.nouns = Path("reports", name, "nouns")
         self.tables = Path("reports", name, "tables")

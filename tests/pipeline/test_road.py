@@ -56,6 +56,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name: entry for name, entry in read_yaml(ROOT / "variants.yaml")["variants"].items() if name in SOME
     }
     YAML().dump({"variants": chosen}, folder / "variants.yaml")
+    (folder / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     return folder
 
 
@@ -82,6 +83,7 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
         run_stage(monkeypatch, project, "evaluate", variant)
     run_stage(monkeypatch, project, "tables")
     run_stage(monkeypatch, project, "figures")
+    run_stage(monkeypatch, project, "page")
 
     rows = list(csv.DictReader((project / "reports/mini/tables/table11.csv").read_text().splitlines()))
     assert len(rows) == 4
@@ -95,6 +97,9 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
     assert "mini" in markdown.splitlines()[0]
     assert "missing" not in markdown
     assert (project / "reports/mini/figures/qualitative.png").stat().st_size > 10_000
+    page = (project / "reports/mini/index.html").read_text()
+    assert "Table 11 (mini)" in page
+    assert "data:image/" in page
     assert not (project / ".state").exists() or not list((project / ".state").rglob("state.pt"))
 
 

@@ -12,7 +12,7 @@ from regroup.report.claims import check_claims
 from regroup.report.reference import thesis
 from regroup.report.summary import format_summary
 from regroup.report.tables import build_table
-from regroup.report.what_moved import format_what_moved
+from regroup.report.what_moved import format_what_moved, verdict_counts
 from regroup.variants import load_variants
 
 MAIN_TABLE = 11
@@ -57,11 +57,17 @@ def _run(arguments: argparse.Namespace) -> None:
     built = params.tables.numbers
     numbers = arguments.table or ([MAIN_TABLE] if MAIN_TABLE in built or not built else [built[0]])
     shown = [build_table(number, filled.get(number, {}), profile=params.name) for number in numbers]
+    moved = check_claims(filled, profile=params.name)
     if arguments.claims:
-        print(format_what_moved(check_claims(filled, profile=params.name)))
-    page = layout.tables.parent / "index.html"
-    figures = sorted(layout.figures.glob("*.png"))
+        print(format_what_moved(moved))
     print(
-        format_summary(shown, tables=layout.tables, figures=figures, page=page if page.is_file() else None),
+        format_summary(
+            shown,
+            every=[build_table(number, filled.get(number, {}), profile=params.name) for number in built],
+            verdicts=verdict_counts(moved),
+            tables=layout.tables,
+            figures=sorted(layout.report.glob("*/**/*.png")),
+            page=layout.index if layout.index.is_file() else None,
+        ),
         end="",
     )
