@@ -97,6 +97,7 @@ def run(main: Callable[[Stage], None], argv: Sequence[str] | None = None) -> Non
     arguments = parser.parse_args(argv)
     # Nothing below may look anything up on a hub or report home.
     os.environ.update(HF_HUB_OFFLINE="1", DO_NOT_TRACK="1", MLFLOW_DISABLE_TELEMETRY="true")
+    os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
     try:
         stage = Stage(name, load_params(arguments.params), arguments.item)
         _fix_threads(stage.resources.threads)
@@ -112,4 +113,5 @@ def _fix_threads(count: int) -> None:
         import torch
 
         torch.set_num_threads(count)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # not `use_deterministic_algorithms`: it would import all of inductor, a second of every stage
+        torch.set_deterministic_debug_mode("warn")
