@@ -11,14 +11,17 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from regroup.analysis.settings import DissectParams
 from regroup.captions.settings import NounsParams, ShardsParams
-from regroup.segmentation.settings import EvaluateParams
+from regroup.segmentation.settings import EvaluateParams, SweepParams
 from regroup.settings import Settings, parse, read_yaml
 from regroup.sources.settings import WorldParams
 from regroup.tracking import TrackingParams
 from regroup.training.settings import CheckpointParams, FinetuneParams, PretrainParams
 
-StageName = Literal["pretrain", "source", "shards", "nouns", "finetune", "evaluate", "figures", "tables"]
+StageName = Literal[
+    "pretrain", "source", "shards", "nouns", "finetune", "evaluate", "sweep", "dissect", "figures", "tables"
+]
 SourceKey = Literal["coco", "voc12", "context", "ade"]
 
 
@@ -46,7 +49,7 @@ class FigureParams(Settings):
 class TablesParams(Settings):
     """Which tables of the thesis are printed."""
 
-    numbers: tuple[int, ...] = (11,)
+    numbers: tuple[int, ...] = tuple(range(1, 15))
 
 
 class Resources(Settings):
@@ -73,6 +76,8 @@ class Params(Settings):
     checkpoint: CheckpointParams
     finetune: FinetuneParams
     evaluate: EvaluateParams
+    sweep: SweepParams
+    dissect: DissectParams
     figures: FigureParams
     tables: TablesParams
     tracking: TrackingParams
@@ -94,6 +99,8 @@ class Layout:
         self.tables = Path("reports", name, "tables")
         self.figures = Path("reports", name, "figures")
         self.metrics = Path("reports", name, "metrics")
+        self.sweep = Path("reports", name, "sweep")
+        self.dissection = Path("reports", name, "dissection")
         self.curves = Path("reports", name, "curves")
         self._raw = Path("data", name, "raw")
         self._runs = Path("runs", name)

@@ -74,6 +74,8 @@ def test_the_layout_is_what_dvc_declares():
     assert outs["nouns"] == [str(layout.captions)]
     assert outs["finetune"] == [str(layout.run("${key}")), f"{layout.curves}/${{key}}.csv"]
     assert outs["evaluate"] == [f"{layout.metrics}/${{key}}.parquet", f"{layout.metrics}/${{key}}.json"]
+    assert outs["sweep"] == [str(layout.sweep)]
+    assert outs["dissect"] == [f"{layout.dissection}/${{item}}"]
     assert outs["tables"] == [str(layout.tables)]
     assert outs["figures"] == [str(layout.figures)]
 

@@ -141,7 +141,7 @@ def evaluate_decisions(
             confusion=counter.confusion,
             images=len(images),
             iou_metric=counter.iou_metric(),
-            protocol=_description(protocol, dataset, params, decision),
+            protocol=describe(protocol, dataset, params, decision),
         )
         for counter, decision in zip(counters, decisions, strict=True)
     ]
@@ -199,9 +199,10 @@ def inference_mode(model: GroupViT) -> Iterator[None]:
         model.train(training)
 
 
-def _description(
+def describe(
     protocol: Protocol, dataset: DatasetParams, params: InferenceParams, decision: Decision
 ) -> dict[str, Any]:
+    """The protocol and the settings of an evaluation, JSON-able, as they stand in metrics files."""
     return {
         "name": protocol.name,
         "title": protocol.title,
