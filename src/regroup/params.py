@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from regroup.analysis.settings import DissectParams
+from regroup.analysis.settings import DissectParams, FigureParams
 from regroup.captions.settings import NounsParams, ShardsParams
 from regroup.segmentation.settings import EvaluateParams, SweepParams
 from regroup.settings import Settings, parse, read_yaml
@@ -36,14 +36,6 @@ class SourceParams(Settings):
         if self.kind == "local" and self.root is None:
             raise ValueError("`kind: local` needs `root`, the folder that holds the data")
         return self
-
-
-class FigureParams(Settings):
-    """The qualitative figure: `images` rows of each dataset named, from the variants named."""
-
-    datasets: tuple[str, ...] = ("coco", "voc")
-    images: int = Field(default=3, ge=1)
-    variants: tuple[str, ...] = ("original", "refined-384", "noise-free-ge-384")
 
 
 class TablesParams(Settings):

@@ -25,3 +25,35 @@ class DissectParams(Settings):
         if self.chosen not in self.neighbours:
             raise ValueError(f"`chosen` is {self.chosen}, which is not among `neighbours`")
         return self
+
+
+class FigureParams(Settings):
+    """Which variants the figures compare, in what images.
+
+    The first five name variants by the part they play in the thesis; two parts may name the same variant.
+    """
+
+    pretrained: str = Field(description="the start of all others (Figures 1, 6, 7, 9, 10, 12, 23)")
+    fine_tuned: str = Field(description="refined labels (Figure 13)")
+    group_entropy: str = Field(description="with the group entropy penalty (Figures 14, 16)")
+    label_entropy: str = Field(description="with the label entropy penalty (Figure 15)")
+    baseline: str = Field(description="the final model (Figures 17 to 22, 25 to 27)")
+    datasets: tuple[str, ...] = Field(min_length=1, description="of the qualitative panels")
+    images: int = Field(default=2, ge=1, description="rows of each of them")
+    dissected: str | None = Field(
+        description="dataset of Figures 1, 6, 7, 9, 10, 12, 14, 15 and 23; null: none"
+    )
+    compared: tuple[str, ...] = Field(description="datasets of the class by class Figures 18 to 22")
+    points: int = Field(default=600, ge=10, description="most segments in a panel of Figure 20")
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """All that are named, each once."""
+        parts = (
+            self.pretrained,
+            self.fine_tuned,
+            self.group_entropy,
+            self.label_entropy,
+            self.baseline,
+        )
+        return tuple(dict.fromkeys(parts))
