@@ -60,10 +60,10 @@ def affinity_figure(
     title = f"Affinity between patches, {names[0]} and {names[1]}"
     text = (
         f"Each square has the cosine similarity of all pairs of {grid[0]} x {grid[1]} patches of the image "
-        "beside it, in reading order. Red pairs are alike, blue ones opposed, white ones neither. Mean standard "
-        f"deviation: {names[0]} {spread[0]:.2f}, {names[1]} {spread[1]:.2f}."
+        "beside it, in reading order. Red pairs are alike, blue ones opposed, white ones neither. Mean "
+        f"standard deviation: {names[0]} {spread[0]:.2f}, {names[1]} {spread[1]:.2f}."
     )
-    headings = ["image", *names] * min(per_row, len(shown))
+    headings = ["image", *(name.replace(" ", "\n", 1) for name in names)] * min(per_row, len(shown))
     figure = tile_page(rows, headings, title=title, profile=profile, notes=[text], scales=[scale], aspect=1.0)
     data: dict[str, NDArray[np.generic]] = {}
     for number, (theirs_, ours) in enumerate(pairs):

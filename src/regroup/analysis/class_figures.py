@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,8 +79,8 @@ def disparity_figure(
     """Bars of each class's change in IoU, one panel a dataset (Figures 18 and 19)."""
     title = f"IoU of each class, {names[1]} against {names[0]}"
     text = (
-        f"Change of IoU in points: to the right {names[1]} is better, to the left worse; the number is its own "
-        f"IoU in percent. Of more than {MOST} classes the ten largest gains and losses are shown."
+        f"Change of IoU in points: to the right {names[1]} is better, to the left worse; the number is its "
+        f"own IoU in percent. Of more than {MOST} classes the ten largest gains and losses are shown."
     )
     panels = {
         dataset: [*some[: MOST // 2], *some[-MOST // 2 :]] if len(some) > MOST else list(some)
@@ -122,13 +122,30 @@ def disparity_figure(
 
 @torch.inference_mode()
 def named_segments(
-    model: GroupViT, encoded: Sequence[WholeImage], classes: Tensor, labels: Labels, decision: Decision
+    model: GroupViT,
+    encoded: Iterable[WholeImage],
+    classes: Tensor,
+    labels: Labels,
+    decision: Decision,
+    *,
+    wanted: Container[int],
+    most: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Segment tokens that the model gives a class other than background: features [S, width] and ids [S].
+    """Segment tokens by the class that the model gives them: features [S, width] and ids [S].
 
-    Segments without a pixel are left out.
+    Background and segments without a pixel are left out.
+
+    Args:
+        model: that encoded the images.
+        encoded: the images, taken one by one until there are enough segments.
+        classes: embeddings [N, C].
+        labels: as the embeddings were made from.
+        decision: the background's threshold, and top-k.
+        wanted: class ids that are kept.
+        most: how many segments are kept, the first ones.
     """
-    features, ids = [], []
+    features: list[NDArray[np.float32]] = []
+    ids: list[int] = []
     scale = model.logit_scale.exp().clamp(max=100)
     prompted = np.array(labels.ids[1:] if labels.background else labels.ids)
     for image in encoded:
@@ -140,9 +157,13 @@ def named_segments(
             keep = ~background_segments(scores, decision.threshold)[0].cpu()
         shown = set(np.unique(image.groups()).tolist())
         for segment in range(len(affinity)):
-            if keep[segment] and segment in shown:
+            label = int(prompted[int(scores[0, segment].argmax())])
+            if keep[segment] and segment in shown and label in wanted:
                 features.append(image.tokens[segment].float().cpu().numpy())
-                ids.append(int(prompted[int(scores[0, segment].argmax())]))
+                ids.append(label)
+        if len(ids) >= most:
+            break
+    features, ids = features[:most], ids[:most]
     width = model.config.image.width
     return np.array(features, dtype=np.float32).reshape(-1, width), np.array(ids, dtype=np.int64)
 
@@ -172,8 +193,8 @@ def tsne_figure(
     title = "Segments in feature space"
     text = (
         "t-SNE of segment tokens of the last stage that are not background, coloured by the class the model "
-        "itself gives them. Distances between clusters mean little; what counts is which classes mix. Each panel "
-        "has axes of its own."
+        "itself gives them. Distances between clusters mean little; what counts is which classes mix. Each "
+        "panel has axes of its own."
     )
     notes = [line for note in (text, figure_note(profile) or "") for line in textwrap.wrap(note, 138)]
     size, legend = 2.65, 1.5

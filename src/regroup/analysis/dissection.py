@@ -7,8 +7,8 @@ What the thesis leaves open, and what is done here, is listed in docs/dissection
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,8 @@ import torch
 from tqdm import tqdm
 
 from regroup.analysis.alignment import align
-from regroup.analysis.neighbours import Bank, Floats, Integers, build_bank, nearest, soft_labels, vote
-from regroup.analysis.segments import Ids, encode_dataset, open_dataset, side_of
+from regroup.analysis.neighbours import Bank, BankBuilder, Floats, nearest, soft_labels, vote
+from regroup.analysis.segments import Ids, WholeImage, encode_dataset, open_dataset, side_of
 from regroup.analysis.settings import DissectParams
 from regroup.segmentation.datasets import ProtocolDataset, evaluation_pipeline
 from regroup.segmentation.evaluation import decide, describe, inference_mode, labels_of, read_samples
@@ -34,20 +34,8 @@ if TYPE_CHECKING:
 WITHOUT = "_wb"
 """Ends the name of an analysis that leaves the background out, as Table 1 has it."""
 
-
-@dataclass(frozen=True, eq=False)
-class LabelledSegments:
-    """One image of a split.
-
-    Attributes:
-        features: float64 [G, width], segment tokens.
-        groups: [H, W], the segment of each pixel.
-        mask: [H, W], class ids, or 255.
-    """
-
-    features: Floats
-    groups: Ids
-    mask: Ids
+CHUNK = 64
+"""Images whose neighbours are searched at once."""
 
 
 def dissect(
@@ -80,16 +68,39 @@ def dissect(
     """
     protocol = load_protocol(dataset.protocol)
     with inference_mode(model):
-        splits = {
-            split: list(_segments(model, dataset, inference, raw_root, split, batch, progress))
-            for split in ("train", dataset.split)
-        }
-        scores = _grouping(splits["train"], splits[dataset.split], protocol, dataset, inference, params)
+        banks = build_banks(
+            _encoded(model, dataset, inference, raw_root, "train", batch, progress),
+            protocol,
+            params.features_per_class,
+        )
+        val = _encoded(model, dataset, inference, raw_root, dataset.split, batch, progress)
+        scores = _grouping(val, banks, protocol, dataset, inference, params)
         scores |= _alignment(model, protocol, dataset, inference, raw_root, batch, progress)
     return scores
 
 
-def _segments(
+def build_banks(train: Iterable[WholeImage], protocol: Protocol, per_class: int) -> dict[bool, Bank]:
+    """Banks of a training split: with background (False), and where there is one without it (True).
+
+    Raises:
+        RegroupError: no segment covers a scored pixel.
+    """
+    roads = (False, True) if protocol.background else (False,)
+    builders = {without: BankBuilder(per_class) for without in roads}
+    for image in train:
+        features, groups = _features(image), image.groups()
+        for without, builder in builders.items():
+            mask = _mask(image.mask, without)
+            builder.add(features, soft_labels(groups, mask, len(features), len(protocol.classes)))
+    return {without: builder.build() for without, builder in builders.items()}
+
+
+def _features(image: WholeImage) -> Floats:
+    features: Floats = image.tokens.double().cpu().numpy()
+    return features
+
+
+def _encoded(
     model: GroupViT,
     dataset: DatasetParams,
     inference: InferenceParams,
@@ -97,56 +108,40 @@ def _segments(
     split: str,
     batch: int,
     progress: bool,
-) -> Iterator[LabelledSegments]:
+) -> Iterator[WholeImage]:
     images = open_dataset(dataset, raw_root, split=split)
     found = encode_dataset(model, images, side=side_of(model, inference.window), batch=batch)
-    for image in tqdm(found, f"segments, {split}", len(images), disable=not progress, unit="image"):
-        yield LabelledSegments(image.tokens.double().cpu().numpy(), image.groups(), image.mask)
+    yield from tqdm(found, f"segments, {split}", len(images), disable=not progress, unit="image")
 
 
 def _grouping(
-    train: Sequence[LabelledSegments],
-    val: Sequence[LabelledSegments],
+    val: Iterator[WholeImage],
+    banks: Mapping[bool, Bank],
     protocol: Protocol,
     dataset: DatasetParams,
     inference: InferenceParams,
     params: DissectParams,
 ) -> dict[str, DatasetScores]:
+    counters = {(without, k): PixelCounter(protocol.classes) for without in banks for k in params.neighbours}
+    images = 0
+    while some := list(islice(val, CHUNK)):
+        images += len(some)
+        queries = np.concatenate([_features(image) for image in some])
+        maps = [image.groups() for image in some]
+        for without, bank in banks.items():
+            truth = [_mask(image.mask, without) for image in some]
+            # one search for the largest K serves all
+            found = nearest(bank, queries, max(params.neighbours))
+            for k, labels in vote(bank, found, params.neighbours).items():
+                for ids, groups, mask in zip(labels.reshape(len(some), -1), maps, truth, strict=True):
+                    _count(counters[without, k], ids[groups], mask)
     scores = {}
-    for without in (False, True) if protocol.background else (False,):
-        bank = _bank(train, len(protocol.classes), params.features_per_class, without)
-        for k, labels in _votes(bank, val, params.neighbours).items():
-            counter = PixelCounter(protocol.classes)
-            for image, ids in zip(val, labels.reshape(len(val), -1), strict=True):
-                _count(counter, ids[image.groups], _mask(image.mask, without))
-            what = {
-                "analysis": "visual grouping",
-                "neighbours": k,
-                "bank": len(bank.features),
-                "side": inference.window,
-            }
-            name = f"k{k}{WITHOUT if without else ''}"
-            scores[name] = _scores(counter, protocol, dataset, len(val), without, what)
+    for (without, k), counter in counters.items():
+        what = {"analysis": "visual grouping", "neighbours": k, "bank": len(banks[without].features)}
+        what["side"] = inference.window
+        name = f"k{k}{WITHOUT if without else ''}"
+        scores[name] = _scores(counter, protocol, dataset, images, without, what)
     return scores
-
-
-def _bank(train: Sequence[LabelledSegments], classes: int, per_class: int, without: bool) -> Bank:
-    return build_bank(
-        (
-            (
-                image.features,
-                soft_labels(image.groups, _mask(image.mask, without), len(image.features), classes),
-            )
-            for image in train
-        ),
-        per_class=per_class,
-    )
-
-
-def _votes(bank: Bank, val: Sequence[LabelledSegments], neighbours: Sequence[int]) -> dict[int, Integers]:
-    """Labels of all segments of a split, image after image, for each K: one search for the largest."""
-    queries = np.concatenate([image.features for image in val])
-    return vote(bank, nearest(bank, queries, max(neighbours)), neighbours)
 
 
 def _alignment(

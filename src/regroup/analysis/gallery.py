@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regroup.analysis.affinity import PatchFeatures, affinity_figure
 from regroup.analysis.class_figures import (
+    MOST,
     Disparity,
     disparity_figure,
     embed,
@@ -17,6 +19,7 @@ from regroup.analysis.class_figures import (
     read_disparities,
     tsne_figure,
 )
+from regroup.analysis.dissection import build_banks
 from regroup.analysis.grouping_figures import (
     Shown,
     attention_figure,
@@ -24,7 +27,6 @@ from regroup.analysis.grouping_figures import (
     entropy_figure,
     segments_figure,
 )
-from regroup.analysis.neighbours import build_bank, soft_labels
 from regroup.analysis.panels import PanelSample, panel_data, qualitative_panel
 from regroup.analysis.qualitative import (
     dissection_samples,
@@ -33,11 +35,11 @@ from regroup.analysis.qualitative import (
     qualitative_samples,
     telling_images,
 )
-from regroup.analysis.segments import WholeImage, encode_squares, open_dataset, side_of, square
+from regroup.analysis.segments import WholeImage, encode_dataset, open_dataset, side_of
 from regroup.analysis.settings import DissectParams, FigureParams
 from regroup.model.dino import SeededFeatures
 from regroup.report.figures import Caption, Drawn
-from regroup.segmentation.evaluation import decide, inference_mode, labels_of
+from regroup.segmentation.evaluation import decide, labels_of
 from regroup.segmentation.prompts import embed_prompts
 from regroup.segmentation.protocols import load_protocol
 from regroup.segmentation.settings import EvaluateParams
@@ -45,16 +47,19 @@ from regroup.segmentation.settings import EvaluateParams
 if TYPE_CHECKING:
     from regroup.model import GroupViT
 
+SEARCHED = 300
+"""Images that concepts of group tokens are looked for in."""
+
 ROWS = 3
 """Images of the figures that show segments, attention and entropy."""
 
-LOW = 3
+LOW = 2
 """Classes of a dataset whose losses are looked into."""
 
 
 def patch_features(model: GroupViT) -> tuple[str, PatchFeatures]:
     """Self-supervised patch features and what to call them: a seeded stand-in, where DINO is out of reach."""
-    return "stand-in for DINO", SeededFeatures(model.config.image.width)
+    return "DINO (stand-in)", SeededFeatures(model.config.image.width)
 
 
 @dataclass(frozen=True)
@@ -108,16 +113,11 @@ class Gallery:
     def _root(self, dataset: str) -> Path:
         return self.roots[self.evaluate.datasets[dataset].source]
 
-    def _whole(
-        self, model: GroupViT, dataset: str, split: str | None = None
-    ) -> tuple[list[WholeImage], list[Shown]]:
-        """A split of a dataset, encoded as the dissection does, with its images."""
+    def _whole(self, model: GroupViT, dataset: str, split: str | None = None) -> Iterator[WholeImage]:
+        """A split of a dataset, encoded as the dissection does."""
         images = open_dataset(self.evaluate.datasets[dataset], self._root(dataset), split=split)
-        shown = [Shown(image, mask) for image, mask in numbered_images(images)]
         side = side_of(model, self.evaluate.window)
-        with inference_mode(model):
-            encoded = list(encode_squares(model, ((one.mask, square(one.image, side)) for one in shown)))
-        return encoded, shown
+        return encode_dataset(model, images, side=side, batch=self.evaluate.batch)
 
     @property
     def _dissected(self) -> str:
@@ -157,11 +157,12 @@ class Gallery:
 
     def concepts(self) -> Drawn:
         """Figures 6 and 7."""
-        protocol = load_protocol(self.evaluate.datasets[self._dissected].protocol)
-        encoded, shown = self._whole(self._pretrained, self._dissected)
+        dataset = self.evaluate.datasets[self._dissected]
+        protocol = load_protocol(dataset.protocol)
+        encoded = islice(self._whole(self._pretrained, self._dissected), SEARCHED)
+        images = numbered_images(open_dataset(dataset, self._root(self._dissected)))
         return concepts_figure(
-            encoded,
-            [one.image for one in shown],
+            [(image, one.groups(), mask) for one, (image, mask) in zip(encoded, images, strict=False)],
             protocol.classes,
             background=protocol.background,
             profile=self.profile,
@@ -189,18 +190,9 @@ class Gallery:
     def dissection(self) -> Drawn:
         """Figure 12."""
         dataset = self._dissected
-        number = len(load_protocol(self.evaluate.datasets[dataset].protocol).classes)
-        train, _ = self._whole(self._pretrained, dataset, "train")
-        bank = build_bank(
-            (
-                (
-                    one.tokens.double().cpu().numpy(),
-                    soft_labels(one.groups(), one.mask, len(one.tokens), number),
-                )
-                for one in train
-            ),
-            per_class=self.dissect.features_per_class,
-        )
+        protocol = load_protocol(self.evaluate.datasets[dataset].protocol)
+        train = self._whole(self._pretrained, dataset, "train")
+        bank = build_banks(train, protocol, self.dissect.features_per_class)[False]
         samples = dissection_samples(
             self._pretrained,
             self.evaluate,
@@ -212,8 +204,9 @@ class Gallery:
         )
         title = f"Grouping and alignment, each on its own, {self.figures.pretrained}"
         text = (
-            "Alignment alone: the model names the regions of the ground truth. Grouping alone: its segments get "
-            f"the class of their {self.dissect.chosen} nearest segments of the training split. Both: its masks."
+            "Alignment alone: the model names the regions of the ground truth. Grouping alone: its segments "
+            f"get the class of their {self.dissect.chosen} nearest segments of the training split. Both: its "
+            "own masks."
         )
         return self._panel("dissection", samples, title, text, (12,))
 
@@ -245,8 +238,8 @@ class Gallery:
             samples += low_iou_samples(models, self.evaluate, name, self._root(name), lost)
         title = f"Classes on which {part.baseline} lost most"
         text = (
-            "Beside each row a class whose IoU fell most against the pretrained model, three of each dataset "
-            f"({', '.join(self._disparities)}), in an image where it takes 3% or more."
+            f"Beside each row a class whose IoU fell most against the pretrained model, {LOW} of each "
+            f"dataset ({', '.join(self._disparities)}), in an image where it takes 3% or more."
         )
         return self._panel("low-iou", samples, title, text, (21, 22))
 
@@ -257,17 +250,17 @@ class Gallery:
             dataset = self.evaluate.datasets[name]
             labels, protocol = labels_of(dataset), load_protocol(dataset.protocol)
             wanted = set(labels.ids)
-            if len(some) > 2 * LOW + LOW:
+            if len(some) > MOST:
                 wanted = {protocol.classes.index(one.name) for one in some if one.change < 0}
             for variant, model in self._models(self.figures.pretrained, self.figures.baseline).items():
-                encoded, _ = self._whole(model, name)
                 features, ids = named_segments(
                     model,
-                    encoded,
+                    self._whole(model, name),
                     embed_prompts(model, labels.prompts),
                     labels,
                     decide(dataset, self.evaluate),
+                    wanted=wanted,
+                    most=self.figures.points,
                 )
-                keep = [i for i, label in enumerate(ids) if label in wanted][: self.figures.points]
-                panels[name, variant] = embed(features[keep]), [protocol.classes[ids[i]] for i in keep]
+                panels[name, variant] = embed(features), [protocol.classes[label] for label in ids]
         return tsne_figure(panels, self.profile)

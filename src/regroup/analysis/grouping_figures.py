@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from regroup.analysis.panels import Picture
-from regroup.analysis.segments import WholeImage, encode_squares, enlarge, side_of, square
+from regroup.analysis.segments import Ids, WholeImage, encode_squares, enlarge, side_of, square
 from regroup.analysis.tiles import Scale, Tile, heat, spotlit, tile_page, tinted
 from regroup.report.figures import Caption, Drawn
 from regroup.segmentation.protocols import IGNORED
@@ -28,7 +29,7 @@ class Shown:
     """An image with its ground truth, at its own size."""
 
     image: Picture
-    mask: Picture
+    mask: Ids
 
 
 def encode_shown(model: GroupViT, shown: Sequence[Shown], window: int) -> list[WholeImage]:
@@ -52,8 +53,8 @@ def segments_figure(
     ]
     title = "Segments as they emerge, stage by stage"
     text = (
-        "Each colour is one group token: a pixel has the colour of the token it is assigned to most. Colours of "
-        "the first stage have nothing to do with those of the last."
+        "Each colour is one group token: a pixel has the colour of the token it is assigned to most. Colours "
+        "of the first stage have nothing to do with those of the last."
     )
     figure = tile_page(rows, ["image", *columns], title=title, profile=profile, notes=[text])
     data = {
@@ -71,16 +72,17 @@ def _largest(soft: Tensor, image: WholeImage) -> np.ndarray:
 def attention_figure(model: GroupViT, shown: Sequence[Shown], window: int, profile: str, name: str) -> Drawn:
     """Where each group token of the last stage looks (Figure 9)."""
     scale = Scale("share of a pixel that belongs to the group token (eq. 34)", "viridis", 1.0)
-    rows, data, count = [], {}, 0
+    rows, count = [], 0
+    data: dict[str, NDArray[np.generic]] = {}
     for number, (one, encoded) in enumerate(zip(shown, encode_shown(model, shown, window), strict=True)):
         maps = enlarge(encoded.attention[:8], *one.mask.shape).cpu().numpy()
         rows.append(("", [Tile(one.image), *(Tile(heat(part, scale)) for part in maps)]))
-        data |= {f"{number:02}/attention": maps.astype(np.float16), f"{number:02}/image": one.image}
+        data[f"{number:02}/attention"] = encoded.attention.cpu().numpy()
         count = len(maps)
     title = f"Attention of the group tokens, {name}"
     text = (
         "Attention of each group token of the last stage over the image, the product of the stages' soft "
-        "assignments. In every pixel the maps sum to one: a pixel that is bright in two maps has no clear group."
+        "assignments. In every pixel the maps sum to one: one that is bright in two maps has no clear group."
     )
     headings = ["image", *(f"group {k}" for k in range(count))]
     figure = tile_page(rows, headings, title=title, profile=profile, notes=[text], scales=[scale])
@@ -95,7 +97,7 @@ def group_entropy(image: WholeImage) -> Tensor:
 
 @torch.inference_mode()
 def label_entropy(model: GroupViT, image: WholeImage, classes: Tensor) -> Tensor:
-    """Entropy of each patch over N classes, in nats: [P * P] (eq. 41 and 42, classes [N, C] as the labels)."""
+    """Entropy of each patch over N classes, in nats: [P * P] (eq. 41, 42; classes [N, C])."""
     scale = model.logit_scale.exp().clamp(max=100)
     affinity = F.normalize(image.projected.float(), dim=-1) @ classes.T * scale
     return _entropy(image.attention.T @ affinity.softmax(dim=-1), dim=1)
@@ -126,6 +128,7 @@ def entropy_figure(
         profile: the profile's name.
     """
     maps: dict[str, list[np.ndarray]] = {}
+    data: dict[str, NDArray[np.generic]] = {}
     for kind, parts in (("groups", (before, groups_after)), ("labels", (before, labels_after))):
         for name, model in parts:
             encoded = encode_shown(model, shown, window)
@@ -133,6 +136,7 @@ def entropy_figure(
                 group_entropy(one) if kind == "groups" else label_entropy(model, one, classes[name])
                 for one in encoded
             ]
+            data |= {f"{i:02}/over {kind}, {name}": some.cpu().numpy() for i, some in enumerate(found)}
             maps[f"over {kind}\n{name}"] = [
                 enlarge(values[None], *one.mask.shape)[0].cpu().numpy()
                 for values, one in zip(found, encoded, strict=True)
@@ -164,19 +168,14 @@ def entropy_figure(
     }
     title = "Entropy of patches over groups and labels, before and after its penalty"
     text = (
-        "Dark pixels have one clear group (eq. 38) or label (eq. 42, over the dataset's classes), bright ones are "
-        "torn between several. Mean of these images: "
+        "Dark pixels have one clear group (eq. 38) or label (eq. 42, over the dataset's classes), bright "
+        "ones are torn between several. Mean of these images: "
         + "; ".join(f"{name} {value:.2f}" for name, value in means.items())
         + "."
     )
     figure = tile_page(
         rows, ["image", *maps], title=title, profile=profile, notes=[text], scales=list(scales.values())
     )
-    data = {
-        f"{i:02}/{name.replace(chr(10), ' ')}": some[i].astype(np.float16)
-        for name, some in maps.items()
-        for i in range(len(shown))
-    } | {f"{i:02}/image": one.image for i, one in enumerate(shown)}
     return Drawn("entropy", figure, data, Caption(title, text, (10, 14, 15), profile))
 
 
@@ -194,14 +193,17 @@ class Concept:
     fit: float
 
 
-def find_concepts(encoded: Sequence[WholeImage], background: bool) -> list[Concept]:
+def find_concepts(segmented: Iterable[tuple[Ids, Ids]], background: bool) -> list[Concept]:
     """Segments of at least 2% of an image of which half or more is one class, the best fitting first.
 
     The fit is the segment's overlap with all of the class in the image (intersection over union).
+
+    Args:
+        segmented: for each image, the segment of each pixel and the ground truth, [H, W].
+        background: whether id 0 is the background, which is no concept.
     """
     found = []
-    for number, image in enumerate(encoded):
-        groups, mask = image.groups(), image.mask
+    for number, (groups, mask) in enumerate(segmented):
         scored = mask != IGNORED
         for group in np.unique(groups):
             inside = (groups == group) & scored
@@ -217,8 +219,7 @@ def find_concepts(encoded: Sequence[WholeImage], background: bool) -> list[Conce
 
 
 def concepts_figure(
-    encoded: Sequence[WholeImage],
-    images: Sequence[Picture],
+    segmented: Sequence[tuple[Picture, Ids, Ids]],
     names: Sequence[str],
     *,
     background: bool,
@@ -226,11 +227,21 @@ def concepts_figure(
     model_name: str,
     rows: int = 4,
 ) -> Drawn:
-    """What single group tokens learned: images of a token's commonest class and of others (6 and 7)."""
-    concepts = find_concepts(encoded, background)
+    """What single group tokens learned: images of a token's commonest class and of others (6 and 7).
+
+    Args:
+        segmented: images with the segment of each pixel and the ground truth.
+        names: of the classes.
+        background: whether id 0 is the background.
+        profile: the profile's name.
+        model_name: whose segments they are.
+        rows: group tokens that are shown, those that have most concepts.
+    """
+    concepts = find_concepts(((groups, mask) for _, groups, mask in segmented), background)
     common = Counter(one.group for one in concepts)
     order = sorted(common, key=lambda group: (-common[group], group))[:rows]
-    drawn, data = [], {}
+    drawn = []
+    data: dict[str, NDArray[np.generic]] = {}
     for group in order:
         mine = [one for one in concepts if one.group == group]
         first = Counter(one.label for one in mine).most_common(1)[0][0]
@@ -243,16 +254,17 @@ def concepts_figure(
         for one in [*same, *list(others.values())[:3]]:
             if one in list(others.values())[:1]:
                 tiles += [None] * (3 - len(same))
-            inside = encoded[one.image].groups() == group
-            tiles.append(Tile(spotlit(images[one.image], inside), f"{names[one.label]}, IoU {one.fit:.0%}"))
-            data[f"group{group}/{len(tiles) - 1}/image"] = images[one.image]
-            data[f"group{group}/{len(tiles) - 1}/inside"] = inside
+            image, groups, _ = segmented[one.image]
+            tiles.append(Tile(spotlit(image, groups == group), f"{names[one.label]}, IoU {one.fit:.0%}"))
+            data[f"group{group}/{len(tiles) - 1}/image_number"] = np.array(one.image)
+            data[f"group{group}/{len(tiles) - 1}/inside"] = np.packbits(groups == group)
+            data[f"group{group}/{len(tiles) - 1}/shape"] = np.array(groups.shape)
         drawn.append((f"group {group}", tiles))
     title = f"Concepts of single group tokens, {model_name}"
     text = (
-        "Each row is one group token of the last stage, with what it groups kept in colour: on the left three "
-        "images of the class it groups most often, on the right its best image of each of three other classes. "
-        "Below: the class, and the segment's overlap with it."
+        "Each row is one group token of the last stage, with what it groups kept in colour: on the left "
+        "three images of the class it groups most often, on the right its best image of each of three other "
+        "classes. Below: the class, and the segment's overlap with it."
     )
     headings = [*[f"commonest, {k}" for k in (1, 2, 3)], *[f"other class {k}" for k in (1, 2, 3)]]
     figure = tile_page(drawn, headings, title=title, profile=profile, notes=[text])

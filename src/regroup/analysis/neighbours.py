@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,32 +49,38 @@ class Bank:
     labels: Floats
 
 
-def build_bank(segments: Iterable[tuple[Floats, Floats]], *, per_class: int) -> Bank:
-    """Collect segments, at most `per_class` of each class: the first ones met.
+class BankBuilder:
+    """Collects segments, at most so many of each class: the first ones met."""
 
-    A segment's class is that of its largest share (the first of equals). One without a scored pixel is left
-    out.
+    def __init__(self, per_class: int) -> None:
+        """Start empty; `per_class` segments of a class are kept."""
+        self._per_class = per_class
+        self._features: list[Floats] = []
+        self._labels: list[Floats] = []
+        self._count: Counter[int] = Counter()
 
-    Args:
-        segments: features [G, width] and soft labels [G, classes] of each image.
-        per_class: how many segments of a class are kept.
+    def add(self, features: Floats, labels: Floats) -> None:
+        """Add the segments of an image: features [G, width] and soft labels [G, classes].
 
-    Raises:
-        RegroupError: no segment has a class.
-    """
-    features: list[Floats] = []
-    labels: list[Floats] = []
-    count: dict[int, int] = {}
-    for some, shares in segments:
-        for feature, share in zip(some, shares, strict=True):
-            label = int(share.argmax())
-            if share.any() and count.get(label, 0) < per_class:
-                count[label] = count.get(label, 0) + 1
-                features.append(feature)
-                labels.append(share)
-    if not features:
-        raise RegroupError("dissection: no segment of the training split covers a scored pixel")
-    return Bank(np.stack(features).astype(np.float64), np.stack(labels))
+        A segment's class is that of its largest share (the first of equals). One without a scored pixel is
+        left out.
+        """
+        for feature, shares in zip(features, labels, strict=True):
+            label = int(shares.argmax())
+            if shares.any() and self._count[label] < self._per_class:
+                self._count[label] += 1
+                self._features.append(feature)
+                self._labels.append(shares)
+
+    def build(self) -> Bank:
+        """The bank.
+
+        Raises:
+            RegroupError: no segment has a class.
+        """
+        if not self._features:
+            raise RegroupError("dissection: no segment of the training split covers a scored pixel")
+        return Bank(np.stack(self._features).astype(np.float64), np.stack(self._labels))
 
 
 def nearest(bank: Bank, queries: Floats, count: int) -> Integers:

@@ -83,7 +83,7 @@ def tile_page(
                 x = left + column * (width + _GAP)
                 axes = page.axes(x, y, width, width * aspect)
                 axes.set_axis_off()
-                axes.imshow(tile.picture, aspect="auto")
+                axes.imshow(tile.picture)  # its own shape, in the middle of its place
                 page.text(x + width / 2, y - 0.02, tile.text, ha="center", va="top", fontsize=6)
         for number, scale in enumerate(scales):
             _draw_scale(page, scale, number / len(scales) * style.PAGE_WIDTH, bottom - 0.2)

@@ -20,7 +20,7 @@ PAGE_WIDTH = 7.0
 DPI = 150
 """Of the PNG files."""
 
-SVG_DPI = 100
+SVG_DPI = 75
 """Of pictures inside SVG files, which store them in a third more bytes than PNG."""
 
 INK = "#1f2328"
