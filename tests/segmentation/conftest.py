@@ -40,10 +40,21 @@ def model() -> GroupViT:
         projector_hidden=64,
         joint_width=16,
     )
+    return telling_model(config, logit_scale=2.5)
+
+
+@pytest.fixture(scope="session")
+def full_size() -> GroupViT:
+    """The real architecture with random weights, likewise."""
+    return telling_model(GroupViTConfig(), logit_scale=4.0)
+
+
+def telling_model(config: GroupViTConfig, *, logit_scale: float) -> GroupViT:
+    """A model of random weights whose segments and texts differ."""
     model = GroupViT(config, generator=torch.Generator().manual_seed(4)).eval()
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        model.logit_scale.fill_(2.5)
+        model.logit_scale.fill_(logit_scale)
         # fresh weights make all texts alike, and all segments; with a batch norm that knows them they differ
         model.text.token_embedding.weight.normal_(generator=generator)
         for stage in model.image.stages[:-1]:
