@@ -94,7 +94,7 @@ def disparity_figure(
         page.text(0, page.height - 0.04, f"{title} ({profile})", fontsize=9, fontweight="bold", va="top")
         width = style.PAGE_WIDTH / max(1, len(panels))
         for number, (dataset, some) in enumerate(panels.items()):
-            height = 0.16 * len(some)
+            height = 0.16 * max(1, len(some))
             axes = page.axes(number * width + 0.95, page.height - 0.5 - height, width - 1.25, height)
             changes = [one.change for one in some]
             colours = [style.PALETTE[4] if change >= 0 else style.PALETTE[5] for change in changes]
