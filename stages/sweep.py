@@ -21,7 +21,16 @@ def main(stage: Stage) -> None:
         model = load_checkpoint(checkpoint).to(choose_device(inference.device))
         roots: dict[str, Path] = {source: raw_root(folder) for source, folder in raw.items()}
         grid = params.grid
-        rows = sweep(model, datasets, inference, grid, roots, batch=inference.batch, progress=True)
+        rows = sweep(
+            model,
+            datasets,
+            inference,
+            grid,
+            roots,
+            batch=inference.batch,
+            progress=True,
+            text_cache=layout.text_cache,
+        )
         write_sweep(rows, out, title=f"Inference settings, {params.variant} ({profile})")
         write_heat_maps(rows, out, profile=profile)
         write_rows(rows, grid, out, variant=params.variant, profile=profile, checkpoint=checkpoint)

@@ -54,7 +54,16 @@ def _run(arguments: argparse.Namespace) -> None:
     grid = parse(SweepGrid, given, Path("command line"))
     model = load_checkpoint(arguments.checkpoint).to(choose_device(arguments.device or settings.device))
     batch = arguments.batch or settings.batch
-    rows = sweep(model, datasets, settings, grid, roots, batch=batch, progress=True)
+    rows = sweep(
+        model,
+        datasets,
+        settings,
+        grid,
+        roots,
+        batch=batch,
+        progress=True,
+        text_cache=params.layout.text_cache,
+    )
     name = arguments.checkpoint.stem
     out = arguments.out or Path("reports", params.name, "sweep", name)
     title = f"Inference settings, {name} ({params.name})"

@@ -30,7 +30,12 @@ READERS = 2
 
 
 def evaluate_all(
-    model: GroupViT, params: EvaluateParams, raw_roots: Mapping[str, Path], *, progress: bool = False
+    model: GroupViT,
+    params: EvaluateParams,
+    raw_roots: Mapping[str, Path],
+    *,
+    progress: bool = False,
+    text_cache: Path | None = None,
 ) -> Scores:
     """Score a model on every dataset of `params`, on the device that `params` names; the model moves there.
 
@@ -39,6 +44,7 @@ def evaluate_all(
         params: datasets, and how they are scored.
         raw_roots: the root of each source's raw data.
         progress: whether to show a progress bar for each dataset.
+        text_cache: folder of class embeddings, as `embed_prompts` keeps it.
 
     Raises:
         RegroupError: as `evaluate`; or there is no such device.
@@ -54,6 +60,7 @@ def evaluate_all(
                 batch=params.batch,
                 progress=progress,
                 title=name,
+                text_cache=text_cache,
             )
             for name, dataset in params.datasets.items()
         }
@@ -69,6 +76,7 @@ def evaluate(
     batch: int = 8,
     progress: bool = False,
     title: str | None = None,
+    text_cache: Path | None = None,
 ) -> DatasetScores:
     """Score a model on one dataset.
 
@@ -80,13 +88,22 @@ def evaluate(
         batch: windows in a pass of the model.
         progress: whether to show a progress bar.
         title: of the progress bar; None: the protocol's name.
+        text_cache: folder of class embeddings, as `embed_prompts` keeps it; None keeps none.
 
     Raises:
         RegroupError: a file is missing or broken, a mask does not fit its image or the class list.
     """
     decision = decide(dataset, params)
     [scores] = evaluate_decisions(
-        model, dataset, params, [decision], raw_root, batch=batch, progress=progress, title=title
+        model,
+        dataset,
+        params,
+        [decision],
+        raw_root,
+        batch=batch,
+        progress=progress,
+        title=title,
+        text_cache=text_cache,
     )
     return scores
 
@@ -107,6 +124,7 @@ def evaluate_decisions(
     batch: int = 8,
     progress: bool = False,
     title: str | None = None,
+    text_cache: Path | None = None,
 ) -> list[DatasetScores]:
     """Score a model on one dataset once for each decision, encoding every image once.
 
@@ -119,7 +137,7 @@ def evaluate_decisions(
     )
     counters = [PixelCounter(protocol.classes) for _ in decisions]
     with inference_mode(model):
-        classes = embed_prompts(model, labels.prompts)
+        classes = embed_prompts(model, labels.prompts, text_cache)
         samples = tqdm(
             read_samples(images), title or protocol.name, len(images), disable=not progress, unit="image"
         )
