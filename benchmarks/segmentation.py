@@ -121,7 +121,7 @@ class Work:
 
 
 def compare(work: Work, classes: int, where: str) -> list[Result]:
-    """Images a second of both roads, what each does after the encoder, and what the encoder leaves to gain."""
+    """Images a second of both roads, what follows the encoder on each, and what it leaves to gain."""
     number = len(work.images)
     works = {name: work.timed(getattr(work, name)) for name in ("plain", "fast", "encode")}
     times = in_turns(works, repeats=3)
