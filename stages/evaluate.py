@@ -19,8 +19,14 @@ def main(stage: Stage) -> None:
     with stage.tracked(settings, inputs=[checkpoint, *raw.values()], outputs=[out, per_class]) as tracked:
         model = load_checkpoint(checkpoint)
         roots = {source: raw_root(folder) for source, folder in raw.items()}
-        cache = layout.text_cache
-        scores = evaluate_all(model, settings, roots, progress=True, text_cache=cache)
+        scores = evaluate_all(
+            model,
+            settings,
+            roots,
+            progress=True,
+            text_cache=layout.text_cache,
+            token_cache=layout.token_cache if settings.reuse_stage_one else None,
+        )
         scores.write(out, per_class, variant=stage.key, profile=stage.params.name, checkpoint=checkpoint)
         tracked.log_metrics(scores.metrics(), step=0)
 

@@ -94,6 +94,7 @@ class Layout:
         self.sweep = Path("reports", name, "sweep")
         self.dissection = Path("reports", name, "dissection")
         self.curves = Path("reports", name, "curves")
+        self.token_cache = Path(".state", name, "tokens")
         self.text_cache = Path(".state", name, "text")
         self._raw = Path("data", name, "raw")
         self._runs = Path("runs", name)

@@ -18,6 +18,7 @@ from regroup.segmentation.datasets import ProtocolDataset, evaluation_pipeline
 from regroup.segmentation.inference import Decision, encode_images, label_maps
 from regroup.segmentation.prompts import embed_prompts
 from regroup.segmentation.protocols import Labels, Protocol, load_protocol
+from regroup.segmentation.reuse import reused_stage_one
 from regroup.segmentation.scores import DatasetScores, PixelCounter, Scores, true_rows
 from regroup.segmentation.settings import DatasetParams, EvaluateParams, InferenceParams
 from regroup.sources.mini.names import drawn_names
@@ -36,6 +37,7 @@ def evaluate_all(
     *,
     progress: bool = False,
     text_cache: Path | None = None,
+    token_cache: Path | None = None,
 ) -> Scores:
     """Score a model on every dataset of `params`, on the device that `params` names; the model moves there.
 
@@ -45,13 +47,14 @@ def evaluate_all(
         raw_roots: the root of each source's raw data.
         progress: whether to show a progress bar for each dataset.
         text_cache: folder of class embeddings, as `embed_prompts` keeps it.
+        token_cache: folder of stage-one tokens, as `reused_stage_one` keeps it.
 
     Raises:
         RegroupError: as `evaluate`; or there is no such device.
     """
     model.to(choose_device(params.device))
-    return Scores(
-        {
+    with inference_mode(model), reused_stage_one(model, token_cache):
+        scores = {
             name: evaluate(
                 model,
                 dataset,
@@ -64,7 +67,7 @@ def evaluate_all(
             )
             for name, dataset in params.datasets.items()
         }
-    )
+    return Scores(scores)
 
 
 def evaluate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from regroup.captions.tokens import tokenize
 from regroup.io import atomic_path
+from regroup.segmentation.reuse import digest_of
 
 if TYPE_CHECKING:
     from regroup.model import GroupViT
@@ -53,10 +53,9 @@ def _embed(model: GroupViT, prompts: Sequence[str]) -> Tensor:
 
 def _digest(model: GroupViT, prompts: Sequence[str]) -> str:
     """Hex SHA-256 of everything that embeddings depend on, to the last digit."""
-    machine = (torch.__version__, model.logit_scale.device.type, torch.get_num_threads(), *prompts)
-    digest = hashlib.sha256(repr((machine, model.config)).encode())
-    for part in (model.text, model.text_projector):
-        for name, tensor in part.state_dict().items():
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+    parts = {"text": model.text, "projector": model.text_projector}
+    weights = {
+        f"{part}.{name}": t for part, module in parts.items() for name, t in module.state_dict().items()
+    }
+    machine = (torch.__version__, model.logit_scale.device.type, torch.get_num_threads())
+    return digest_of(weights, *machine, model.config, *prompts)

@@ -51,6 +51,9 @@ class EvaluateParams(InferenceParams):
 
     batch: int = Field(default=8, ge=1, description="windows in a pass of the model")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    reuse_stage_one: bool = Field(
+        default=False, description="keep tokens of the first stage on disk, for variants that share it"
+    )
     datasets: dict[str, DatasetParams] = Field(min_length=1)
 
     def chosen(self, names: Sequence[str], key: str) -> dict[str, DatasetParams]:
