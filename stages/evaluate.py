@@ -15,8 +15,10 @@ def main(stage: Stage) -> None:
     raw: dict[str, Path] = {
         dataset.source: layout.raw(dataset.source) for dataset in settings.datasets.values()
     }
-    per_class = out.with_suffix(".parquet")
-    with stage.tracked(settings, inputs=[checkpoint, *raw.values()], outputs=[out, per_class]) as tracked:
+    per_class, readable = out.with_suffix(".parquet"), out.with_suffix(".csv")
+    with stage.tracked(
+        settings, inputs=[checkpoint, *raw.values()], outputs=[out, per_class, readable]
+    ) as tracked:
         model = load_checkpoint(checkpoint)
         roots = {source: raw_root(folder) for source, folder in raw.items()}
         scores = evaluate_all(

@@ -73,7 +73,7 @@ def test_the_layout_is_what_dvc_declares():
     assert outs["shards"] == [str(layout.shards)]
     assert outs["nouns"] == [str(layout.captions)]
     assert outs["finetune"] == [str(layout.run("${key}")), f"{layout.curves}/${{key}}.csv"]
-    assert outs["evaluate"] == [f"{layout.metrics}/${{key}}.parquet", f"{layout.metrics}/${{key}}.json"]
+    assert outs["evaluate"] == [f"{layout.metrics}/${{key}}.{kind}" for kind in ("parquet", "csv", "json")]
     assert outs["sweep"] == [str(layout.sweep)]
     assert outs["dissect"] == [f"{layout.dissection}/${{item}}"]
     assert outs["tables"] == [str(layout.tables)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -102,6 +103,9 @@ def test_files_hold_scores_protocol_and_classes_in_the_same_bytes_twice(
         dataset["miou"]
     )
     assert rows[2]["confusion"][2] == rows[2]["intersection"]
+    with table.with_suffix(".csv").open(newline="") as file:
+        readable = list(csv.DictReader(file))
+    assert [row["iou"] for row in readable] == ["" if r["iou"] is None else f"{r['iou']:.2f}" for r in rows]
 
 
 def test_masks_without_a_scored_pixel_are_an_error_not_a_score(model: GroupViT, voc: Path) -> None:
