@@ -79,7 +79,8 @@ class GroupViT(nn.Module):
             self.text_projector = Projector(config.text.width, config.projector_hidden, config.joint_width)
             self.logit_scale = nn.Parameter(torch.empty(()))
             self.multi_label_logit_scale = nn.Parameter(torch.empty(()))
-        self.to_empty(device="cpu")
+        # what `to_empty` does, without `empty_like`, which on the meta device would import sympy
+        self._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))  # type: ignore[no-untyped-call]
         if draw:
             initialise(self, generator)
         with torch.no_grad():
