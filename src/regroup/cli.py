@@ -20,6 +20,7 @@ COMMANDS = {
     "shards": ("regroup.commands.shards", "verify caption shards"),
     "segment": ("regroup.commands.segment", "segment images with class names of your own"),
     "sweep": ("regroup.commands.sweep", "score a checkpoint over a grid of inference settings"),
+    "dissect": ("regroup.commands.dissect", "score a checkpoint's grouping and alignment, each on its own"),
 }
 """Each command's module and its line of help.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from regroup.errors import RegroupError
 from regroup.io import write_text
@@ -113,5 +113,7 @@ def _lay_over(document: CommentedMap, values: Mapping[str, Any]) -> None:
             _lay_over(place[key], value)
         elif value is None and isinstance(place.get(key), dict):
             del place[key]
+        elif isinstance(value, list) and isinstance(place.get(key), CommentedSeq):
+            place[key][:] = value  # keeps the list's style and the comment behind it
         else:
             place[key] = value

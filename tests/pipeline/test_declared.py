@@ -84,13 +84,14 @@ def test_the_layout_is_what_dvc_declares():
     assert outs["dino"] == [str(layout.dino)]
     assert outs["finetune"] == [str(layout.run("${key}")), f"{layout.curves}/${{key}}.csv"]
     assert set(outs["evaluate"]) == {
-        f"{layout.metrics}/${{key}}.parquet",
-        f"{layout.metrics}/${{key}}.json",
-        f"{layout.validation}/${{key}}.parquet",
-        f"{layout.validation}/${{key}}.csv",
+        *(f"{layout.metrics}/${{key}}.{kind}" for kind in ("parquet", "csv", "json")),
+        *(f"{layout.validation}/${{key}}.{kind}" for kind in ("parquet", "csv")),
     }
+    assert outs["sweep"] == [str(layout.sweep)]
+    assert outs["dissect"] == [f"{layout.dissection}/${{item}}"]
     assert outs["tables"] == [str(layout.tables)]
     assert outs["figures"] == [str(layout.figures)]
+    assert outs["learning"] == [str(layout.learning)]
     assert outs["page"] == [str(layout.page)]
 
 

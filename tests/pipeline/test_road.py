@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 SMALL = {
     "coco_train: 1600": "coco_train: 30",
     "coco_val: 200": "coco_val: 4",
-    "voc12_train: 300": "voc12_train: 2",
+    "voc12_train: 300": "voc12_train: 60",
     "voc12_val: 150": "voc12_val: 4",
     "context_train: 100": "context_train: 2",
     "context_val: 150": "context_val: 4",
@@ -81,6 +81,10 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
     for variant in variants:
         run_stage(monkeypatch, project, "finetune", variant)
         run_stage(monkeypatch, project, "evaluate", variant)
+    for variant in ("original", "noise-free-ge-384"):
+        run_stage(monkeypatch, project, "dissect", variant)
+    run_stage(monkeypatch, project, "sweep")
+    run_stage(monkeypatch, project, "learning")
     run_stage(monkeypatch, project, "tables")
     run_stage(monkeypatch, project, "figures")
     run_stage(monkeypatch, project, "page")
@@ -96,7 +100,25 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
     markdown = (project / "reports/mini/tables/table11.md").read_text()
     assert "mini" in markdown.splitlines()[0]
     assert "missing" not in markdown
-    assert (project / "reports/mini/figures/qualitative.png").stat().st_size > 10_000
+    tables = {number: project / f"reports/mini/tables/table{number:02}.md" for number in (1, 2, 12)}
+    for path in tables.values():
+        assert "missing" not in path.read_text().replace("| Original | 52.29 | missing | missing |", "")
+    assert "Ours stand by position: resolution 128, 146 pixels" in tables[12].read_text()
+    figures = project / "reports/mini/figures"
+    thesis = set()
+    for sidecar in figures.glob("*.json"):
+        caption = json.loads(sidecar.read_text())
+        assert caption["profile"] == "mini"
+        assert {path.suffix for path in figures.glob(f"{sidecar.stem}.*")} == {
+            ".json",
+            ".npz",
+            ".png",
+            ".svg",
+        }
+        thesis.update(caption["thesis"])
+    wanted = {1, 6, 7, 9, 10, *range(12, 24), 25, 26, 27}
+    assert thesis == wanted
+    assert (figures / "qualitative.png").stat().st_size > 10_000
     page = (project / "reports/mini/index.html").read_text()
     assert "Table 11 (mini)" in page
     assert "data:image/" in page
