@@ -6,7 +6,7 @@ import torch
 from regroup.errors import RegroupError
 from regroup.model import GroupViT, GroupViTConfig
 from regroup.model.image import Noise
-from regroup.model.layers import resize_positions
+from regroup.model.layers import MLP, resize_positions
 
 from .conftest import SMALL
 
@@ -195,3 +195,37 @@ def test_settings_survive_json() -> None:
     import json
 
     assert GroupViTConfig.from_dict(json.loads(json.dumps(SMALL.to_dict()))) == SMALL
+
+
+def test_a_nan_pixel_shows_in_its_own_image_alone(small: GroupViT, pixels: torch.Tensor) -> None:
+    """Nothing is masked: the feature is NaN, and so is any loss; other images are not touched."""
+    spoilt = pixels.clone()
+    spoilt[1, 0, 3, 3] = torch.nan
+    features, plain = small.encode_image(spoilt), small.encode_image(pixels)
+    for found, expected in (
+        (features.feature, plain.feature),
+        (features.segment_features, plain.segment_features),
+    ):
+        assert torch.isnan(found[1]).any()
+        torch.testing.assert_close(found[[0, 2]], expected[[0, 2]])
+
+
+def test_what_is_known_of_the_first_stage_need_not_be_computed(small: GroupViT, pixels: torch.Tensor) -> None:
+    noise = small.draw_noise(pixels, torch.Generator().manual_seed(0))
+    first = small.image.run_first_stage(pixels, noise.keep[:4])
+    again = small.encode_image(pixels, noise=noise, first_stage=first, return_attention=True)
+    plain = small.encode_image(pixels, noise=noise, return_attention=True)
+    assert torch.equal(again.feature, plain.feature)
+    assert torch.equal(again.attention, plain.attention)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_activations_without_gradient_are_the_same(quick: bool) -> None:
+    """They are computed in place there; the input of the layer stays as it was."""
+    torch.manual_seed(0)
+    layer, x = MLP(6, 20, quick=quick), torch.randn(5, 6)
+    before = x.clone()
+    with torch.no_grad():
+        plain = layer(x)
+    assert torch.equal(plain, layer(x).detach())
+    assert torch.equal(x, before)

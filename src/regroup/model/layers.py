@@ -29,10 +29,18 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., width] to [..., output]."""
-        x = self.up(x)
-        x = x * torch.sigmoid(1.702 * x) if self.quick else F.gelu(x)
-        out: Tensor = self.down(x)
+        out: Tensor = self.down(_activate(self.up(x), quick=self.quick))
         return out
+
+
+def _activate(x: Tensor, *, quick: bool) -> Tensor:
+    """GELU, or CLIP's approximation of it; in place where no gradient needs `x`, which saves the pages."""
+    if x.requires_grad:
+        return x * torch.sigmoid(1.702 * x) if quick else F.gelu(x)
+    if quick:
+        return x.mul_((1.702 * x).sigmoid_())
+    activated: Tensor = torch.ops.aten.gelu_(x)
+    return activated
 
 
 class TokenMixer(nn.Module):
