@@ -8,7 +8,7 @@ from regroup.model import GroupViT, GroupViTConfig
 from regroup.model.image import Noise
 from regroup.model.layers import MLP, resize_positions
 
-from .conftest import SMALL
+from .conftest import SMALL, make_tokens
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (48, 48), (24, 56), (64, 16)])
@@ -159,6 +159,24 @@ def test_bf16_keeps_the_assignment_in_float32(small: GroupViT, pixels: torch.Ten
     assert half.attention.dtype == torch.float32
     torch.testing.assert_close(half.attention.sum(1), torch.ones(3, 16), atol=1e-5, rtol=0)
     assert float(torch.cosine_similarity(half.feature.float(), plain.feature).detach().min()) > 0.98
+
+
+def test_bf16_keeps_every_normalisation_in_float32(small: GroupViT, pixels: torch.Tensor) -> None:
+    kinds = torch.nn.LayerNorm | torch.nn.BatchNorm1d
+    norms = [module for module in small.modules() if isinstance(module, kinds)]
+    seen: dict[torch.nn.Module, torch.dtype] = {}
+
+    def note(module: torch.nn.Module, _inputs: object, out: torch.Tensor) -> None:
+        seen[module] = out.dtype
+
+    for module in norms:
+        module.register_forward_hook(note)
+    small.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        features = small.encode_image(pixels)
+        small.encode_text(make_tokens([[300], [301]]))
+    assert [seen.get(module) for module in norms] == [torch.float32] * len(norms)
+    assert features.segment_features.dtype == torch.bfloat16
 
 
 def test_initial_weights_come_from_the_generator() -> None:
