@@ -46,6 +46,7 @@ test: check  ## every check and every test
 
 bench: env  ## speed ratios against the obvious alternatives, into reports/bench.json
 	python benchmarks/model.py
+	python benchmarks/training.py
 	python benchmarks/segmentation.py
 	python benchmarks/captions.py
 

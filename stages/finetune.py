@@ -1,41 +1,72 @@
 """One fine-tuning run of the study, from the pretrained checkpoint to `runs/<profile>/<variant>`."""
 
+from regroup.captions.index import INDEX
+from regroup.captions.labels import LABELS
 from regroup.model import save_checkpoint
-from regroup.stage import Stage, run
+from regroup.model.dino import load_features
+from regroup.stage import Stage, fix_threads, run, use_deterministic_algorithms
 from regroup.training.checkpoint import start_model
 from regroup.training.curve import write_curve
 from regroup.training.data import CaptionData, inputs_digest
 from regroup.training.finetune import finetune
+from regroup.training.parallel import is_first, joined, launched, start
+from regroup.training.snapshots import FOLDER, move_snapshots
 from regroup.training.state import forget
 
 
 def main(stage: Stage) -> None:
+    """Train the variant, in as many processes as the profile asks for."""
+    stage.variant()  # a misspelt name is an error of this process, not of its children
+    processes = stage.params.finetune.processes or max(1, stage.resources.gpus)
+    if processes > 1 and not launched() and stage.variant().trained:
+        start(train, processes, stage)
+    else:
+        train(stage)
+
+
+def train(stage: Stage) -> None:
     """Train the variant, or copy the checkpoint when the variant trains nothing."""
     variant, layout, settings = stage.variant(), stage.layout, stage.params.finetune
+    fix_threads(stage.resources.threads)
+    use_deterministic_algorithms(settings.deterministic)
     out, state = layout.run(stage.key), layout.state(stage.key)
     curve_file = layout.curves / f"{stage.key}.csv"
     checkpoint = stage.params.checkpoint
-    inputs = [checkpoint.path, layout.shards, layout.captions]
-    with stage.tracked(variant, settings, checkpoint, inputs=inputs, outputs=[out, curve_file]) as tracked:
-        if variant.trained:
-            data, plan = CaptionData.open(layout.captions, layout.shards, variant, settings)
-            model = start_model(checkpoint, image_size=plan.image_size)
-            curve = finetune(
-                model,
-                data,
-                variant,
-                settings,
-                plan,
-                state=state,
-                inputs_digest=inputs_digest(*inputs),
-                observe=lambda step, row: tracked.log_metrics(row, step),
-            )
+    inputs = [checkpoint.path, layout.shards, layout.captions, layout.dino]
+    # the index holds the digest of every shard
+    started_from = [checkpoint.path, layout.shards / INDEX, layout.captions / LABELS, layout.dino]
+    with (
+        joined(settings.device) as device,
+        stage.tracked(variant, settings, checkpoint, inputs=inputs, outputs=[out, curve_file]) as tracked,
+    ):
+        if not variant.trained:
+            save_checkpoint(start_model(checkpoint), out)
+            write_curve(curve_file, [])
+            return
+        data, plan = CaptionData.open(layout.captions, layout.shards, variant, settings)
+        if is_first():
+            print(f"{stage.key}: {plan}")
+        dino = load_features(layout.dino).to(device) if variant.reads_dino else None
+        model = start_model(checkpoint, variant=variant, image_size=plan.image_size, dino=dino)
+        curve = finetune(
+            model,
+            data,
+            variant,
+            settings,
+            plan,
+            state=state,
+            inputs_digest=inputs_digest(*started_from),
+            device=device,
+            dino=dino,
+            observe=lambda step, row: tracked.log_metrics(row, step),
+        )
+        if is_first() or data.report.broken:
             print(data.report)
-        else:
-            model, curve = start_model(checkpoint), []
-        save_checkpoint(model, out)
-        write_curve(curve_file, curve)
-        forget(state)
+        if is_first():
+            save_checkpoint(model, out)
+            move_snapshots(state / FOLDER, out)
+            write_curve(curve_file, curve)
+            forget(state)
 
 
 if __name__ == "__main__":

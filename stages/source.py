@@ -13,7 +13,15 @@ def main(stage: Stage) -> None:
     name = names[stage.key]
     source, out = stage.params.sources[name], stage.layout.raw(name)
     with stage.tracked(source, stage.params.world, inputs=[], outputs=[out]) as tracked:
-        manifest = make_source(name, source.kind, out, root=source.root, world=stage.params.world)
+        manifest = make_source(
+            name,
+            source.kind,
+            out,
+            root=source.root,
+            url=source.url,
+            keep_archives=source.keep_archives,
+            world=stage.params.world,
+        )
         tracked.log_metrics({"files": manifest.files, "bytes": manifest.bytes}, step=0)
 
 

@@ -10,6 +10,9 @@ from importlib import import_module
 from regroup.errors import RegroupError
 
 COMMANDS = {
+    "check": ("regroup.commands.check", "check a study's parameters, variants and tables against each other"),
+    "plan": ("regroup.commands.plan", "runs, steps, memory and hours of a study, before it is started"),
+    "doctor": ("regroup.commands.doctor", "say what a profile needs and what is missing"),
     "profile": ("regroup.commands.profile", "make a profile from its overrides.yaml"),
     "summary": ("regroup.commands.summary", "print a profile's tables and where to look further"),
     "checkpoint": ("regroup.commands.checkpoint", "inspect and convert checkpoints"),
@@ -24,6 +27,7 @@ Modules are imported only for the command at hand: `regroup --help` answers at o
 """
 
 EXAMPLES = """examples:
+  regroup doctor                       whether everything is here that a run needs
   regroup summary                      the tables of the default profile
   regroup profile mycoco               write mycoco/params.yaml from mycoco/overrides.yaml
   regroup segment dog.jpg --classes "dog, grass, sky"

@@ -9,33 +9,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from regroup.captions.settings import NounsParams, ShardsParams
+from regroup.captions.settings import NounReportParams, NounsParams, ShardsParams
 from regroup.dino.settings import DinoParams
 from regroup.segmentation.settings import EvaluateParams
 from regroup.settings import Settings, parse, read_yaml
-from regroup.sources.settings import WorldParams
+from regroup.sources.settings import SourceParams, WeightsParams, WorldParams
 from regroup.tracking import TrackingParams
 from regroup.training.settings import CheckpointParams, FinetuneParams, PretrainParams
 
 StageName = Literal[
-    "pretrain", "source", "shards", "nouns", "dino", "finetune", "evaluate", "figures", "tables"
+    "pretrain",
+    "source",
+    "weights",
+    "shards",
+    "nouns",
+    "noun_report",
+    "dino",
+    "finetune",
+    "evaluate",
+    "figures",
+    "tables",
 ]
 SourceKey = Literal["coco", "voc12", "context", "ade"]
-
-
-class SourceParams(Settings):
-    """Where one source of raw data comes from."""
-
-    kind: Literal["mini", "local", "download"]
-    root: Path | None = None
-
-    @model_validator(mode="after")
-    def _local_needs_root(self) -> SourceParams:
-        if self.kind == "local" and self.root is None:
-            raise ValueError("`kind: local` needs `root`, the folder that holds the data")
-        return self
 
 
 class FigureParams(Settings):
@@ -70,8 +67,10 @@ class Params(Settings):
     variants_file: Path
     sources: dict[SourceKey, SourceParams]
     world: WorldParams
+    weights: WeightsParams
     shards: ShardsParams
     nouns: NounsParams
+    noun_report: NounReportParams
     pretrain: PretrainParams
     checkpoint: CheckpointParams
     dino: DinoParams
@@ -95,10 +94,13 @@ class Layout:
         """Lay out the profile called `name`."""
         self.shards = Path("data", name, "shards")
         self.captions = Path("data", name, "captions")
+        self.weights = Path("data", name, "weights")
+        self.nouns = Path("reports", name, "nouns")
         self.tables = Path("reports", name, "tables")
         self.figures = Path("reports", name, "figures")
         self.metrics = Path("reports", name, "metrics")
         self.curves = Path("reports", name, "curves")
+        self.validation = Path("reports", name, "validation")
         self._raw = Path("data", name, "raw")
         self.dino = Path("runs", name, "dino")
         self._runs = Path("runs", name)

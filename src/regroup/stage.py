@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +68,8 @@ class Stage:
         self, *settings: Settings, inputs: Sequence[Path], outputs: Sequence[Path]
     ) -> AbstractContextManager[StageRun]:
         """Record the work of the `with` block as one MLflow run (a no-op when tracking is off)."""
+        if int(os.environ.get("RANK", "0")) > 0:  # the first of several processes speaks for all
+            return nullcontext(StageRun(None))
         values = {type(value).__name__: value.model_dump(mode="json") for value in settings}
         name = self.name if self.item is None else f"{self.name}@{self.item}"
         return track_stage(
@@ -99,17 +101,26 @@ def run(main: Callable[[Stage], None], argv: Sequence[str] | None = None) -> Non
     os.environ.update(HF_HUB_OFFLINE="1", DO_NOT_TRACK="1", MLFLOW_DISABLE_TELEMETRY="true")
     try:
         stage = Stage(name, load_params(arguments.params), arguments.item)
-        _fix_threads(stage.resources.threads)
+        fix_threads(stage.resources.threads)
         main(stage)
     except RegroupError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
-def _fix_threads(count: int) -> None:
+def fix_threads(count: int) -> None:
     """Use the stage's own number of threads, not the machine's: sums come out in the same order."""
     if "torch" in sys.modules:
         import torch
 
         torch.set_num_threads(count)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        use_deterministic_algorithms(True)
+
+
+def use_deterministic_algorithms(choice: bool) -> None:
+    """Whether torch takes only algorithms that give the same bytes; it warns where there is none."""
+    import torch
+
+    if choice:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(choice, warn_only=True)

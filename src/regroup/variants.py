@@ -46,6 +46,8 @@ class Variant(Settings):
 
     `batch` and `resolution` are the study's own numbers (images of the global batch; pixels): the profile
     maps them to what it can afford. No objective means no training: the checkpoint is scored as it is.
+    `grouping_blocks` other than 2 re-stage the model (section 5.13), `last_group_tokens` (of the study's 8)
+    cuts the last block's; with `dino_input` the second block groups DINO's features (section 5.14.2).
     """
 
     title: str
@@ -57,6 +59,14 @@ class Variant(Settings):
     labels: LabelSettings = LabelSettings()
     objectives: tuple[ObjectiveSettings, ...] = ()
     seed: int = 123
+    grouping_blocks: Literal[1, 2, 3] = 2
+    last_group_tokens: int | None = Field(default=None, ge=1, le=8)
+    dino_input: bool = False
+
+    @property
+    def reads_dino(self) -> bool:
+        """Whether the run needs self-supervised patch features."""
+        return self.dino_input or any(term.name == "dino_distillation" for term in self.objectives)
 
     @property
     def trained(self) -> bool:

@@ -1,6 +1,7 @@
 """The report on nouns: the figure's numbers and the reasons for suspicion."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def test_suspicion_has_a_reason() -> None:
 
 
 def test_the_report_holds_every_noun_and_the_same_bytes_each_time(tmp_path: Path) -> None:
-    root = write_coco(tmp_path / "coco", {1: CAPTIONS, 2: [*CAPTIONS, "dog " * 7]})
+    root = write_coco(tmp_path / "coco", {1: CAPTIONS, 2: [*CAPTIONS, "dog " * 7, "A man named Jonas"]})
     extract_labels(root, tmp_path / "captions", NounsParams(vocabularies={"often": 5, "any": 0}))
     one, two = (
         write_noun_report(tmp_path / "captions", tmp_path / name, profile="mini", rows=3) for name in "ab"
@@ -55,6 +56,11 @@ def test_the_report_holds_every_noun_and_the_same_bytes_each_time(tmp_path: Path
     markdown = (tmp_path / "a" / "frequent_nouns.md").read_text()
     assert markdown.count("\n| ") == 1 + 3 + 1  # rule, rows, heading
     assert "mini: our numbers come from a small model" in markdown
+    doubtful = (tmp_path / "a" / "suspicious_nouns.md").read_text()
+    assert "how often each is a noun here: twice 0, exact 0, Jonas 1, TYPING 0." in doubtful
+    caption = json.loads((tmp_path / "a" / "noun_frequency.json").read_text())
+    assert set(caption) == {"title", "caption", "thesis", "profile"}
+    assert "any (above 0) and often (above 5)" in caption["caption"]
     with (tmp_path / "a" / "suspicious_nouns.csv").open() as file:
         assert {row["noun"] for row in csv.DictReader(file)} == {
             one.noun.text for one in suspicious_nouns(nouns)

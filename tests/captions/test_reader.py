@@ -175,34 +175,49 @@ def test_resuming_in_mid_epoch_gives_the_rest(shards: Path) -> None:
 TRAINER = """
 import sys, time
 from regroup.captions.reader import CaptionReader
-folder, done = sys.argv[1:]
+folder, done, workers, rank, ranks = sys.argv[1:]
 start = len(open(done).readlines())
-for batch in CaptionReader(folder, seed=3, batch_size=4).epoch(0, start):
+reader = CaptionReader(
+    folder, seed=3, batch_size=4, workers=int(workers), rank=int(rank), world_size=int(ranks)
+)
+for batch in reader.epoch(0, start):
     with open(done, "a") as file:
         file.write(" ".join(map(str, batch.rows.tolist())) + "\\n")
     time.sleep(0.05)
 """
 
 
-def test_a_killed_trainer_that_resumes_sees_nothing_twice_and_loses_nothing(
-    shards: Path, tmp_path: Path
-) -> None:
-    done = tmp_path / "done.txt"
+def train_killed_and_resumed(
+    shards: Path, done: Path, workers: int, rank: int, ranks: int
+) -> list[list[int]]:
+    """Batches that a trainer saw which was killed after three and started again."""
     done.touch()
-    command = [sys.executable, "-c", TRAINER, str(shards), str(done)]
+    command = [sys.executable, "-c", TRAINER, *map(str, (shards, done, workers, rank, ranks))]
     process = subprocess.Popen(command, start_new_session=True)
     try:
         deadline = time.monotonic() + 60
-        while len(done.read_text().splitlines()) < 4 and time.monotonic() < deadline:
-            time.sleep(0.02)
+        while len(done.read_text().splitlines()) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     before = done.read_text().splitlines()
-    assert 4 <= len(before) < 14
+    assert 3 <= len(before) < -(-CAPTIONS // (4 * ranks))
     subprocess.run(command, check=True, timeout=60)
-    lines = [[int(word) for word in line.split()] for line in done.read_text().splitlines()]
-    assert lines == rows(CaptionReader(shards, seed=3, batch_size=4), 0)
+    return [[int(word) for word in line.split()] for line in done.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(("workers", "ranks"), [(0, 1), (2, 1), (0, 2)])
+def test_a_killed_trainer_that_resumes_sees_nothing_twice_and_loses_nothing(
+    shards: Path, tmp_path: Path, workers: int, ranks: int
+) -> None:
+    seen = [
+        train_killed_and_resumed(shards, tmp_path / f"{rank}.txt", workers, rank, ranks)
+        for rank in range(ranks)
+    ]
+    together = [flat(list(batches)) for batches in zip(*seen, strict=True)]
+    assert together == rows(CaptionReader(shards, seed=3, batch_size=4 * ranks), 0)
+    assert sorted(flat(together)) == list(range(CAPTIONS))
 
 
 # --- damage

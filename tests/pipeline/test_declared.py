@@ -72,9 +72,16 @@ def test_the_layout_is_what_dvc_declares():
     assert outs["source"] == [str(layout.raw("${key}"))]
     assert outs["shards"] == [str(layout.shards)]
     assert outs["nouns"] == [str(layout.captions)]
+    assert outs["noun_report"] == [str(layout.nouns)]
+    assert outs["weights"] == [str(layout.weights)]
     assert outs["dino"] == [str(layout.dino)]
     assert outs["finetune"] == [str(layout.run("${key}")), f"{layout.curves}/${{key}}.csv"]
-    assert outs["evaluate"] == [f"{layout.metrics}/${{key}}.parquet", f"{layout.metrics}/${{key}}.json"]
+    assert set(outs["evaluate"]) == {
+        f"{layout.metrics}/${{key}}.parquet",
+        f"{layout.metrics}/${{key}}.json",
+        f"{layout.validation}/${{key}}.parquet",
+        f"{layout.validation}/${{key}}.csv",
+    }
     assert outs["tables"] == [str(layout.tables)]
     assert outs["figures"] == [str(layout.figures)]
 
@@ -96,6 +103,21 @@ def test_every_knob_is_watched_by_the_stage_that_reads_it():
 def test_every_profile_links_to_the_one_graph():
     for overrides in ROOT.glob("*/overrides.yaml"):
         assert (overrides.parent / "dvc.yaml").resolve() == ROOT / "dvc.yaml"
+
+
+def test_files_that_full_points_at_are_made_by_its_own_stages():
+    """What `weights` fetches is where the other sections look for it."""
+    from regroup.sources.weights import find_weights
+
+    params = load_params(ROOT / "full" / "params.yaml")
+    fetched = {params.layout.weights / one.file for one in find_weights(params.weights.artefacts).values()}
+    assert params.checkpoint.path in fetched
+    assert params.nouns.tagger_path in fetched
+
+
+def test_every_profile_has_the_vocabularies_that_variants_may_name():
+    for profile in (".", "full"):
+        assert set(load_params(ROOT / profile / "params.yaml").nouns.vocabularies) == {"freq1k", "freq5k"}
 
 
 def test_every_table_row_that_is_filled_exists():

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from regroup.settings import read_yaml
 
@@ -24,6 +25,7 @@ SMALL = {
     "ade_train: 20": "ade_train: 2",
     "ade_val: 150": "ade_val: 4",
     "images_per_shard: 400": "images_per_shard: 16",
+    "freq1k: 128, freq5k: 260": "freq1k: 3, freq5k: 6",
     "    width: 96 ": "    width: 32 ",
     "    steps: 200": "    steps: 2",
     "max_steps: null": "max_steps: 2",
@@ -36,6 +38,9 @@ SMALL = {
     "[{depth: 1, group_tokens: 8}, {depth: 1, group_tokens: 4}, {depth: 1}]}, "
     "text: {width: 32, depth: 1, heads: 2}, projector_hidden: 32, joint_width: 32}",
 }
+TABLE_11 = ("original", "refined-384", "ge-384", "noise-free-ge-384")
+SOME = (*TABLE_11, "vocabulary-5k", "blocks-1")
+"""The variants that are run: one of each kind that the pipeline treats apart."""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +52,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     (folder / "params.yaml").write_text(text)
-    (folder / "variants.yaml").write_text((ROOT / "variants.yaml").read_text())
+    chosen = {
+        name: entry for name, entry in read_yaml(ROOT / "variants.yaml")["variants"].items() if name in SOME
+    }
+    YAML().dump({"variants": chosen}, folder / "variants.yaml")
     return folder
 
 
@@ -64,8 +72,10 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
     variants = list(read_yaml(project / "variants.yaml")["variants"])
     for source in ("coco", "voc12", "context", "ade"):
         run_stage(monkeypatch, project, "source", source)
+    run_stage(monkeypatch, project, "weights")
     run_stage(monkeypatch, project, "shards")
     run_stage(monkeypatch, project, "nouns")
+    run_stage(monkeypatch, project, "noun_report")
     run_stage(monkeypatch, project, "dino")
     for variant in variants:
         run_stage(monkeypatch, project, "finetune", variant)
@@ -75,9 +85,12 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
 
     rows = list(csv.DictReader((project / "reports/mini/tables/table11.csv").read_text().splitlines()))
     assert len(rows) == 4
-    for name, row in zip(("original", "refined-384", "ge-384", "noise-free-ge-384"), rows, strict=True):
+    for name, row in zip(TABLE_11, rows, strict=True):
         metrics = json.loads((project / f"reports/mini/metrics/{name}.json").read_text())
         assert float(row["coco_ours"]) == pytest.approx(metrics["datasets"]["coco"]["miou"], abs=0.006)
+    nouns = project / "reports/mini/nouns"
+    assert json.loads((nouns / "noun_frequency.json").read_text())["profile"] == "mini"
+    assert "mini" in (nouns / "frequent_nouns.md").read_text()
     markdown = (project / "reports/mini/tables/table11.md").read_text()
     assert "mini" in markdown.splitlines()[0]
     assert "missing" not in markdown

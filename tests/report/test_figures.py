@@ -1,5 +1,6 @@
 """Figures on disk: the same bytes wherever they are drawn, and the data behind them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from regroup.report import style
-from regroup.report.figures import save_figure
+from regroup.report.figures import Caption, save_figure
 
 DRAW = """
 import sys
@@ -68,6 +69,18 @@ def test_the_data_can_be_read_back_without_pickle(tmp_path: Path) -> None:
         assert stored["mask"].dtype == np.uint8
         np.testing.assert_array_equal(stored["mask"], data["mask"])
         assert stored["names"].tolist() == ["cat", "dög"]
+
+
+def test_a_caption_stands_beside_the_figure(tmp_path: Path) -> None:
+    caption = Caption("Segments", "Images and their segments.", (1, 9), "mini")
+    *_, sidecar = save_figure(blank(), tmp_path / "figure", {}, caption=caption)
+    assert sidecar == tmp_path / "figure.json"
+    assert json.loads(sidecar.read_text()) == {
+        "title": "Segments",
+        "caption": "Images and their segments.",
+        "thesis": [1, 9],
+        "profile": "mini",
+    }
 
 
 def test_objects_are_refused_before_anything_is_written(tmp_path: Path) -> None:

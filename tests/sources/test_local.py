@@ -71,11 +71,6 @@ def test_no_folder_and_no_root(tmp_path: Path) -> None:
         make_source("ade", "local", tmp_path / "raw")
 
 
-def test_download_says_what_to_do_instead(tmp_path: Path) -> None:
-    with pytest.raises(RegroupError, match=r"^sources\.coco\.kind: .*`kind: local`"):
-        make_source("coco", "download", tmp_path / "raw")
-
-
 def test_a_failed_run_leaves_the_earlier_source(tmp_path: Path) -> None:
     make_source("coco", "local", tmp_path / "raw", root=_coco(tmp_path / "mine"))
     with pytest.raises(RegroupError):

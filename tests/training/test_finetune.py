@@ -7,77 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import SETTINGS, VARIANT, model, opened
 
-from regroup.captions.labels import extract_labels
-from regroup.captions.settings import NounsParams, ShardsParams
-from regroup.captions.shards import build_shards
-from regroup.captions.tokens import tokenize
 from regroup.errors import RegroupError
-from regroup.model import GroupViT, GroupViTConfig, ImageConfig, StageConfig, TextConfig
-from regroup.sources.make import make_source
-from regroup.sources.manifest import raw_root
-from regroup.sources.settings import WorldParams
-from regroup.training.data import CaptionData
 from regroup.training.finetune import finetune
 from regroup.training.plan import Plan
 from regroup.training.settings import FinetuneParams, OptimiserParams
 from regroup.training.texts import TextFeatures
 from regroup.variants import Variant
-
-CONFIG = GroupViTConfig(
-    image=ImageConfig(
-        image_size=32,
-        patch_size=8,
-        width=32,
-        heads=2,
-        stages=(StageConfig(1, 8), StageConfig(1, 4), StageConfig(1)),
-    ),
-    text=TextConfig(vocabulary=600, width=32, depth=1, heads=2),
-    projector_hidden=32,
-    joint_width=32,
-)
-VARIANT = Variant.model_validate(
-    {
-        "title": "test",
-        "epochs": 3,
-        "batch": 16,
-        "labels": {"count": 2},
-        "objectives": [{"name": "contrastive"}, {"name": "noise_free"}, {"name": "group_entropy"}],
-    }
-)
-SETTINGS = FinetuneParams(
-    epoch_samples=64,
-    image_sizes={224: 32},
-    device="cpu",
-    save_every=4,
-    log_every=2,
-    optimiser=OptimiserParams(learning_rate=1e-3, decay_epochs=3),
-)
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards and labels of a small drawn COCO."""
-    folder = tmp_path_factory.mktemp("corpus")
-    world = WorldParams(coco_train=40, coco_val=1)
-    make_source("coco", "mini", folder / "raw", world=world)
-    root = raw_root(folder / "raw")
-    build_shards(root, folder / "shards", ShardsParams(images_per_shard=20))
-    extract_labels(root, folder / "captions", NounsParams())
-    return folder
-
-
-def opened(
-    corpus: Path, variant: Variant = VARIANT, settings: FinetuneParams = SETTINGS
-) -> tuple[CaptionData, Plan]:
-    return CaptionData.open(corpus / "captions", corpus / "shards", variant, settings)
-
-
-def model() -> GroupViT:
-    model = GroupViT(CONFIG, generator=torch.Generator().manual_seed(1))
-    words = ["person dog cat car bus boat grass sky sea road wall floor photo of the a large small art itap"]
-    model.set_tokens(tokenize(words).flatten().tolist())
-    return model
 
 
 def train(
@@ -160,7 +97,7 @@ def test_divergence_names_the_step_and_the_images(corpus: Path, tmp_path: Path):
     broken = model()
     with torch.no_grad():
         broken.image.stages[0].group_tokens.fill_(float("nan"))
-    with pytest.raises(RegroupError, match=r"diverged at step 0: loss nan.*images of the batch: \d+"):
+    with pytest.raises(RegroupError, match=r"diverged at step 0: .*loss nan.*images of the batch: \d+"):
         finetune(broken, data, VARIANT, SETTINGS, plan, state=tmp_path, inputs_digest="", progress=False)
 
 

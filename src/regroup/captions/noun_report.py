@@ -14,11 +14,14 @@ from regroup.captions.labels import FREQUENCY
 from regroup.errors import RegroupError
 from regroup.io import read_json
 from regroup.report import style
-from regroup.report.figures import save_figure
+from regroup.report.figures import Caption, save_figure
 from regroup.report.grid import Grid, write_grid
 from regroup.report.labelling import table_note
 
 _COLUMNS = ("noun", "count", "occurrences", "lower_case")
+EXAMPLES = ("twice", "exact", "Jonas", "TYPING")
+"""Words that section 5.7.1 found among the nouns, none of them an entity."""
+
 _RARELY = 0.25  # of a word's occurrences are tagged as a noun, or fewer: probably mistakes
 
 
@@ -102,11 +105,11 @@ def rank_frequency_figure(
 
 
 def write_noun_report(captions: Path, out: Path, *, profile: str, rows: int = 40) -> list[Path]:
-    """Write the figure `noun_frequency` and the tables `frequent_nouns` and `suspicious_nouns`.
+    """Write the figure `noun_frequency`, the tables `frequent_nouns` and `suspicious_nouns` (section 5.7.1).
 
     Args:
         captions: output folder of the stage `nouns`.
-        out: gets the figure (.png, .svg, .npz) and the tables (.csv, .md, .tex).
+        out: gets the figure (.png, .svg, .npz, .json) and the tables (.csv, .md, .tex).
         profile: name of the profile; tables of a drawn one say so.
         rows: nouns in the printed tables; the .csv files have all.
 
@@ -121,14 +124,13 @@ def write_noun_report(captions: Path, out: Path, *, profile: str, rows: int = 40
         "threshold_name": np.array([name for name, _ in thresholds], dtype=np.str_),
         "threshold": np.array([above for _, above in thresholds], dtype=np.int64),
     }
-    paths = save_figure(
-        rank_frequency_figure(nouns, thresholds, profile=profile), out / "noun_frequency", data
-    )
+    figure = rank_frequency_figure(nouns, thresholds, profile=profile)
+    paths = save_figure(figure, out / "noun_frequency", data, caption=_caption(thresholds, profile))
     note = table_note(profile)
     notes = () if note is None else (note,)
     frequent = Grid(
         heading="Most frequent nouns",
-        columns=("Rank", "Noun", "Occurrences", "Tagged as noun"),
+        columns=("Rank", "Noun", "Times a noun", "Of its occurrences"),
         rows=tuple((str(rank), *_cells(noun)) for rank, noun in enumerate(nouns[:rows], start=1)),
         texts=2,
         notes=notes,
@@ -138,13 +140,31 @@ def write_noun_report(captions: Path, out: Path, *, profile: str, rows: int = 40
     doubtful = suspicious_nouns(nouns)
     suspicious = Grid(
         heading=f"Suspicious nouns: {len(doubtful):,} of {len(nouns):,}",
-        columns=("Noun", "Why", "Occurrences", "Tagged as noun"),
+        columns=("Noun", "Why", "Times a noun", "Of its occurrences"),
         rows=tuple((one.noun.text, one.reason, *_cells(one.noun)[1:]) for one in doubtful[:rows]),
         texts=2,
-        notes=notes,
+        notes=(_named_by_the_thesis(nouns), *notes),
     )
     reasons = [(*_line(one.noun), one.reason) for one in doubtful]
     return paths + write_grid(suspicious, out / "suspicious_nouns", csv=[(*_COLUMNS, "reason"), *reasons])
+
+
+def _named_by_the_thesis(nouns: Sequence[Noun]) -> str:
+    counts = {noun.text: noun.count for noun in nouns}
+    found = ", ".join(f"{text} {counts.get(text, 0):,}" for text in EXAMPLES)
+    return f"Words that the thesis names, and how often each is a noun here: {found}."
+
+
+def _caption(thresholds: Sequence[tuple[str, int]], profile: str) -> Caption:
+    cuts = " and ".join(f"{name} (above {above:,})" for name, above in thresholds)
+    marked = f" Dotted lines mark the curated vocabularies {cuts}." if cuts else ""
+    drawn = "Occurrences of each noun of the training captions by its rank, both axes logarithmic."
+    return Caption(
+        title="Nouns of the captions by frequency",
+        caption=drawn + marked,
+        thesis=(),
+        profile=profile,
+    )
 
 
 def _line(noun: Noun) -> tuple[str, ...]:

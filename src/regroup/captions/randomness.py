@@ -36,6 +36,11 @@ def sample_keys(seed: int, epoch: int, samples: npt.ArrayLike) -> UInt64:
     return combine(seed, epoch, samples)
 
 
+def view_keys(seed: int, image_ids: npt.ArrayLike, keys: UInt64, views: int) -> UInt64:
+    """One key a sample, of the `views` that its image has: a key comes again when the image's view does."""
+    return combine(seed, image_ids, keys % np.uint64(views))
+
+
 def uniforms(keys: UInt64, count: int, purpose: int = 0) -> npt.NDArray[np.float64]:
     """`count` numbers in [0, 1) for every key: float64 [*keys.shape, count]."""
     hashed = combine(keys[..., None], purpose, np.arange(count))

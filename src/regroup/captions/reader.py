@@ -62,6 +62,7 @@ class CaptionReader:
         shuffle_shards: int | None = None,
         cache: Path | None = None,
         keep_decoded: int = 0,
+        views: int | None = None,
     ) -> None:
         """Open an index.
 
@@ -83,6 +84,7 @@ class CaptionReader:
             cache: folder for remote shards (needed for them, and only for them).
             keep_decoded: keep decoded images in memory, up to so many bytes; for `workers=0`, as workers
                 forget them at the end of an epoch.
+            views: an image comes with one of so many keys, in place of a new key for each sample.
 
         Raises:
             RegroupError: no index there, a local shard is missing, or there is no caption.
@@ -107,6 +109,8 @@ class CaptionReader:
             transform=transform,
             replace=on_broken == "replace",
             keep_decoded=keep_decoded,
+            seed=seed,
+            views=views,
         )
         self._epoch_samples = min(epoch_samples or self.captions, self.captions)
         if len(self) == 0:

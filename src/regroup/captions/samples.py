@@ -10,7 +10,7 @@ import numpy as np
 
 from regroup.captions.images import BrokenImageError, Pixels, decode_rgb
 from regroup.captions.index import SampleIndex
-from regroup.captions.randomness import UInt64, combine
+from regroup.captions.randomness import UInt64, combine, view_keys
 from regroup.captions.store import ShardStore
 from regroup.captions.table import Int64
 from regroup.errors import RegroupError
@@ -58,11 +58,14 @@ class SampleLoader:
         transform: Callable[..., Any] | None,
         replace: bool,
         keep_decoded: int,
+        seed: int,
+        views: int | None,
     ) -> None:
         """See `CaptionReader` for the arguments."""
         self._index, self._store = index, store
         self._decode, self._transform, self._replace = decode, transform, replace
         self._room = keep_decoded
+        self._seed, self._views = seed, views
         self._kept: dict[int, Pixels] = {}
 
     def load(self, rows: Int64, keys: UInt64) -> ReaderBatch:
@@ -85,10 +88,13 @@ class SampleLoader:
                         raise RegroupError(self._explain(position, str(error))) from None
                     keys[index] = combine(keys[index], attempt)
                     rows[index] = int(keys[index] % np.uint64(len(self._index.image_of)))
-        result: Images = images if self._transform is None else self._transform(images, keys=keys)
-        return ReaderBatch(
-            result, rows, self._index.image_ids[self._index.image_of[rows]], keys, tuple(broken)
-        )
+        image_ids = self._index.image_ids[self._index.image_of[rows]]
+        result: Images = images
+        if self._transform is not None:
+            few = self._views
+            own = keys if few is None else view_keys(self._seed, image_ids, keys, few)
+            result = self._transform(images, keys=own)
+        return ReaderBatch(result, rows, image_ids, keys, tuple(broken))
 
     def _read(self, position: int) -> Any:
         if (kept := self._kept.get(position)) is not None:

@@ -26,6 +26,12 @@ class ShardsParams(Settings):
     threads: int = Field(default=1, ge=1)
 
 
+class NounReportParams(Settings):
+    """The report on what captions name; `rows` of its printed tables."""
+
+    rows: int = Field(default=40, ge=1)
+
+
 class NounsParams(Settings):
     """How captions become labels.
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from regroup.model.config import DinoConfig
 from regroup.settings import Settings
 
 
@@ -34,6 +35,19 @@ class StandInParams(Settings):
     crop_area: float = Field(default=0.25, gt=0, le=1)
     seed: int = Field(default=11, ge=0)
 
+    @property
+    def network(self) -> DinoConfig:
+        """The ViT that these settings make."""
+        return DinoConfig(
+            kind="stand-in",
+            image_size=self.image_size,
+            patch_size=self.patch_size,
+            width=self.width,
+            heads=self.heads,
+            hidden=4 * self.width,
+            layer=self.layer,
+        )
+
     @model_validator(mode="after")
     def _sizes_fit(self) -> StandInParams:
         if self.width % self.heads:
@@ -56,3 +70,8 @@ class DinoParams(Settings):
     path: Path
     layer: int = Field(default=9, ge=1)
     stand_in: StandInParams = StandInParams()
+
+    @property
+    def network(self) -> DinoConfig:
+        """The ViT that the features will come from; of published weights, the smaller one's shape."""
+        return DinoConfig(layer=self.layer) if self.kind == "file" else self.stand_in.network

@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regroup.dino.settings import StandInParams
-from regroup.model.config import DinoConfig
 from regroup.model.dino import DinoKeys
 
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.05
@@ -81,17 +80,7 @@ class _Network(nn.Module):
     def __init__(self, params: StandInParams, generator: torch.Generator) -> None:
         super().__init__()
         width = params.width
-        self.keys = DinoKeys(
-            DinoConfig(
-                kind="stand-in",
-                image_size=params.image_size,
-                patch_size=params.patch_size,
-                width=width,
-                heads=params.heads,
-                hidden=4 * width,
-                layer=params.layer,
-            )
-        )
+        self.keys = DinoKeys(params.network)
         self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, _BOTTLENECK))
         self.prototypes = nn.Parameter(torch.empty(params.prototypes, _BOTTLENECK))
         self._draw(generator)

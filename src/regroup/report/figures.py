@@ -1,8 +1,9 @@
-"""Writing figures: PNG, SVG and the data they were drawn from, in the same bytes each time."""
+"""Writing figures: PNG, SVG, the data behind them and their captions, in the same bytes each time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,31 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from regroup.io import atomic_path
+from regroup.io import atomic_path, write_json
 from regroup.report import style
 
 
-def save_figure(figure: Figure, stem: Path, data: Mapping[str, NDArray[Any]]) -> list[Path]:
-    """Write `stem`.png, `stem`.svg and `stem`.npz; return their paths.
+@dataclass(frozen=True)
+class Caption:
+    """What a figure shows, for the report: written beside it as JSON, with these keys.
+
+    Attributes:
+        title: a few words, without the profile's name.
+        caption: one or more sentences: what is drawn, from what, and how to read it.
+        thesis: numbers of the thesis's figures that it stands for; empty for one of our own.
+        profile: where images and models are from.
+    """
+
+    title: str
+    caption: str
+    thesis: tuple[int, ...]
+    profile: str
+
+
+def save_figure(
+    figure: Figure, stem: Path, data: Mapping[str, NDArray[Any]], *, caption: Caption | None = None
+) -> list[Path]:
+    """Write `stem`.png, .svg and .npz, and with a caption also .json; return their paths in this order.
 
     No date, host or library version is written. The archive holds `data`, sorted by name.
 
@@ -34,4 +54,7 @@ def save_figure(figure: Figure, stem: Path, data: Mapping[str, NDArray[Any]]) ->
             figure.savefig(file, format="svg", dpi=style.DPI, metadata=none)
     with atomic_path(npz) as file, file.open("wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **{name: data[name] for name in sorted(data)})
+    if caption is not None:
+        paths.append(stem.with_name(stem.name + ".json"))
+        write_json(paths[-1], asdict(caption))
     return paths

@@ -44,12 +44,35 @@ class DatasetParams(Settings):
     limit: int | None = Field(default=None, ge=1, description="only the first so many images")
 
 
+class ValidationParams(Settings):
+    """What the points of validation curves are scored on: the first `images` of some of the datasets."""
+
+    datasets: tuple[str, ...] = ("coco",)
+    images: int = Field(default=500, ge=1)
+
+
 class EvaluateParams(InferenceParams):
     """Inference settings and the datasets they are used on."""
 
     batch: int = Field(default=8, ge=1, description="windows in a pass of the model")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     datasets: dict[str, DatasetParams] = Field(min_length=1)
+    validation: ValidationParams = ValidationParams()
+
+    @model_validator(mode="after")
+    def _validation_is_on_known_datasets(self) -> EvaluateParams:
+        if unknown := [name for name in self.validation.datasets if name not in self.datasets]:
+            known = ", ".join(self.datasets)
+            raise ValueError(f"validation.datasets: {', '.join(unknown)} is not under datasets ({known})")
+        return self
+
+    def validating(self) -> EvaluateParams:
+        """The same settings on the images of validation curves alone."""
+        chosen = {
+            name: self.datasets[name].model_copy(update={"limit": self.validation.images})
+            for name in self.validation.datasets
+        }
+        return self.model_copy(update={"datasets": chosen})
 
 
 class SweepGrid(Settings):

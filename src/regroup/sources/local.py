@@ -1,4 +1,4 @@
-"""Kind `local`: a folder the user already has, used in place and never written to."""
+"""Kind `local`: a folder the user already has, used in place and never written to; layouts of all kinds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from regroup.errors import RegroupError
 from regroup.sources.manifest import Manifest, describe
-from regroup.sources.settings import SourceName
+from regroup.sources.settings import SourceKind, SourceName
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ LAYOUTS: dict[SourceName, Layout] = {
 }
 
 
-def _present(path: Path) -> bool:
+def is_present(path: Path) -> bool:
     """Whether a file is there, or a folder with anything in it."""
     return any(path.iterdir()) if path.is_dir() else path.is_file()
 
@@ -62,11 +62,14 @@ def _present(path: Path) -> bool:
 def present_parts(name: SourceName, root: Path) -> tuple[str, ...]:
     """Parts of the layout that stand under `root`, required and optional."""
     layout = LAYOUTS[name]
-    return tuple(part for part in (*layout.required, *layout.optional) if _present(root / part))
+    return tuple(part for part in (*layout.required, *layout.optional) if is_present(root / part))
 
 
-def describe_local(name: SourceName, root: Path | None) -> Manifest:
+def describe_local(name: SourceName, root: Path | None, *, kind: SourceKind = "local") -> Manifest:
     """Check that `root` holds the unpacked archive of `name` and describe it.
+
+    The manifest of a `local` folder has its absolute path; a download's may lie below the project, wherever
+    that is.
 
     Raises:
         RegroupError: no root is set, it is no folder, or parts that are needed are missing or empty.
@@ -76,7 +79,7 @@ def describe_local(name: SourceName, root: Path | None) -> Manifest:
         raise RegroupError(
             f"{key}: not set; kind `local` needs the folder that holds {LAYOUTS[name].required[0]}"
         )
-    folder = root.expanduser().absolute()
+    folder = root.expanduser().absolute() if kind == "local" else root.expanduser()
     if not folder.is_dir():
         raise RegroupError(
             f"{key}: no such folder {folder}; give the folder into which the archive was unpacked"
@@ -88,4 +91,4 @@ def describe_local(name: SourceName, root: Path | None) -> Manifest:
             f"{key}: {folder} has no {', '.join(missing)} (missing or empty); give the folder into which the"
             " archive was unpacked, in its own layout"
         )
-    return describe(name, "local", folder, parts, in_place=True)
+    return describe(name, kind, folder, parts, in_place=True)

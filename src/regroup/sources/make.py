@@ -1,4 +1,4 @@
-"""Make a source folder: draw it, or check the user's own and point at it."""
+"""Make a source folder: draw it, download it, or check the user's own and point at it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from regroup.errors import RegroupError
+from regroup.sources.download import download_source
 from regroup.sources.local import describe_local, present_parts
 from regroup.sources.manifest import Manifest, describe, write_manifest
 from regroup.sources.mini.write import draw_dataset
@@ -19,31 +19,32 @@ def make_source(
     out: Path,
     *,
     root: Path | None = None,
+    url: str | None = None,
+    keep_archives: bool = False,
     world: WorldParams | None = None,
 ) -> Manifest:
     """Make `out/` for one dataset: `manifest.json`, and for `mini` the files beside it.
 
     Args:
         name: the dataset.
-        kind: `mini` draws it; `local` checks `root` and uses it in place; `download` is not available yet.
+        kind: `mini` draws it; `local` checks `root` and uses it in place; `download` fetches what is missing.
         out: folder to make; what stood there before is replaced, whole or not at all.
-        root: the user's folder, for kind `local`.
+        root: the user's folder, for kind `local`; for `download`, the folder to download to.
+        url: for kind `download`, a mirror or a folder with the archives.
+        keep_archives: for kind `download`, keep them once they are unpacked.
         world: settings of the drawn world, for kind `mini`; None for the defaults.
 
     Raises:
         RegroupError: the folder is not what the layout of `name` asks for, or the kind cannot be had.
     """
-    if kind == "download":
-        raise RegroupError(
-            f"sources.{name}.kind: `download` is not available for this dataset; unpack the archive yourself,"
-            f" set `kind: local` and sources.{name}.root"
-        )
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         folder = Path(temporary) / out.name
         folder.mkdir()
         if kind == "local":
             manifest = describe_local(name, root)
+        elif kind == "download":
+            manifest = download_source(name, root=root, url=url, keep_archives=keep_archives)
         else:
             draw_dataset(name, folder, world or WorldParams())
             manifest = describe(name, kind, folder, present_parts(name, folder), in_place=False)

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from regroup.settings import Settings
 
 SourceName = Literal["coco", "voc12", "context", "ade", "web"]
 SourceKind = Literal["mini", "local", "download"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class SourceParams(Settings):
+    """Where one source of raw data comes from.
+
+    `kind`: `mini` draws it; `local` uses the folder `root` in place; `download` fetches what `root` (null:
+    data/downloads/NAME) does not hold. `url`: a mirror with the archives, or a folder that has them, instead
+    of the published addresses. `keep_archives`: do not remove them once they are unpacked.
+    """
+
+    kind: SourceKind
+    root: Path | None = None
+    url: str | None = None
+    keep_archives: bool = False
+
+    @model_validator(mode="after")
+    def _local_needs_root(self) -> SourceParams:
+        if self.kind == "local" and self.root is None:
+            raise ValueError("`kind: local` needs `root`, the folder that holds the data")
+        return self
+
+
+class WeightsParams(Settings):
+    """Published weights to fetch, by their names in `artefacts.yaml`; `root` and `url` as for sources."""
+
+    artefacts: tuple[str, ...] = ()
+    root: Path | None = None
+    url: str | None = None
 
 
 class Style(Settings):

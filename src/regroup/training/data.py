@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from regroup.captions.images import Pixels
 from regroup.captions.labels import LABELS, read_vocabulary
+from regroup.captions.randomness import UInt64
 from regroup.captions.reader import CaptionReader, ReadReport
 from regroup.captions.sampling import LabelSampler
 from regroup.captions.table import LabelTable
 from regroup.io import sha256
+from regroup.model.collectives import rank, world_size
+from regroup.model.image import FirstStage, ImageTower
 from regroup.training.augmentation import Augmentation
+from regroup.training.parallel import share_of
 from regroup.training.plan import Plan
 from regroup.training.settings import FinetuneParams
+from regroup.training.views import KeptFirstStages
 from regroup.variants import LabelSettings, Variant
 
 Int64 = NDArray[np.int64]
@@ -30,11 +37,12 @@ class CaptionBatch:
     """B captioned images with K labels each.
 
     Attributes:
-        pixels: float32 [B, 3, size, size], augmented and normalised.
+        pixels: float32 [B, 3, size, size], augmented and normalised; empty where `first_stage` is known.
         image_ids: int64 [B].
         caption_texts: int64 [B], the captions' numbers among all texts.
         label_ids: int64 [B, K], equal for equal strings, -1 where the caption has no further label.
         label_texts: int64 [B, K], numbers of the labels in their templates; -1 where there is no text.
+        first_stage: what the frozen part of the image tower made of the pixels, or None.
     """
 
     pixels: Tensor
@@ -42,6 +50,29 @@ class CaptionBatch:
     caption_texts: Int64
     label_ids: Int64
     label_texts: Int64
+    first_stage: FirstStage | None = None
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> CaptionBatch:
+        """The batch with its images on a device, as numbers of the model's type."""
+        images: list[Tensor] = [self.pixels, *(self.first_stage or ())]
+        pixels, *first = (image.to(device, dtype, non_blocking=True) for image in images)
+        return replace(self, pixels=pixels, first_stage=FirstStage(*first) if first else None)
+
+    def first_stage_rows(self, first: int, count: int) -> FirstStage | None:
+        """`first_stage` of so many images from the first given."""
+        if self.first_stage is None:
+            return None
+        return FirstStage(*(part[first : first + count] for part in self.first_stage))
+
+
+class _Views:
+    """Augments images; or, once told how, goes on to their first stages."""
+
+    def __init__(self, augment: Augmentation) -> None:
+        self.make: Augmentation | KeptFirstStages = augment
+
+    def __call__(self, images: Sequence[Pixels], *, keys: UInt64) -> Tensor | FirstStage:
+        return self.make(images, keys=keys)
 
 
 class CaptionData:
@@ -56,20 +87,26 @@ class CaptionData:
         settings: FinetuneParams,
         plan: Plan,
     ) -> None:
-        """Join shards and labels.
+        """Join shards and labels, for this process's share of every batch.
 
         Raises:
-            RegroupError: the shards and the labels were made from different captions.
+            RegroupError: the shards and the labels were made from different captions, or the batch cannot be
+                shared out evenly.
         """
         labels: LabelSettings = variant.labels
+        self._augmentation = Augmentation(plan.image_size, settings.augmentation)
+        self._views = _Views(self._augmentation)
         self._reader = CaptionReader(
             shards,
             seed=variant.seed,
-            batch_size=plan.batch,
+            batch_size=share_of(plan.batch),
+            rank=rank(),
+            world_size=world_size(),
             drop_last=True,
-            transform=Augmentation(plan.image_size, settings.augmentation),
+            transform=self._views,
             workers=settings.workers,
             keep_decoded=settings.keep_decoded_mb * 2**20,
+            views=settings.views,
         )
         self._reader.check_labels(table)
         self._sampler = LabelSampler(
@@ -106,6 +143,10 @@ class CaptionData:
         """What was read so far, broken samples included."""
         return self._reader.report
 
+    def keep_first_stages(self, tower: ImageTower, *, room: int) -> None:
+        """From now on, batches bring first stages in place of pixels; see `KeptFirstStages`."""
+        self._views.make = KeptFirstStages(self._augmentation, tower, room=room)
+
     def tokens(self, numbers: Int64) -> Tensor:
         """CLIP token ids int64 [N, T] of the texts numbered `numbers`."""
         return torch.from_numpy(self._sampler.tokens(numbers))
@@ -116,9 +157,15 @@ class CaptionData:
         while True:
             for batch in self._reader.epoch(epoch, start_batch=first):
                 labels = self._sampler.sample(batch.rows, epoch)
-                assert isinstance(batch.images, Tensor)  # what the transform makes
+                made: Any = batch.images  # what the transform makes
+                known = made if isinstance(made, FirstStage) else None
                 yield CaptionBatch(
-                    batch.images, batch.image_ids, labels.caption_texts, labels.label_ids, labels.label_texts
+                    torch.empty(0) if isinstance(made, FirstStage) else made,
+                    batch.image_ids,
+                    labels.caption_texts,
+                    labels.label_ids,
+                    labels.label_texts,
+                    known,
                 )
             epoch, first = epoch + 1, 0
 

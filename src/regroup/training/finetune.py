@@ -1,33 +1,37 @@
 """Fine-tuning of one variant: the loop, top to bottom.
 
-The frozen text tower's features come from a cache, the frozen head of the image tower runs without graph,
-every random draw comes from (seed, step) or (seed, epoch, sample), and a killed run goes on from its last
-saved state to the same bytes as one that was never killed.
+Every random draw comes from (seed, step) or (seed, epoch, sample), so a killed run goes on from its last
+saved state to the same bytes as one that was never killed, and several processes do what one would.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import nn
 from tqdm import tqdm
 
 from regroup.errors import RegroupError
 from regroup.model import GroupViT
 from regroup.model.trainable import set_trainable
-from regroup.objectives import ObjectiveInputs, needs, total_loss
+from regroup.objectives import needs
 from regroup.training.data import CaptionBatch, CaptionData
+from regroup.training.parallel import everyones, is_first, wait_for_all
 from regroup.training.plan import Plan
 from regroup.training.schedule import learning_rate
 from regroup.training.settings import FinetuneParams, OptimiserParams
-from regroup.training.state import TrainingState, load_state
-from regroup.training.texts import TextFeatures
+from regroup.training.snapshots import FOLDER, save_snapshot, snapshot_steps
+from regroup.training.state import FILE, TrainingState, forget, load_state
+from regroup.training.step import TrainingStep
+from regroup.training.views import can_keep
 from regroup.variants import Variant
 
 Curve = list[dict[str, float]]
@@ -42,10 +46,12 @@ def finetune(
     *,
     state: Path,
     inputs_digest: str,
+    device: torch.device | str = "cpu",
+    dino: nn.Module | None = None,
     observe: Callable[[int, dict[str, float]], None] = lambda step, row: None,
     progress: bool = True,
 ) -> Curve:
-    """Train `model` in place.
+    """Train `model` in place; every process of a run calls this at the same time.
 
     Args:
         model: the pretrained model, its position embedding already resized to `plan.image_size`.
@@ -53,128 +59,115 @@ def finetune(
         variant: what is trained, with which labels and objectives.
         settings: the profile's scale.
         plan: steps and sizes.
-        state: folder of the state that a killed run resumes from; the caller forgets it when its outputs are
-        written. inputs_digest: names the inputs; a state with another digest is not resumed from. observe:
-        called with (step, metrics) every `settings.log_every` steps. progress: show a progress bar.
+        state: folder of the state that a killed run resumes from, and of its snapshots; the caller takes the
+            snapshots out and forgets the rest when its outputs are written.
+        inputs_digest: names the inputs; a state with another digest is not resumed from.
+        device: this process's device.
+        dino: patch features for the objectives that distil them.
+        observe: called with (step, metrics) every `settings.log_every` steps.
+        progress: show a progress bar.
 
     Returns:
         One row every `settings.log_every` steps: step, epoch, learning_rate, gradient_norm, loss and every
         objective's own value, all means over the rows since the one before.
 
     Raises:
-        RegroupError: the loss or its gradient is not finite; names the step and the images of the batch.
+        RegroupError: the loss or its gradient is not finite; names the step, the images of the batch and the
+            last good state.
+        SystemExit: the process was asked to end (SIGTERM); its state is saved.
     """
-    device = _device(settings)
     model.to(device).train()
     trainable = set_trainable(model, variant.trainable, frozen_batch_norm=settings.frozen_batch_norm)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = _optimiser(model, settings.optimiser)
-    texts = _Texts(model, data, device)
-    terms = [(term.name, term.weight, term.options) for term in variant.objectives]
-    needed = needs(terms)
+    reads_pixels = needs(_terms(variant)).dino or model.stage_two is not None
+    if settings.views is not None and can_keep(model.image) and not reads_pixels:
+        data.keep_first_stages(model.image, room=settings.keep_views_mb * 2**20)
+    training_step = TrainingStep(model, data, variant, settings, image_size=plan.image_size, dino=dino)
     if settings.compile:
         model.image.compile(dynamic=False)
 
     fingerprint = _fingerprint(variant, settings, plan, inputs_digest)
     curve: Curve = []
+    recent: Curve = []
     done = 0
     if (saved := load_state(state, fingerprint)) is not None:
         model.load_state_dict(saved.model)
         optimiser.load_state_dict(saved.optimiser)
-        curve, done = saved.curve, saved.step
+        curve, recent, done = saved.curve, saved.recent, saved.step
+    elif is_first():
+        forget(state)  # what another run left
+
+    def save(step: int) -> None:
+        if is_first():
+            tensors = model.state_dict()
+            TrainingState(fingerprint, step, tensors, optimiser.state_dict(), curve, recent).save(state)
+        wait_for_all()
 
     bar = tqdm(
         total=plan.steps,
         initial=done,
         unit="step",
         desc=f"{trainable:,} parameters",
-        disable=None if progress else True,
+        disable=None if progress and is_first() else True,
     )
-    recent: list[dict[str, float]] = []
-    for step, batch in zip(range(done, plan.steps), data.batches(done), strict=False):
-        generator = _generator(variant.seed, step, device)
-        rate = learning_rate(step, plan.epoch_steps, settings.optimiser)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+    keep_at = snapshot_steps(plan.steps, settings.snapshots)
+    with _termination() as asked_to_end:
+        for step, batch in zip(range(done, plan.steps), data.batches(done), strict=False):
+            rate = learning_rate(step, plan.epoch_steps, settings.optimiser)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            result = training_step(batch, _generator(variant.seed, step, device))
+            norm = torch.nn.utils.clip_grad_norm_(training_step.parameters, settings.optimiser.clip)
+            loss, gradient_norm = torch.stack([result.loss.detach(), norm.to(result.loss)]).tolist()
+            row = {"learning_rate": rate, "gradient_norm": gradient_norm, "loss": loss, **result.metrics}
+            if not math.isfinite(loss) or not math.isfinite(gradient_norm):
+                raise RegroupError(_divergence(step, row, batch, state))
+            optimiser.step()
+            done, epoch = step + 1, (step + 1) / plan.epoch_steps
 
-        pixels = batch.pixels.to(device, non_blocking=True)
-        caption, labels = texts(batch)
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            image = model.encode_image(
-                pixels,
-                return_attention=needed.attention,
-                return_segments=needed.segments,
-                generator=generator,
-            )
-        inputs = ObjectiveInputs(
-            image=image.feature,
-            caption=caption,
-            labels=labels,
-            label_ids=None if labels is None else torch.from_numpy(batch.label_ids).to(device),
-            padding=variant.labels.padding,
-            segment_features=image.segment_features if needed.segments else None,
-            attention=image.attention if needed.attention else None,
-            logit_scale=model.logit_scale,
-            multi_label_logit_scale=model.multi_label_logit_scale,
-        )
-        result = total_loss(terms, inputs)
-        optimiser.zero_grad(set_to_none=True)
-        result.loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.optimiser.clip)
-        row = {
-            "learning_rate": rate,
-            "gradient_norm": float(norm.detach()),
-            "loss": float(result.loss.detach()),
-            **result.metrics,
-        }
-        if not math.isfinite(row["loss"]) or not math.isfinite(row["gradient_norm"]):
-            raise RegroupError(_divergence(step, row, batch, state))
-        optimiser.step()
-
-        recent.append(row)
-        bar.update()
-        if (step + 1) % settings.log_every == 0 or step + 1 == plan.steps:
-            mean = {name: float(np.mean([row[name] for row in recent])) for name in row}
-            curve.append({"step": step + 1, "epoch": (step + 1) / plan.epoch_steps, **mean})
-            observe(step + 1, curve[-1])
-            bar.set_postfix_str(f"loss {mean['loss']:.3f}")
-            recent.clear()
-        if (step + 1) % settings.save_every == 0 and step + 1 < plan.steps:
-            TrainingState(fingerprint, step + 1, model.state_dict(), optimiser.state_dict(), curve).save(
-                state
-            )
+            recent.append(row)
+            bar.update()
+            if done % settings.log_every == 0 or done == plan.steps:
+                mean = {name: float(np.mean([row[name] for row in recent])) for name in row}
+                curve.append({"step": done, "epoch": epoch, **mean})
+                observe(done, curve[-1])
+                bar.set_postfix_str(f"loss {mean['loss']:.3f}")
+                recent.clear()
+            if done in keep_at and is_first():
+                save_snapshot(model, state / FOLDER, step=done, epoch=epoch)
+            ends = any(everyones([asked_to_end()])) if done % settings.log_every == 0 else False
+            if done < plan.steps and (done % settings.save_every == 0 or ends):
+                save(done)
+            if ends:
+                bar.close()
+                raise SystemExit(128 + signal.SIGTERM)
     bar.close()
     model.eval()
     return curve
 
 
-class _Texts:
-    """Captions' and labels' features of a batch, projected together."""
+@contextmanager
+def _termination() -> Iterator[Callable[[], int]]:
+    """Within the block, SIGTERM (a cluster's word that time is up) is noted, not obeyed at once."""
+    received = 0
 
-    def __init__(self, model: GroupViT, data: CaptionData, device: torch.device) -> None:
-        self._model = model
-        self._data = data
-        self._device = device
-        frozen = not any(parameter.requires_grad for parameter in model.text.parameters())
-        self._cache = TextFeatures(self._tower, data.tokens, data.text_count) if frozen else None
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received = 1
 
-    def __call__(self, batch: CaptionBatch) -> tuple[Tensor, Tensor | None]:
-        real = batch.label_texts >= 0
-        numbers = np.concatenate([batch.caption_texts, batch.label_texts[real]])
-        projected = self._model.text_projector(self._encode(numbers)).float()
-        size = len(batch.caption_texts)
-        caption = projected[:size]
-        if batch.label_texts.shape[1] == 0:
-            return caption, None
-        labels = projected.new_zeros(*real.shape, projected.shape[-1])
-        labels[torch.from_numpy(real).to(self._device)] = projected[size:]
-        return caption, labels
+    try:
+        before = signal.signal(signal.SIGTERM, note)
+    except ValueError:  # not the main thread, which alone may handle signals
+        yield lambda: 0
+        return
+    try:
+        yield lambda: received
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
-    def _encode(self, numbers: NDArray[np.int64]) -> Tensor:
-        return self._cache(numbers) if self._cache is not None else self._tower(self._data.tokens(numbers))
 
-    def _tower(self, tokens: Tensor) -> Tensor:
-        return self._model.encode_text_tower(tokens.to(self._device))
+def _terms(variant: Variant) -> list[tuple[str, float, dict[str, str]]]:
+    return [(term.name, term.weight, term.options) for term in variant.objectives]
 
 
 def _optimiser(model: GroupViT, settings: OptimiserParams) -> torch.optim.AdamW:
@@ -190,19 +183,10 @@ def _optimiser(model: GroupViT, settings: OptimiserParams) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps)
 
 
-def _generator(seed: int, step: int, device: torch.device) -> torch.Generator:
-    """The draws of one step (drop path, Gumbel noise), the same whether or not the run was resumed."""
+def _generator(seed: int, step: int, device: torch.device | str) -> torch.Generator:
+    """The draws of one step (drop path, Gumbel noise), the same in every process and after a resume."""
     state = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
-
-
-def _device(settings: FinetuneParams) -> torch.device:
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise RegroupError(
-            "finetune.device: cuda is asked for, but torch sees no CUDA device; use auto or cpu"
-        )
-    use_cuda = settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if use_cuda else "cpu")
 
 
 def _fingerprint(variant: Variant, settings: FinetuneParams, plan: Plan, inputs_digest: str) -> str:
@@ -212,9 +196,11 @@ def _fingerprint(variant: Variant, settings: FinetuneParams, plan: Plan, inputs_
 
 
 def _divergence(step: int, row: dict[str, float], batch: CaptionBatch, state: Path) -> str:
-    images = ", ".join(str(number) for number in batch.image_ids[:16])
+    ids = everyones(batch.image_ids.tolist())
+    images = ", ".join(map(str, ids[:16])) + (f", ... ({len(ids)} in all)" if len(ids) > 16 else "")
+    terms = ", ".join(f"{name} {value:g}" for name, value in row.items() if name != "learning_rate")
+    good = f"the last good state is {state / FILE}" if (state / FILE).exists() else "no state was saved yet"
     return (
-        f"training diverged at step {step}: loss {row['loss']}, gradient norm {row['gradient_norm']}; "
-        f"images of the batch: {images}{', ...' if len(batch.image_ids) > 16 else ''}. "
-        f"The last good state is in {state}; a lower finetune.optimiser.learning_rate is the usual remedy"
+        f"training diverged at step {step}: {terms}; images of the batch: {images}; {good}. "
+        "A lower finetune.optimiser.learning_rate is the usual remedy"
     )

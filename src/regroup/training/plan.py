@@ -25,6 +25,11 @@ class Plan:
     epoch_steps: int
     steps: int
 
+    def __str__(self) -> str:
+        """One line for people."""
+        size = f"{self.batch} images at {self.image_size} px"
+        return f"{self.steps:,} steps of {size}, {self.epoch_steps:,} an epoch"
+
     @classmethod
     def of(cls, variant: Variant, settings: FinetuneParams, captions: int) -> Plan:
         """The plan of `variant` in this profile, for a corpus of `captions` captions.

@@ -75,32 +75,35 @@ class FinetuneParams(Settings):
 
     `batch_divisor` divides the study's global batch; `image_sizes` maps its resolutions (224, 384) to pixels;
     `epoch_samples` is the number of captions that count as one epoch (null: all of them); `max_steps` cuts
-    every run short (to try the pipeline). `workers` processes decode and augment (0: the training process
-    itself); `keep_decoded_mb` of decoded images stay in memory. `save_every` and `log_every` are steps.
+    every run short (to try the pipeline). `processes` share a batch, one GPU each (null: as many as
+    `resources.finetune.gpus`). `chunks`: each process encodes its images in so many parts, one after the
+    other, for the memory of one; loss, batch norm and gradients stay those of the whole batch. `views`: an
+    image comes in so many augmented views, whose frozen part is computed once and kept, up to `keep_views_mb`
+    (null: a new view each time, as the study). `workers` processes decode and augment (0: the training
+    process itself); `keep_decoded_mb` of decoded images stay in memory. `save_every` and `log_every` are
+    steps; `snapshots`: the trained part is kept so often during a run, for the validation curve.
     """
 
     epoch_samples: int | None = Field(default=None, ge=1)
     batch_divisor: int = Field(default=1, ge=1)
     image_sizes: dict[Literal[224, 384], int] = {224: 224, 384: 384}  # noqa: RUF012 - pydantic copies it
     max_steps: int | None = Field(default=None, ge=1)
+    processes: int | None = Field(default=None, ge=1)
+    chunks: int = Field(default=1, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compile: bool = False
+    deterministic: bool = True
     frozen_batch_norm: Literal["train", "eval"] = "train"
     optimiser: OptimiserParams = OptimiserParams()
     augmentation: AugmentationSettings = AugmentationSettings()
+    views: int | None = Field(default=None, ge=1)
+    keep_views_mb: int = Field(default=1024, ge=0)
     workers: int = Field(default=0, ge=0)
     keep_decoded_mb: int = Field(default=256, ge=0)
     save_every: int = Field(default=50, ge=1)
     log_every: int = Field(default=5, ge=1)
-
-    @model_validator(mode="after")
-    def _saves_fall_on_rows(self) -> FinetuneParams:
-        if self.save_every % self.log_every:
-            raise ValueError(
-                "`save_every` must be a multiple of `log_every`, so that no row is cut by a resume"
-            )
-        return self
+    snapshots: int = Field(default=5, ge=0)
 
 
 MINI_MODEL = GroupViTConfig(

@@ -22,7 +22,7 @@ class TrainingState:
 
     There are no generators in it: every random draw of a run comes from (seed, step) or (seed, epoch,
     sample). `fingerprint` says which run this is (its settings and its inputs), so that a changed one starts
-    anew.
+    anew. `recent` are the steps since the last row of the curve.
     """
 
     fingerprint: str
@@ -30,6 +30,7 @@ class TrainingState:
     model: dict[str, Tensor]
     optimiser: dict[str, Any]
     curve: list[dict[str, float]]
+    recent: list[dict[str, float]]
 
     def save(self, folder: Path) -> None:
         """Write the state into `folder`, replacing the one before."""

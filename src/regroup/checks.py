@@ -1,0 +1,112 @@
+"""What can be wrong with a study before anything is run: its parameters, its runs and its tables together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from regroup.errors import RegroupError
+from regroup.params import Params, load_params
+from regroup.report.reference import Reference, RowRef, thesis
+from regroup.variants import Variant, load_variants
+
+NOT_FROM_VARIANTS = frozenset({1, 2, 12})
+"""Tables whose rows come from analyses of a checkpoint, not from runs of their own."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study without faults, in numbers."""
+
+    profile: str
+    runs: int
+    trained: int
+    tables: int
+    rows: int
+
+    def __str__(self) -> str:
+        """One line."""
+        return (
+            f"{self.profile}: {self.runs} runs ({self.trained} trained) fill {self.rows} rows of "
+            f"{self.tables} tables; no faults found"
+        )
+
+
+def check_study(params_file: Path) -> Study:
+    """Check a profile's parameters and its variants, against each other and against the tables.
+
+    Raises:
+        RegroupError: every fault found, one a line: an unknown key, part, objective or table row, two runs
+            that are the same, a table row that no run fills, a vocabulary, dataset or variant that is named
+            but not defined, a batch that the processes cannot share.
+    """
+    params = load_params(params_file)
+    variants = load_variants(params.variants_file)
+    reference = thesis()
+    faults = [
+        *_unknown_rows(variants, reference, params.variants_file),
+        *_unfilled_rows(variants, reference, params, params_file),
+        *_unknown_names(variants, params, params_file),
+    ]
+    if faults:
+        raise RegroupError("\n".join(faults))
+    shown = [reference.table(number) for number in params.tables.numbers]
+    return Study(
+        profile=params.name,
+        runs=len(variants),
+        trained=sum(variant.trained for variant in variants.values()),
+        tables=len(shown),
+        rows=sum(len(table.rows) for table in shown),
+    )
+
+
+def _unknown_rows(variants: Mapping[str, Variant], reference: Reference, path: Path) -> Iterator[str]:
+    for name, variant in variants.items():
+        for row in variant.rows:
+            try:
+                reference.table(row.table).row(row.row)
+            except RegroupError as error:
+                yield f"{path}: variants.{name}.rows: {error}"
+
+
+def _unfilled_rows(
+    variants: Mapping[str, Variant], reference: Reference, params: Params, path: Path
+) -> Iterator[str]:
+    filled = {
+        str(reference.first(RowRef(table=row.table, row=row.row)))
+        for variant in variants.values()
+        for row in variant.rows
+        if any(row.row == known.id for known in reference.table(row.table).rows)
+    }
+    for number in params.tables.numbers:
+        if number in NOT_FROM_VARIANTS:
+            continue
+        for line in reference.table(number).rows:
+            first = reference.first(RowRef(table=number, row=line.id))
+            if str(first) not in filled:
+                yield (
+                    f"{params.variants_file}: no variant fills table {number}, row {line.id}; add "
+                    f"`rows: [{{table: {first.table}, row: {first.row}}}]` to one, or leave the table out of "
+                    f"`tables.numbers` in {path}"
+                )
+
+
+def _unknown_names(variants: Mapping[str, Variant], params: Params, path: Path) -> Iterator[str]:
+    settings = params.finetune
+    for name, variant in variants.items():
+        where = f"{params.variants_file}: variants.{name}"
+        vocabulary = variant.labels.vocabulary
+        if vocabulary is not None and vocabulary not in params.nouns.vocabularies:
+            known = ", ".join(params.nouns.vocabularies) or "none"
+            yield f"{where}.labels.vocabulary: no {vocabulary} in `nouns.vocabularies` of {path} ({known})"
+        batch = max(2, variant.batch // settings.batch_divisor)
+        processes = settings.processes or max(1, params.resources["finetune"].gpus)
+        if variant.trained and batch % processes:
+            yield f"{where}.batch: {batch} images in {path} cannot be shared by {processes} processes evenly"
+    for name in params.figures.variants:
+        if name not in variants:
+            yield f"{path}: figures.variants: {name} is not in {params.variants_file}"
+    for name in params.figures.datasets:
+        if name not in params.evaluate.datasets:
+            yield f"{path}: figures.datasets: {name} is not under evaluate.datasets"

@@ -1,0 +1,34 @@
+"""`regroup check`: whether a study fits together, before anything is run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from regroup.checks import check_study
+
+EXAMPLES = """examples:
+  regroup check
+  regroup check --params full/params.yaml"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "check",
+        help="check a profile's parameters, variants and tables against each other",
+        description="Check that every key, part, objective, vocabulary and table row that a study names "
+        "exists, that every row of its tables has a run, and that no two runs are the same. Reads two files "
+        "and runs nothing; exit status 2 with one line a fault.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="the profile (params.yaml)"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    print(check_study(arguments.params))

@@ -1,0 +1,63 @@
+"""`regroup doctor`: whether this machine has what a profile needs."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from regroup.doctor import Finding, examine
+from regroup.params import load_params
+from regroup.variants import load_variants
+
+EXAMPLES = """examples:
+  regroup doctor                   the embedded data
+  regroup doctor --profile full    real data: what is here, what will be downloaded, what disk it takes"""
+
+_MARKS = {"ok": "ok", "to get": "to get", "note": "note", "missing": "MISSING"}
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "doctor",
+        help="say what a profile needs and what is missing, before anything starts",
+        description="Look at tools, graphics cards, data, weights and disks. Nothing is fetched or written."
+        " The exit status is 1 if a run would fail.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--profile", type=Path, default=Path(), metavar="FOLDER", help="the profile's folder (default: mini)"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    params = load_params(arguments.profile / "params.yaml")
+    findings = examine(params, variants=len(load_variants(params.variants_file)))
+    width = shutil.get_terminal_size((110, 24)).columns
+    print(format_findings(params.name, findings, width))
+    return 1 if any(finding.state == "missing" for finding in findings) else 0
+
+
+def format_findings(profile: str, findings: Sequence[Finding], width: int) -> str:
+    """The findings as a table of `width` columns, and a last line that sums them up."""
+    heads = [("", finding.area, finding.item, _MARKS[finding.state]) for finding in findings]
+    columns = [max(len(head[k]) for head in heads) for k in (1, 2, 3)]
+    lines = [f"profile {profile}"]
+    area = None
+    for finding in findings:
+        shown = finding.area if finding.area != area else ""
+        area = finding.area
+        cells = (shown, finding.item, _MARKS[finding.state])
+        start = "  ".join(cell.ljust(size) for cell, size in zip(cells, columns, strict=True)) + "  "
+        room = max(30, width - len(start))
+        first, *rest = textwrap.wrap(" ".join(finding.detail.split()), room, break_on_hyphens=False) or [""]
+        lines += [start + first, *(" " * len(start) + line for line in rest)]
+    missing = sum(finding.state == "missing" for finding in findings)
+    lines.append(f"{missing} missing: a run would fail" if missing else "nothing is missing: a run can start")
+    return "\n".join(line.rstrip() for line in lines)

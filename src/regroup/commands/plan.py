@@ -1,0 +1,115 @@
+"""`regroup plan`: how long a study will take on this machine, before it is started."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regroup.params import Params
+    from regroup.training.measure import Measurement
+    from regroup.training.plan import Plan
+    from regroup.variants import Variant
+
+EXAMPLES = """examples:
+  regroup plan
+  regroup plan --params full/params.yaml                    the whole study, measured on this machine's device
+  regroup plan --params full/params.yaml --gpus 8           spread over eight such GPUs
+  regroup plan --params full/params.yaml --no-measure       runs and steps alone, at once"""
+
+GIB = 2**30
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "plan",
+        help="runs, steps, memory and hours of a study, from a short measurement",
+        description="Print every run of a profile with its steps, and, from a few training steps on made-up "
+        "images on this machine, the memory it needs and the hours it takes. Runs that compute alike are "
+        "measured once. Reading and augmenting images is not in it: `benchmarks/training.py` tells how far "
+        "that is hidden.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="the profile (params.yaml)"
+    )
+    parser.add_argument(
+        "--captions", type=int, metavar="N", help="of the training split, where `nouns` has not run (591753)"
+    )
+    parser.add_argument("--images", type=int, metavar="N", help="images a measured step (a GPU 64, a CPU 8)")
+    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs that the runs are spread over")
+    parser.add_argument("--no-measure", action="store_true", help="do not run any steps")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from regroup.params import load_params
+    from regroup.training.plan import Plan
+    from regroup.variants import load_variants
+
+    params = load_params(arguments.params)
+    captions = arguments.captions or _captions(params)
+    runs = {
+        name: (variant, Plan.of(variant, params.finetune, captions))
+        for name, variant in load_variants(params.variants_file).items()
+        if variant.trained
+    }
+    measured = {} if arguments.no_measure else _measure(params, runs, arguments.images)
+    width = max(map(len, runs))
+    print(f"{params.name}: {len(runs)} runs to train, {captions:,} captions")
+    print(f"{'run':<{width}}  {'steps':>9}  {'batch':>5}  {'px':>4}  {'s/step':>8}  {'hours':>8}  {'GiB':>6}")
+    hours = 0.0
+    for name, (_, plan) in runs.items():
+        line = f"{name:<{width}}  {plan.steps:>9,}  {plan.batch:>5}  {plan.image_size:>4}"
+        if name in measured:
+            one = measured[name]
+            own = plan.steps * one.seconds / 3600
+            hours += own
+            line += f"  {one.seconds:>8.3f}  {own:>8.2f}  {one.memory / GIB:>6.1f}"
+        print(line)
+    total = sum(plan.steps for _, plan in runs.values())
+    print(f"{'total':<{width}}  {total:>9,}" + (f"  {hours:>31,.1f}" if measured else ""))
+    if measured and arguments.gpus > 1:
+        print(f"over {arguments.gpus} GPUs: {hours / arguments.gpus:,.1f} hours")
+
+
+def _captions(params: Params) -> int:
+    from regroup.captions.labels import LABELS
+    from regroup.captions.table import LabelTable
+
+    path = params.layout.captions / LABELS
+    return len(LabelTable.open(path)) if path.is_file() else 591_753
+
+
+def _measure(
+    params: Params, runs: dict[str, tuple[Variant, Plan]], images: int | None
+) -> dict[str, Measurement]:
+    from tqdm import tqdm
+
+    from regroup.model import GroupViTConfig
+    from regroup.model.dino import DinoKeys
+    from regroup.training.checkpoint import start_model
+    from regroup.training.measure import measure
+    from regroup.training.parallel import choose_device
+
+    settings, checkpoint = params.finetune, params.checkpoint
+    device = choose_device(settings.device)
+    if checkpoint.kind == "file" and not checkpoint.path.exists():
+        # not downloaded yet; weights do not change how long a step takes
+        checkpoint = checkpoint.model_copy(update={"kind": "random", "model": GroupViTConfig()})
+    known: dict[str, Measurement] = {}
+    result = {}
+    for name, (variant, plan) in tqdm(runs.items(), "measuring", unit="run", leave=False):
+        scale = (plan.batch, plan.image_size, variant.labels.count)
+        blocks = (variant.trainable, variant.grouping_blocks, variant.last_group_tokens)
+        alike = repr((scale, blocks, variant.objectives))
+        if alike not in known:
+            dino = DinoKeys(params.dino.network).to(device) if variant.reads_dino else None
+            model = start_model(checkpoint, variant=variant, image_size=plan.image_size, dino=dino)
+            count = images or (64 if device.type == "cuda" else 8)
+            known[alike] = measure(model, variant, settings, plan, device=device, images=count, dino=dino)
+        result[name] = known[alike]
+    return result

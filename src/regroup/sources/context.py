@@ -1,0 +1,122 @@
+"""PASCAL Context's masks of 59 classes and background, from `trainval_merged.json`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from pycocotools import mask as coco_mask
+from tqdm import tqdm
+
+from regroup.errors import RegroupError
+from regroup.io import read_json, write_text
+from regroup.settings import Settings, parse, read_yaml
+
+Mask = npt.NDArray[np.uint8]
+
+_NAMES = Path(__file__).parent / "context.yaml"
+_KEYS = ("images", "annos_segmentation", "categories")
+MASKS, LISTS = "SegmentationClassContext", "ImageSets/SegmentationContext"
+
+
+class ContextClass(Settings):
+    """A class: its id in the annotation file, and the names it goes by (the evaluations' first)."""
+
+    id: int
+    names: tuple[str, ...]
+
+
+class _File(Settings):
+    classes: tuple[ContextClass, ...]
+
+
+def context_classes() -> tuple[ContextClass, ...]:
+    """The 59 classes in the order of their ids; class k of a mask is the k-th, from 1."""
+    return parse(_File, read_yaml(_NAMES), _NAMES).classes
+
+
+def make_context_masks(annotations: Path, voc2010: Path, *, progress: bool = False) -> dict[str, int]:
+    """Write `SegmentationClassContext/*.png` and `ImageSets/SegmentationContext/{train,val}.txt`.
+
+    Args:
+        annotations: `trainval_merged.json` (4,996 training and 5,104 validation images).
+        voc2010: the folder VOCdevkit/VOC2010.
+        progress: show a progress bar.
+
+    Returns:
+        How many images each split has.
+
+    Raises:
+        RegroupError: not that file, another name than expected for one of the ids, an id that is none of the
+            60, or a region that cannot be drawn. Nothing is in place then.
+    """
+    document = read_json(annotations)
+    if not isinstance(document, dict) or (missing := [key for key in _KEYS if key not in document]):
+        what = ", ".join(missing) if isinstance(document, dict) else "images"
+        raise RegroupError(f"{annotations}: no {what}; expected PASCAL Context's trainval_merged.json")
+    check_names(annotations, document["categories"])
+    regions: dict[int, list[Mapping[str, Any]]] = {image["image_id"]: [] for image in document["images"]}
+    for region in document["annos_segmentation"]:
+        regions[region["image_id"]].append(region)
+    temporary = voc2010 / f".{MASKS}.making"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    stems: dict[str, list[str]] = {"train": [], "val": []}
+    try:
+        for image in tqdm(document["images"], desc="Context masks", unit="image", disable=not progress):
+            if image["phase"] in stems:
+                stem = PurePosixPath(image["file_name"]).stem
+                mask = draw(annotations, image, regions[image["image_id"]])
+                Image.fromarray(mask).save(temporary / f"{stem}.png")
+                stems[image["phase"]].append(stem)
+        shutil.rmtree(voc2010 / MASKS, ignore_errors=True)
+        temporary.replace(voc2010 / MASKS)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for split, found in stems.items():
+        write_text(voc2010 / LISTS / f"{split}.txt", "".join(f"{stem}\n" for stem in sorted(found)))
+    return {split: len(found) for split, found in stems.items()}
+
+
+def check_names(path: Path, categories: list[Mapping[str, Any]]) -> None:
+    """Check that the ids we know mean the classes we think, by their names.
+
+    Raises:
+        RegroupError: names the first id whose category is missing or called otherwise.
+    """
+    given = {category["category_id"]: str(category["name"]) for category in categories}
+    for known in context_classes():
+        name = given.get(known.id)
+        if name is None or _plain(name) not in {_plain(one) for one in known.names}:
+            found = "is missing" if name is None else f"is {name!r}"
+            raise RegroupError(f"{path}: categories: id {known.id} {found}, expected {known.names[0]!r}")
+
+
+def draw(path: Path, image: Mapping[str, Any], regions: list[Mapping[str, Any]]) -> Mask:
+    """The mask [height, width] of an image: 0 background, 1 to 59; later regions lie on top.
+
+    Raises:
+        RegroupError: an id that is none of the 60, or a region of another size or damaged.
+    """
+    ids = np.zeros((image["height"], image["width"]), dtype=np.int64)
+    for region in regions:
+        try:
+            inside = np.asarray(coco_mask.decode(region["segmentation"]), dtype=bool)
+            ids[inside] = region["category_id"]
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise RegroupError(f"{path}: annotation {region.get('id')}: cannot be drawn ({error})") from None
+    known = np.array([0, *(one.id for one in context_classes())])
+    if strangers := sorted(set(np.unique(ids).tolist()) - set(known.tolist())):
+        raise RegroupError(
+            f"{path}: {image['file_name']}: ids {strangers} are none of the 60 of PASCAL Context"
+        )
+    return np.digitize(ids, known, right=True).astype(np.uint8)
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())

@@ -1,0 +1,78 @@
+"""Kind `download`: a source's public archives, fetched, unpacked and used in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from regroup.sources.artefacts import Artefact, load_catalogue
+from regroup.sources.context import make_context_masks
+from regroup.sources.fetch import download_folder, fetch_all, only_one
+from regroup.sources.local import describe_local, is_present
+from regroup.sources.manifest import Manifest
+from regroup.sources.settings import SourceName
+from regroup.sources.unpack import unpack
+
+ARCHIVES = "archives"
+"""Folder of the packed files, below a source's folder."""
+
+
+def missing_artefacts(name: SourceName, folder: Path) -> dict[str, Artefact]:
+    """The artefacts of a source of which any part is not there yet, by name."""
+    artefacts = load_catalogue().of(name)
+    return {
+        key: artefact
+        for key, artefact in artefacts.items()
+        if not all(is_present(folder / part) for part in artefact.parts)
+    }
+
+
+def download_source(
+    name: SourceName,
+    *,
+    root: Path | None = None,
+    url: str | None = None,
+    keep_archives: bool = False,
+    progress: bool = True,
+) -> Manifest:
+    """Fetch and unpack what is missing of a source, and describe it.
+
+    A folder that has every part is only described: nothing is fetched, and nothing written to it.
+
+    Args:
+        name: the source.
+        root: the folder, in place of `data/downloads/<name>`.
+        url: a mirror or a folder with the archives, see `fetch_all`.
+        keep_archives: keep the archives once they are unpacked.
+        progress: show progress bars.
+
+    Raises:
+        RegroupError: it cannot be downloaded or unpacked.
+    """
+    folder = download_folder(name, root)
+    if missing_artefacts(name, folder):
+        with only_one(folder):
+            missing = missing_artefacts(name, folder)  # again: another process may have been at it
+            paths = fetch_all(missing, folder / ARCHIVES, url=url, progress=progress)
+            for key, artefact in missing.items():
+                _use(paths[key], artefact, folder, progress=progress)
+                own = paths[key].parent == folder / ARCHIVES
+                if own and not keep_archives:
+                    paths[key].unlink()
+    return describe_local(name, folder, kind="download")
+
+
+def _use(path: Path, artefact: Artefact, folder: Path, *, progress: bool) -> None:
+    if artefact.unpack:
+        parts = {part: place for part, place in artefact.unpack.items() if not is_present(folder / place)}
+        unpack(path, folder, parts, progress=progress)
+    else:
+        counts = make_context_masks(path, folder / "VOCdevkit/VOC2010", progress=progress)
+        print("PASCAL Context masks:", ", ".join(f"{count:,} {split}" for split, count in counts.items()))
+
+
+def megabytes(artefacts: Mapping[str, Artefact]) -> tuple[float, float]:
+    """About how large artefacts are: to download, and unpacked; those of unknown size count as nothing."""
+    packed = sum(artefact.megabytes or 0 for artefact in artefacts.values())
+    unpacked = sum(artefact.unpacked_megabytes or artefact.megabytes or 0 for artefact in artefacts.values())
+    return packed, unpacked

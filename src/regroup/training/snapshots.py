@@ -1,0 +1,80 @@
+"""What a run had learned at some of its steps, without what stayed frozen: for validation curves."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from regroup.errors import RegroupError
+from regroup.io import atomic_path
+from regroup.model import GroupViT
+
+FOLDER = "snapshots"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One file of `snapshots/`: the optimiser steps and the epochs that were done."""
+
+    path: Path
+    step: int
+    epoch: float
+
+
+def snapshot_steps(steps: int, count: int) -> frozenset[int]:
+    """After which of a run's steps its `count` snapshots are taken: evenly spread, the last at the end."""
+    return frozenset(round(steps * (number + 1) / count) for number in range(count)) - {0}
+
+
+def save_snapshot(model: GroupViT, folder: Path, *, step: int, epoch: float) -> None:
+    """Write the trained parameters, and all buffers (running statistics of batch norm move with them)."""
+    tensors = {
+        name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad
+    } | dict(model.named_buffers())
+    kept = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(folder / f"step-{step:06}.safetensors") as path:
+        safetensors.torch.save_file(kept, path, {"step": str(step), "epoch": repr(epoch)})
+
+
+def move_snapshots(taken: Path, run: Path) -> None:
+    """Replace the snapshots of a run's folder by those taken during the run."""
+    shutil.rmtree(run / FOLDER, ignore_errors=True)
+    if taken.is_dir():
+        taken.replace(run / FOLDER)
+
+
+def list_snapshots(run: Path) -> list[Snapshot]:
+    """The snapshots of a run's folder, by step.
+
+    Raises:
+        RegroupError: a file is no snapshot.
+    """
+    found = []
+    for path in sorted((run / FOLDER).glob("step-*.safetensors")):
+        try:
+            with safetensors.safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+            found.append(Snapshot(path, int(metadata["step"]), float(metadata["epoch"])))
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise RegroupError(f"{path}: not a snapshot ({error}); run the stage `finetune` again") from None
+    return found
+
+
+@torch.no_grad()
+def apply_snapshot(model: GroupViT, snapshot: Snapshot) -> None:
+    """Put the snapshot's tensors into the model that its run ended with.
+
+    Raises:
+        RegroupError: a tensor is not the model's.
+    """
+    own = model.state_dict()
+    for name, tensor in safetensors.torch.load_file(snapshot.path).items():
+        if name not in own or own[name].shape != tensor.shape:
+            raise RegroupError(f"{snapshot.path}: {name} does not fit the model of its run")
+        own[name].copy_(tensor)

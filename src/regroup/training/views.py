@@ -1,0 +1,70 @@
+"""Augmented views of images, and what the frozen part of the image tower makes of each, computed once.
+
+A run draws a new view of an image whenever the image comes up, so nothing about it can be kept. Where a
+profile limits an image to a few views (`finetune.views`), they recur, and so does the output of everything
+before the first trained block: it is kept. Exact, and the same bytes for a resumed run: on a CPU a view is
+encoded by itself, so its numbers do not depend on which views came beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regroup.captions.images import Pixels
+from regroup.captions.randomness import UInt64
+from regroup.model.image import FirstStage, ImageTower
+from regroup.training.augmentation import Augmentation
+
+
+class KeptFirstStages:
+    """Images to first stages: an augmentation followed by the frozen part of a tower, with a memory."""
+
+    def __init__(self, augment: Augmentation, tower: ImageTower, *, room: int) -> None:
+        """Start with an empty memory.
+
+        Args:
+            augment: makes a view of an image, decided by its key.
+            tower: on its device; everything before its first grouping block is frozen and drops no paths.
+            room: bytes that may be kept; views beyond are computed each time.
+        """
+        self._augment, self._tower, self._room = augment, tower, room
+        self._kept: dict[int, FirstStage] = {}
+
+    def __call__(self, images: Sequence[Pixels], *, keys: UInt64) -> FirstStage:
+        """First stages of a batch; arguments as for `Augmentation`."""
+        known = [self._kept.get(int(key)) for key in keys]
+        missing = [place for place, first in enumerate(known) if first is None]
+        if missing:
+            pixels = self._augment([images[place] for place in missing], keys=keys[np.array(missing)])
+            for place, first in zip(missing, self._encode(pixels), strict=True):
+                known[place] = self._remember(int(keys[place]), first)
+        parts = [first for first in known if first is not None]
+        return FirstStage(
+            torch.cat([first.tokens for first in parts]), torch.cat([first.groups for first in parts])
+        )
+
+    @torch.no_grad()
+    def _encode(self, pixels: Tensor) -> Iterator[FirstStage]:
+        device = self._tower.positions.device
+        for some in torch.split(pixels.to(device), 1 if device.type == "cpu" else 64):
+            for tokens, groups in zip(*self._tower.run_first_stage(some), strict=True):
+                yield FirstStage(tokens[None].clone(), groups[None].clone())
+
+    def _remember(self, key: int, first: FirstStage) -> FirstStage:
+        size = sum(part.numel() * part.element_size() for part in first)
+        if key not in self._kept and size <= self._room:
+            self._room -= size
+            self._kept[key] = first
+        return first
+
+
+def can_keep(tower: ImageTower) -> bool:
+    """Whether the same view gives the same first stage throughout a run."""
+    stage = tower.stages[0]
+    before = [tower.positions, *tower.patch_embedding.parameters(), *tower.patch_norm.parameters()]
+    before += [parameter for name, parameter in stage.named_parameters() if not name.startswith("grouping.")]
+    return tower.config.drop_path == 0 and not any(parameter.requires_grad for parameter in before)
