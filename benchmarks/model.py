@@ -10,8 +10,10 @@
 (c) The image tower at 448 px with and without returned assignments, time and peak memory.
 
 What bounds (a) on a CPU in float32 is matrix products that both models must do: the six blocks before the
-first grouping block, frozen but fed with new pixels. What is saved is the text tower's work on 77 columns and
-passes over memory between the products; a line of the results counts the products.
+first grouping block, frozen but fed with new pixels, and the tail forwards and backwards. A line of the
+results counts them; their ratio is about what could be reached if nothing else took time, and is less than
+three. What is saved is the text tower's work (each distinct text once, cut to its length, or not at all where
+its features are cached) and passes over memory between the products.
 On a GPU (a) is in images per second, with bf16 on both sides; --compile compiles our image tower.
 """
 

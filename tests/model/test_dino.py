@@ -8,6 +8,7 @@ import torch
 
 from regroup.errors import RegroupError
 from regroup.io import read_json, write_json
+from regroup.model.config import DinoConfig
 from regroup.model.dino import features_width, load_dino, load_features, save_features
 from regroup.model.weights import CONFIG, WEIGHTS
 
@@ -123,3 +124,33 @@ def test_folders_that_hold_no_features(file: Path, tmp_path: Path) -> None:
     write_json(tmp_path / CONFIG, {**settings, "layers": 2})
     with pytest.raises(RegroupError, match=r"config\.json: layers"):
         load_features(tmp_path)
+
+
+@pytest.mark.parametrize("patch_size", [16, 8])
+def test_published_sizes(patch_size: int, tmp_path: Path) -> None:
+    """Names and shapes of DINO's ViT-S files, with what they hold beyond block 9."""
+    shapes = {
+        "cls_token": (1, 1, 384),
+        "pos_embed": (1, 1 + (224 // patch_size) ** 2, 384),
+        "patch_embed.proj.weight": (384, 3, patch_size, patch_size),
+        "patch_embed.proj.bias": (384,),
+        "norm.weight": (384,),
+        "norm.bias": (384,),
+    }
+    for block in range(12):
+        for name, (rows, columns) in {
+            "attn.qkv": (1152, 384),
+            "attn.proj": (384, 384),
+            "mlp.fc1": (1536, 384),
+            "mlp.fc2": (384, 1536),
+        }.items():
+            shapes[f"blocks.{block}.{name}.weight"] = (rows, columns)
+            shapes[f"blocks.{block}.{name}.bias"] = (rows,)
+        for name in ("norm1", "norm2"):
+            shapes[f"blocks.{block}.{name}.weight"] = shapes[f"blocks.{block}.{name}.bias"] = (384,)
+    path = tmp_path / f"dino_deitsmall{patch_size}_pretrain.pth"
+    torch.save({name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}, path)
+    features = load_dino(path)
+    assert features.config == DinoConfig(patch_size=patch_size)
+    assert len(features.blocks) == 9
+    assert features(torch.zeros(1, 3, 224, 224), (14, 14)).shape == (1, 196, 384)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from regroup.model import GroupViT
+from regroup.model import GroupViT, ImageFeatures
 from regroup.model.grouping import Assignment, straight_through
 from regroup.model.image import ImageTower
 from regroup.model.layers import CrossAttention
@@ -160,3 +160,32 @@ def test_without_the_request_nothing_is_returned(small: GroupViT, pixels: torch.
     assert torch.equal(plain.feature, full.feature)
     assert full.patches is not None
     assert full.patches.shape == (3, 16, 24)
+
+
+def test_gradients_of_equations_17_and_20() -> None:
+    """Against finite differences; eq. 18 has none, see above."""
+    torch.manual_seed(3)
+    assignment, cross = Assignment(6, 1.0).double(), CrossAttention(6, 2).double()
+    carry = GroupViT(SMALL).double().image.stages[1].carry
+    groups, tokens, previous = (
+        torch.tensor(RNG.normal(size=shape), requires_grad=True)
+        for shape in ((1, 3, 6), (1, 4, 6), (1, 6, 24))
+    )
+
+    def soft(groups: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        found = assignment(groups, tokens, None, return_attention=True).soft
+        assert found is not None
+        return found
+
+    assert torch.autograd.gradcheck(soft, (groups, tokens))
+    assert torch.autograd.gradcheck(cross, (groups, tokens))
+    assert torch.autograd.gradcheck(carry, (previous,))
+
+
+def test_gradients_of_equation_34() -> None:
+    def attention(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        none = torch.empty(0)
+        return ImageFeatures(none, none, none, (first, second)).attention
+
+    first, second = (torch.tensor(RNG.uniform(size=s), requires_grad=True) for s in ((2, 4, 5), (2, 3, 4)))
+    assert torch.autograd.gradcheck(attention, (first, second))

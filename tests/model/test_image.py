@@ -6,9 +6,9 @@ import torch
 from regroup.errors import RegroupError
 from regroup.model import GroupViT, GroupViTConfig
 from regroup.model.image import Noise
-from regroup.model.layers import resize_positions
+from regroup.model.layers import MLP, resize_positions
 
-from .conftest import SMALL
+from .conftest import SMALL, make_tokens
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (48, 48), (24, 56), (64, 16)])
@@ -161,6 +161,24 @@ def test_bf16_keeps_the_assignment_in_float32(small: GroupViT, pixels: torch.Ten
     assert float(torch.cosine_similarity(half.feature.float(), plain.feature).detach().min()) > 0.98
 
 
+def test_bf16_keeps_every_normalisation_in_float32(small: GroupViT, pixels: torch.Tensor) -> None:
+    kinds = torch.nn.LayerNorm | torch.nn.BatchNorm1d
+    norms = [module for module in small.modules() if isinstance(module, kinds)]
+    seen: dict[torch.nn.Module, torch.dtype] = {}
+
+    def note(module: torch.nn.Module, _inputs: object, out: torch.Tensor) -> None:
+        seen[module] = out.dtype
+
+    for module in norms:
+        module.register_forward_hook(note)
+    small.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        features = small.encode_image(pixels)
+        small.encode_text(make_tokens([[300], [301]]))
+    assert [seen.get(module) for module in norms] == [torch.float32] * len(norms)
+    assert features.segment_features.dtype == torch.bfloat16
+
+
 def test_initial_weights_come_from_the_generator() -> None:
     state = torch.get_rng_state()
     first, again, other = (
@@ -195,3 +213,37 @@ def test_settings_survive_json() -> None:
     import json
 
     assert GroupViTConfig.from_dict(json.loads(json.dumps(SMALL.to_dict()))) == SMALL
+
+
+def test_a_nan_pixel_shows_in_its_own_image_alone(small: GroupViT, pixels: torch.Tensor) -> None:
+    """Nothing is masked: the feature is NaN, and so is any loss; other images are not touched."""
+    spoilt = pixels.clone()
+    spoilt[1, 0, 3, 3] = torch.nan
+    features, plain = small.encode_image(spoilt), small.encode_image(pixels)
+    for found, expected in (
+        (features.feature, plain.feature),
+        (features.segment_features, plain.segment_features),
+    ):
+        assert torch.isnan(found[1]).any()
+        torch.testing.assert_close(found[[0, 2]], expected[[0, 2]])
+
+
+def test_what_is_known_of_the_first_stage_need_not_be_computed(small: GroupViT, pixels: torch.Tensor) -> None:
+    noise = small.draw_noise(pixels, torch.Generator().manual_seed(0))
+    first = small.image.run_first_stage(pixels, noise.keep[:4])
+    again = small.encode_image(pixels, noise=noise, first_stage=first, return_attention=True)
+    plain = small.encode_image(pixels, noise=noise, return_attention=True)
+    assert torch.equal(again.feature, plain.feature)
+    assert torch.equal(again.attention, plain.attention)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_activations_without_gradient_are_the_same(quick: bool) -> None:
+    """They are computed in place there; the input of the layer stays as it was."""
+    torch.manual_seed(0)
+    layer, x = MLP(6, 20, quick=quick), torch.randn(5, 6)
+    before = x.clone()
+    with torch.no_grad():
+        plain = layer(x)
+    assert torch.equal(plain, layer(x).detach())
+    assert torch.equal(x, before)

@@ -49,28 +49,31 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(model=ours, features=features, text=text, expected=expected)
 
 
-def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+def close(ours: torch.Tensor, theirs: torch.Tensor, name: str) -> None:
+    """Within 1e-5 everywhere; `pytest -s` prints how near."""
     assert ours.shape == theirs.shape
-    assert float((ours - theirs).detach().abs().max()) <= 1e-5
+    difference = float((ours - theirs).detach().abs().max())
+    print(f"\n{name}: largest difference {difference:.1e} of values up to {float(theirs.abs().max()):.1e}")
+    assert difference <= 1e-5
 
 
 def test_image_feature(pair: SimpleNamespace) -> None:
-    close(pair.features.feature, pair.expected["feature"])
+    close(pair.features.feature, pair.expected["feature"], "image feature")
 
 
 def test_text_feature(pair: SimpleNamespace) -> None:
-    close(pair.text, pair.expected["text"])
+    close(pair.text, pair.expected["text"], "text feature")
 
 
 def test_segments_and_their_projection(pair: SimpleNamespace) -> None:
-    close(pair.features.segments, pair.expected["segments"])
-    close(pair.features.segment_features, pair.expected["segment_features"])
+    close(pair.features.segments, pair.expected["segments"], "segments")
+    close(pair.features.segment_features, pair.expected["segment_features"], "projected segments")
 
 
 def test_both_soft_assignments(pair: SimpleNamespace) -> None:
     assert [tuple(soft.shape) for soft in pair.features.soft] == [(2, 64, 196), (2, 8, 64)]
-    for ours, theirs in zip(pair.features.soft, pair.expected["attentions"], strict=True):
-        close(ours, theirs)
+    for block, (ours, theirs) in enumerate(zip(pair.features.soft, pair.expected["attentions"], strict=True)):
+        close(ours, theirs, f"soft assignment {block + 1}")
 
 
 def test_both_hard_assignments(pair: SimpleNamespace) -> None:

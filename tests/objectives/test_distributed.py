@@ -13,15 +13,18 @@ import torch.multiprocessing as mp
 
 from regroup.model.projector import Projector
 from regroup.objectives import ObjectiveInputs, total_loss
+from regroup.objectives.contrastive import noise_free_loss
 
 TERMS = {
     "contrastive": [("contrastive", 1.0, {})],
     "multi_label": [("multi_label", 1.0, {})],
     "multi_label_thesis": [("multi_label", 1.0, {"form": "thesis"})],
     "noise_free": [("noise_free", 1.0, {"scope": "global"})],
+    "group_entropy": [("group_entropy", 1.0, {})],
     "segment_entropy": [("segment_entropy", 1.0, {})],
     "label_entropy": [("label_entropy", 1.0, {})],
 }
+MIX = torch.linspace(-1, 1, 35, dtype=torch.float64).view(5, 7)
 PADDINGS = ("caption", "null", "mask")
 Results = dict[str, tuple[float, list[torch.Tensor]]]
 
@@ -30,7 +33,6 @@ def batch() -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     shapes = {"image": (6, 5), "caption": (6, 5), "labels": (6, 3, 5), "segments": (6, 4, 5)}
     tensors = {k: torch.randn(*s, generator=generator, dtype=torch.float64) for k, s in shapes.items()}
-    tensors["attention"] = torch.randn(6, 4, 7, generator=generator, dtype=torch.float64).softmax(1)
     # shared labels across the two halves, and very different numbers of them
     tensors["ids"] = torch.tensor([[0, 1, 2], [0, 3, 1], [4, 5, 0], [1, -1, -1], [-1, -1, -1], [0, 4, -1]])
     return tensors
@@ -52,7 +54,9 @@ def compute(rows: slice) -> Results:
                 label_ids=x["ids"],
                 padding=padding,
                 segment_features=projector(x["segments"]),
-                attention=x["attention"],
+                attention=(projector(x["segments"]) @ torch.linspace(-1, 1, 35).double().view(5, 7)).softmax(
+                    1
+                ),
                 logit_scale=scale,
                 multi_label_logit_scale=scale,
             )
@@ -66,11 +70,21 @@ def compute(rows: slice) -> Results:
     return results
 
 
+def local(rows: slice) -> tuple[float, list[torch.Tensor]]:
+    """The noise-free loss within one rank's rows, as the study computed it; through one shared matrix."""
+    x = {key: tensor[rows] for key, tensor in batch().items()}
+    weight = torch.eye(5, dtype=torch.float64, requires_grad=True)
+    scale = torch.tensor(1.0, dtype=torch.float64)
+    loss = noise_free_loss(x["image"] @ weight, x["labels"] @ weight, x["ids"], scale, scope="local")
+    return float(loss.detach()), [*torch.autograd.grad(loss, weight)]
+
+
 def worker(rank: int, port: int, folder: str) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=2)
-    torch.save(compute(slice(3 * rank, 3 * rank + 3)), f"{folder}/{rank}.pt")
+    rows = slice(3 * rank, 3 * rank + 3)
+    torch.save({**compute(rows), "local": local(rows)}, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -99,6 +113,16 @@ def test_two_ranks_equal_one_process(ranks: list[Results], alone: Results, name:
     assert second[0] == pytest.approx(loss, rel=1e-12)
     for expected, a, b in zip(tensors, first[1], second[1], strict=True):
         torch.testing.assert_close((a + b) / 2, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_local_scope_compares_each_ranks_own_images(ranks: list[Results]) -> None:
+    """The mean of what each half gives by itself, on both ranks; likewise the gradients."""
+    halves = [local(slice(0, 3)), local(slice(3, 6))]
+    assert halves[0][0] != pytest.approx(halves[1][0], rel=1e-3)
+    for rank in ranks:
+        assert rank["local"][0] == pytest.approx((halves[0][0] + halves[1][0]) / 2, rel=1e-12)
+    found = (ranks[0]["local"][1][0] + ranks[1]["local"][1][0]) / 2
+    torch.testing.assert_close(found, (halves[0][1][0] + halves[1][1][0]) / 2, rtol=1e-9, atol=1e-12)
 
 
 def test_gradients_are_not_trivially_zero(alone: Results) -> None:

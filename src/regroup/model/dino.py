@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from regroup.errors import RegroupError
 from regroup.io import read_json, write_bytes, write_json
 from regroup.model.config import DinoConfig
-from regroup.model.layers import Block, resize_positions
+from regroup.model.layers import Block, LayerNorm, resize_positions
 from regroup.model.weights import CONFIG, WEIGHTS, State, read_tensors
 
 HEAD_CHANNELS = 64
@@ -51,7 +51,7 @@ class DinoKeys(nn.Module):
         self.blocks = nn.ModuleList(
             Block(width, config.heads, config.hidden, eps=DINO_EPS) for _ in range(config.layer)
         )
-        self.norm = nn.LayerNorm(width, eps=DINO_EPS)
+        self.norm = LayerNorm(width, eps=DINO_EPS)
         self.key = nn.Linear(width, width)
         self.requires_grad_(False)
 

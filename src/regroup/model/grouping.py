@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regroup.model.layers import MLP, NORM_EPS, CrossAttention, TokenMixer
+from regroup.model.layers import MLP, NORM_EPS, CrossAttention, LayerNorm, TokenMixer
 
 
 class Grouping(NamedTuple):
@@ -109,16 +109,16 @@ class GroupingBlock(nn.Module):
             eps: see `Assignment`.
         """
         super().__init__()
-        self.norm_groups = nn.LayerNorm(width, eps=NORM_EPS)
-        self.norm_tokens = nn.LayerNorm(width, eps=NORM_EPS)
+        self.norm_groups = LayerNorm(width, eps=NORM_EPS)
+        self.norm_tokens = LayerNorm(width, eps=NORM_EPS)
         self.mixer = TokenMixer(tokens, width // 2, tokens)
-        self.norm_mixed = nn.LayerNorm(width, eps=NORM_EPS)
+        self.norm_mixed = LayerNorm(width, eps=NORM_EPS)
         self.cross_attention = CrossAttention(width, heads)
-        self.norm_cross = nn.LayerNorm(width, eps=NORM_EPS)
+        self.norm_cross = LayerNorm(width, eps=NORM_EPS)
         self.cross_mlp = MLP(width, mlp_hidden)
-        self.norm_post = nn.LayerNorm(width, eps=NORM_EPS)
+        self.norm_post = LayerNorm(width, eps=NORM_EPS)
         self.assignment = Assignment(width, eps)
-        self.norm_segments = nn.LayerNorm(width, eps=NORM_EPS)
+        self.norm_segments = LayerNorm(width, eps=NORM_EPS)
         self.channel_mlp = MLP(width, 4 * width)
 
     def forward(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from regroup.errors import RegroupError
 from regroup.model.config import ImageConfig, StageConfig
 from regroup.model.grouping import GroupingBlock
-from regroup.model.layers import NORM_EPS, Block, TokenMixer, resize_positions
+from regroup.model.layers import NORM_EPS, Block, LayerNorm, TokenMixer, resize_positions
 
 
 class Noise(NamedTuple):
@@ -63,7 +63,7 @@ class Stage(nn.Module):
             self.grouping = GroupingBlock(width, config.heads, stage.group_tokens, hidden, config.assign_eps)
             if previous_tokens:
                 mixer = TokenMixer(previous_tokens, width // 2, stage.group_tokens)
-                self.carry = nn.Sequential(nn.LayerNorm(width, eps=NORM_EPS), mixer)
+                self.carry = nn.Sequential(LayerNorm(width, eps=NORM_EPS), mixer)
 
     def forward(self, tokens: Tensor, previous: Tensor | None, keep: Tensor | None) -> tuple[Tensor, Tensor]:
         """Run the transformer blocks.
@@ -95,13 +95,13 @@ class ImageTower(nn.Module):
         super().__init__()
         self.config = config
         self.patch_embedding = nn.Conv2d(3, config.width, config.patch_size, stride=config.patch_size)
-        self.patch_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
+        self.patch_norm = LayerNorm(config.width, eps=NORM_EPS)
         self.positions = nn.Parameter(torch.empty(config.grid**2, config.width))
         previous = [0, *(stage.group_tokens for stage in config.stages)]
         self.stages = nn.ModuleList(
             Stage(config, stage, tokens) for stage, tokens in zip(config.stages, previous, strict=False)
         )
-        self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
+        self.norm = LayerNorm(config.width, eps=NORM_EPS)
 
     def patch_grid(self, pixels: Tensor) -> tuple[int, int]:
         """Rows and columns of patches of [B, 3, H, W]."""

@@ -10,6 +10,14 @@ NORM_EPS = 1e-5
 """Epsilon of every layer norm, as in the published weights."""
 
 
+class LayerNorm(nn.LayerNorm):
+    """Layer norm that autocast leaves in float32 on any device; by itself torch does so on GPUs alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis of [..., C]."""
+        return super().forward(x.to(torch.promote_types(x.dtype, self.weight.dtype)))
+
+
 class MLP(nn.Module):
     """Two linear layers around an activation."""
 
@@ -29,10 +37,18 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., width] to [..., output]."""
-        x = self.up(x)
-        x = x * torch.sigmoid(1.702 * x) if self.quick else F.gelu(x)
-        out: Tensor = self.down(x)
+        out: Tensor = self.down(_activate(self.up(x), quick=self.quick))
         return out
+
+
+def _activate(x: Tensor, *, quick: bool) -> Tensor:
+    """GELU, or CLIP's approximation of it; in place where no gradient needs `x`, which saves the pages."""
+    if x.requires_grad:
+        return x * torch.sigmoid(1.702 * x) if quick else F.gelu(x)
+    if quick:
+        return x.mul_((1.702 * x).sigmoid_())
+    activated: Tensor = torch.ops.aten.gelu_(x)
+    return activated
 
 
 class TokenMixer(nn.Module):
@@ -104,9 +120,9 @@ class Block(nn.Module):
     ) -> None:
         """Make the layers; weights are drawn by the model."""
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=eps)
+        self.norm1 = LayerNorm(width, eps=eps)
         self.attention = SelfAttention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=eps)
+        self.norm2 = LayerNorm(width, eps=eps)
         self.mlp = MLP(width, hidden, quick=quick)
 
     def forward(self, x: Tensor, keep: Tensor | None = None, *, causal: bool = False) -> Tensor:

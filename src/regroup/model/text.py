@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from regroup.errors import RegroupError
 from regroup.model.config import CLIP_VOCABULARY, TextConfig
-from regroup.model.layers import NORM_EPS, Block
+from regroup.model.layers import NORM_EPS, Block, LayerNorm
 
 START_OF_TEXT, END_OF_TEXT = CLIP_VOCABULARY - 2, CLIP_VOCABULARY - 1
 
@@ -29,7 +29,7 @@ class TextTower(nn.Module):
         self.blocks = nn.ModuleList(
             Block(config.width, config.heads, 4 * config.width, quick=True) for _ in range(config.depth)
         )
-        self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
+        self.norm = LayerNorm(config.width, eps=NORM_EPS)
         if config.compact:
             self.register_buffer("token_index", torch.zeros(CLIP_VOCABULARY, dtype=torch.int16))
 
