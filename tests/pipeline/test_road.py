@@ -39,7 +39,7 @@ SMALL = {
     "text: {width: 32, depth: 1, heads: 2}, projector_hidden: 32, joint_width: 32}",
 }
 TABLE_11 = ("original", "refined-384", "ge-384", "noise-free-ge-384")
-SOME = (*TABLE_11, "vocabulary-5k", "blocks-1")
+SOME = (*TABLE_11, "vocabulary-5k", "blocks-1", "le-384", "dino", "dino-input")
 """The variants that are run: one of each kind that the pipeline treats apart."""
 
 
@@ -51,7 +51,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for old, new in SMALL.items():
         assert text.count(old) == 1, old
         text = text.replace(old, new)
-    (folder / "params.yaml").write_text(text)
+    params = YAML(typ="safe").load(text)
+    params["learning"]["panels"] = [{"title": "Two seeds", "lines": {"Both": ["refined-384", "ge-384"]}}]
+    YAML().dump(params, folder / "params.yaml")
     chosen = {
         name: entry for name, entry in read_yaml(ROOT / "variants.yaml")["variants"].items() if name in SOME
     }
