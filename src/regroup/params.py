@@ -139,7 +139,7 @@ class Layout:
         self.token_cache = Path(".state", name, "tokens")
         self.text_cache = Path(".state", name, "text")
         self._raw = Path("data", name, "raw")
-        self.dino = Path("runs", name, "dino")
+        self.dino = Path("data", name, "dino")
         self._runs = Path("runs", name)
         self._state = Path(".state", name)
 
