@@ -32,6 +32,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@touch $@
 
 repro: env  ## the whole study on the embedded data, then the table; make repro ENGINE=snakemake runs stages side by side
+	@regroup check
 	$(ENGINES_$(ENGINE))
 	@python -m regroup.tracking publish
 	@regroup page > /dev/null

@@ -2,7 +2,8 @@
 
 DVC notes every finished stage in dvc.lock by parsing and rewriting the whole file in place: a second for
 80 kB, during which a kill leaves half a file and forgets what had finished. Here only the stage's own lines
-are made anew, and the file is replaced in one step. The bytes are those that DVC writes.
+are made anew, and the file is replaced in one step. The bytes are those that DVC writes. A dry run goes on where
+DVC stops at the first input that does not exist yet.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from dvc.dvcfile import Lockfile
 from dvc.exceptions import NotDvcRepoError
 from dvc.repo import Repo, lock_repo
 from dvc.stage import PipelineStage
+from dvc.stage.cache import RunCacheNotFoundError, StageCache
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import _common, _yaml, dumps_yaml
 from fast_yaml import install as install_fast_yaml
 
 HEAD = "schema: '2.0'\nstages:\n"
 _dump_all_stages = Lockfile.dump_stages
+_restore_or_fail = StageCache.restore
 
 
 def install() -> None:
@@ -36,6 +39,7 @@ def install() -> None:
         assert callable(module._dump_data), "another DVC: see where it writes YAML"
         module._dump_data = _dump
     Lockfile.dump_stages = _dump_stages
+    StageCache.restore = _restore
 
 
 def replace_stage(lock: str, entry: str) -> str | None:
@@ -67,6 +71,16 @@ def drop_torn_rwlock(root: Path) -> None:
         with lock_repo(Repo(str(root), _wait_for_lock=True)):
             if _is_torn(path):
                 path.unlink()
+
+
+def _restore(cache: StageCache, stage: PipelineStage, *arguments: Any, **options: Any) -> Any:
+    """DVC looks for a stage's earlier results by hashing its inputs, in a dry run too, which has none yet."""
+    try:
+        return _restore_or_fail(cache, stage, *arguments, **options)
+    except FileNotFoundError:
+        if not options.get("dry"):
+            raise
+        raise RunCacheNotFoundError(stage) from None
 
 
 def _dump_stages(lockfile: Lockfile, stages: Sequence[PipelineStage], **options: Any) -> None:

@@ -1,10 +1,14 @@
 """What a kill must not do to DVC's files, and that they read as if DVC had written them."""
 
+import subprocess
+import sys
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safe_dvc
 from dvc.dvcfile import Lockfile
 from dvc.utils.serialize import _common, _yaml, dump_yaml, dumps_yaml, modify_yaml
 from safe_dvc import install, replace_stage
@@ -79,3 +83,24 @@ def test_a_write_cut_short_leaves_the_old_file(tmp_path: Path, monkeypatch: pyte
         data["stages"]["shards"] = {"cmd": "python shards.py"}
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["dvc.lock"]
+
+
+def test_a_dry_run_shows_every_stage_of_a_profile_without_data(tmp_path: Path) -> None:
+    """The second stage reads what the first has not made yet; DVC alone stops there."""
+    stages = {
+        "one": {"cmd": "touch one.txt", "outs": ["one.txt"]},
+        "two": {"cmd": "cp one.txt two.txt", "deps": ["one.txt"], "outs": ["two.txt"]},
+    }
+    dump_yaml(tmp_path / "dvc.yaml", {"stages": stages})
+    run = partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True)
+    run(["dvc", "init", "--no-scm", "-q"], check=True)
+    script = Path(safe_dvc.__file__)
+    # a stage has earlier results, so that DVC looks among them
+    run([sys.executable, str(script), "repro"], check=True)
+    for name in ("one.txt", "two.txt", "dvc.lock"):
+        (tmp_path / name).unlink()
+    shown = run([sys.executable, str(script), "repro", "--dry"])
+    assert shown.returncode == 0, shown.stderr
+    assert "touch one.txt" in shown.stdout
+    assert "cp one.txt two.txt" in shown.stdout
+    assert not (tmp_path / "one.txt").exists()
