@@ -34,6 +34,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 repro: env  ## the whole study on the embedded data, then the table; make repro ENGINE=snakemake runs stages side by side
 	$(ENGINES_$(ENGINE))
 	@python -m regroup.tracking publish
+	@regroup page > /dev/null
 	@regroup summary
 
 check: env  ## format, lint and types

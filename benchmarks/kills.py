@@ -102,9 +102,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             length = time.monotonic() - began
             share = len(range(number, arguments.kills, len(arguments.variants)))
             times = disturb(folders[1], variant, length, share, rng)
-            equal = written(folders[0]) == written(folders[1])
+            undisturbed, disturbed = (written(folder) for folder in folders)
+            differing = [
+                name for name in undisturbed | disturbed if undisturbed.get(name) != disturbed.get(name)
+            ]
+            equal = not differing
             at = ", ".join(f"{when:.1f}" for when in times)
             print(f"{variant}: {length:.1f} s undisturbed; killed at {at} s; same bytes: {equal}", flush=True)
+            print("\n".join(f"  differs: {name}" for name in differing), end="\n" * bool(differing))
             kills, same = kills + len(times), same + equal
     record([Result("fine-tuning killed and started again: variants in the same bytes", "variants", same)])
     print(f"{kills} kills, {same} of {len(arguments.variants)} variants end in the same bytes")

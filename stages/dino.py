@@ -6,7 +6,7 @@ from regroup.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
-    """Make the features and write them to `runs/<profile>/dino`."""
+    """Make the features and write them to `data/<profile>/dino`."""
     params, shards, out = stage.params.dino, stage.layout.shards, stage.layout.dino
     with stage.tracked(params, inputs=[params.path, shards], outputs=[out]) as tracked:
         features = make_features(params, shards, observe=lambda step, row: tracked.log_metrics(row, step))

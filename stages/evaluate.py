@@ -17,12 +17,20 @@ def main(stage: Stage) -> None:
     raw: dict[str, Path] = {
         dataset.source: layout.raw(dataset.source) for dataset in settings.datasets.values()
     }
-    per_class, curve_file = out.with_suffix(".parquet"), layout.validation / f"{stage.key}.csv"
-    outputs = [out, per_class, curve_file, curve_file.with_suffix(".parquet")]
+    per_class, readable = out.with_suffix(".parquet"), out.with_suffix(".csv")
+    curve_file = layout.validation / f"{stage.key}.csv"
+    outputs = [out, per_class, readable, curve_file, curve_file.with_suffix(".parquet")]
     with stage.tracked(settings, inputs=[checkpoint, *raw.values()], outputs=outputs) as tracked:
         model = load_checkpoint(checkpoint)
         roots = {source: raw_root(folder) for source, folder in raw.items()}
-        scores = evaluate_all(model, settings, roots, progress=True)
+        scores = evaluate_all(
+            model,
+            settings,
+            roots,
+            progress=True,
+            text_cache=layout.text_cache,
+            token_cache=layout.token_cache if settings.reuse_stage_one else None,
+        )
         scores.write(out, per_class, variant=stage.key, profile=stage.params.name, checkpoint=checkpoint)
         tracked.log_metrics(scores.metrics(), step=0)
         rows = validation_curve(

@@ -1,35 +1,37 @@
-"""The qualitative figure: images, their ground truth, and what the variants see in them."""
+"""How the variants group and label, in pictures and class by class: the figures of chapters 4 and 5."""
 
-from regroup.analysis.panels import panel_data, qualitative_panel
-from regroup.analysis.qualitative import qualitative_samples
+from regroup.analysis.gallery import Gallery
 from regroup.errors import RegroupError
 from regroup.model import load_checkpoint
-from regroup.report.figures import save_figure
+from regroup.model.dino import load_features
 from regroup.sources.manifest import raw_root
 from regroup.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
-    """Draw the panel of every dataset named in `figures.datasets`."""
+    """Draw every figure of the profile."""
     layout, settings, params = stage.layout, stage.params.figures, stage.params.evaluate
-    variants = stage.variants()
-    if unknown := [name for name in settings.variants if name not in variants]:
-        raise RegroupError(
-            f"figures.variants: no variant {', '.join(unknown)} in {stage.params.variants_file}"
+    known = stage.variants()
+    if unknown := [name for name in settings.variants if name not in known]:
+        raise RegroupError(f"figures: no variant {', '.join(unknown)} in {stage.params.variants_file}")
+    names = [*settings.datasets, *settings.compared, *([settings.dissected] if settings.dissected else [])]
+    sources = [one.source for one in params.chosen(names, "figures").values()]
+    checkpoints = {name: layout.run(name) for name in settings.variants}
+    raw = {source: layout.raw(source) for source in dict.fromkeys(sources)}
+    inputs = [*checkpoints.values(), *raw.values(), layout.dino]
+    with stage.tracked(settings, stage.params.dissect, params, inputs=inputs, outputs=[layout.figures]):
+        gallery = Gallery(
+            models={name: load_checkpoint(path).eval() for name, path in checkpoints.items()},
+            figures=settings,
+            dissect=stage.params.dissect,
+            evaluate=params,
+            roots={source: raw_root(folder) for source, folder in raw.items()},
+            metrics=layout.metrics,
+            dino=load_features(layout.dino).eval(),
+            profile=stage.params.name,
         )
-    checkpoints = [layout.run(name) for name in settings.variants]
-    raw = {name: layout.raw(params.datasets[name].source) for name in settings.datasets}
-    with stage.tracked(settings, inputs=[*checkpoints, *raw.values()], outputs=[layout.figures]):
-        models = {
-            name: load_checkpoint(path) for name, path in zip(settings.variants, checkpoints, strict=True)
-        }
-        samples = [
-            sample
-            for name, folder in raw.items()
-            for sample in qualitative_samples(models, params, name, raw_root(folder), images=settings.images)
-        ]
-        figure = qualitative_panel(samples, title="What the checkpoints see", profile=stage.params.name)
-        save_figure(figure, layout.figures / "qualitative", panel_data(samples))
+        for drawn in gallery.draw():
+            drawn.save(layout.figures)
 
 
 if __name__ == "__main__":

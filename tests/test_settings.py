@@ -58,7 +58,7 @@ def test_every_default_knob_is_visible_in_params_yaml():
             "  learning_rat:",
             "finetune.optimiser.learning_rat: unknown key; did you mean `learning_rate`?",
         ),
-        ("batch_divisor: 4", "batch_divisor: four", "finetune.batch_divisor"),
+        ("batch_divisor: 8", "batch_divisor: eight", "finetune.batch_divisor"),
         ("sources:", "source:", "source: unknown key"),
         ("  coco: {kind: mini", "  coco: {kind: local", "`kind: local` needs `root`"),
         ("name: mini ", "name: ../mini", "name: "),
@@ -136,7 +136,11 @@ def test_profile_lays_overrides_over_the_default(project: Path):
     assert params.sources["coco"].root == Path("/datasets/coco")
     assert params.finetune.max_steps == 3
     assert params.finetune.batch_divisor == load_params(ROOT / "params.yaml").finetune.batch_divisor
-    assert (folder / "dvc.yaml").resolve() == project / "dvc.yaml"
+    graph = (folder / "dvc.yaml").read_text()
+    assert graph.count("- ../variants.yaml") == 1
+    header, _, rest = graph.partition("\n")
+    assert "edit that" in header
+    assert rest.replace("../variants.yaml", "variants.yaml") == (project / "dvc.yaml").read_text()
     assert "# captions that count as one epoch" in (folder / "params.yaml").read_text()
 
 

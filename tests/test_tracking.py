@@ -1,6 +1,8 @@
 """What a stage leaves in MLflow, seen through MLflow's own client."""
 
+import base64
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-from regroup.tracking import StageRun, TrackingParams, dvc_digest, track_stage
+from regroup.tracking import StageRun, TrackingParams, dvc_digest, read_last_runs, track_stage
+from regroup.tracking.check import check
 from regroup.tracking.publish import publish
 from regroup.tracking.reader import Journal
 from regroup.tracking.store import Store
@@ -374,6 +377,118 @@ print(publish(Path({str(root)!r})), "run")
     clean = {name: text for name, text in os.environ.items() if not name.startswith(silent)}
     done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=True)
     assert done.stdout == "1 run\n"
+
+
+def lock(root: Path, outputs: dict[str, str]) -> None:
+    """A project with these outputs in its dvc.lock."""
+    (root / "params.yaml").write_text("name: mini\ntracking: {experiment: study}\n")
+    listed = "".join(
+        f"    - {{path: '{path}', md5: '{digest}', size: 1}}\n" for path, digest in outputs.items()
+    )
+    (root / "dvc.lock").write_text(f"schema: '2.0'\nstages:\n  one:\n    outs:\n{listed}")
+
+
+def test_every_locked_output_is_found_by_its_digest(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "made.txt").write_text("made")
+    lock(root, {"made.txt": md5(root / "made.txt"), "kept@1.txt": "0" * 32})
+    assert check(root, Path("params.yaml")) == 1
+    assert "2 outputs in dvc.lock: 0 made by a run in MLflow, 0 kept" in capsys.readouterr().out
+    with stage(root, "nouns", outputs=("made.txt",)):
+        pass
+    publish(root)
+    assert check(root, Path("params.yaml")) == 0
+    assert "1 made by a run in MLflow, 1 kept from" in capsys.readouterr().out
+    # no run looks as if it had made what was there before
+    assert {run.data.tags["stage"] for run in runs(root)} == {"nouns"}
+    (parent,) = runs(root, "tags.kind = 'pipeline'")
+    assert parent.data.tags["kept.kept_1.txt"] == "0" * 32
+    assert "kept.made.txt" not in parent.data.tags
+    lock(root, {"made.txt": "1" * 32})
+    assert check(root, Path("params.yaml")) == 1
+    assert f"not in MLflow: made.txt ({'1' * 32})" in capsys.readouterr().err
+
+
+def test_what_was_kept_and_is_made_after_all_is_no_longer_kept(root: Path) -> None:
+    (root / "out.txt").write_text("out")
+    lock(root, {"out.txt": md5(root / "out.txt")})
+    for outputs in ((), ("out.txt",)):
+        with stage(root, outputs=outputs):
+            pass
+        publish(root)
+    (parent,) = runs(root, "tags.kind = 'pipeline'")
+    assert not [name for name in parent.data.tags if name.startswith("kept.")]
+
+
+def test_the_experiment_explains_itself_and_has_a_view(root: Path) -> None:
+    with track_stage(
+        "finetune@ge",
+        profile="mini",
+        root=root,
+        params={"Variant": {"title": "Group entropy"}},
+        inputs=[],
+        outputs=[],
+        settings=SETTINGS,
+    ):
+        pass
+    publish(root)
+    tags = client(root).get_experiment_by_name("study").tags
+    assert "superseded" in tags["mlflow.note.content"]
+    state = json.loads(tags["mlflow.sharedViewState.regroup"])
+    assert state["searchFilter"] == "tags.superseded = 'false'"
+    (found,) = runs(root, state["searchFilter"])
+    assert found.data.tags["mlflow.note.content"].startswith("Group entropy. Stage `finetune@ge` of profile")
+
+
+def test_the_last_run_of_a_stage_is_noted(root: Path) -> None:
+    with pytest.raises(ValueError, match="no"), stage(root):
+        raise ValueError("no")
+    (first,) = read_last_runs(root, "mini")
+    assert (first.name, first.status) == ("finetune@ge", "FAILED")
+    for name in ("finetune@ge", "nouns"):
+        with stage(root, name):
+            pass
+    (root / ".state/last-runs/mini/old.json").write_text("{}")
+    assert [(run.name, run.status) for run in read_last_runs(root, "mini")] == [
+        ("finetune@ge", "FINISHED"),
+        ("nouns", "FINISHED"),
+    ]
+    assert read_last_runs(root, "full") == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+def test_the_final_model_is_registered_once_and_segments_an_image(root: Path) -> None:
+    import mlflow
+    from PIL import Image
+
+    from regroup.tracking.registry import example
+
+    source = Path(__file__).parents[1] / "pretrain" / "groupvit-mini"
+    shutil.copytree(source, root / "runs/mini/ge")
+    settings = TrackingParams(experiment="study", final_model="ge")
+    for _ in range(2):
+        with stage(root, outputs=("runs/mini/ge",), settings=settings):
+            pass
+        publish(root)
+    (version,) = client(root).search_model_versions("name = 'regroup-mini'")
+    assert version.tags["digest"] == dvc_digest(root / "runs/mini/ge").md5
+    assert client(root).get_model_version_by_alias("regroup-mini", "final").version == version.version
+    files = Path(client(root).download_artifacts(version.run_id, "model"))
+    assert not list(files.rglob("*.pkl"))
+
+    mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
+    path = list(sys.path)
+    try:
+        model = mlflow.pyfunc.load_model("models:/regroup-mini@final")
+        (answer,) = model.predict(example(), params={"background": 0.1})
+    finally:
+        sys.path[:] = path
+        mlflow.set_tracking_uri(None)
+    with Image.open(io.BytesIO(base64.b64decode(answer["mask"]))) as mask:
+        assert mask.size == (96, 96)
+        assert set(mask.getdata()) <= {0, 1, 2, 3}
+    assert answer["classes"] == ["background", "sky", "grass", "dog"]
+    assert sum(answer["shares"].values()) == pytest.approx(1)
 
 
 def test_a_stage_does_not_import_mlflow() -> None:

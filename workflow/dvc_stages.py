@@ -19,6 +19,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
 from dvc.repo.index import Index
 from dvc.stage import PipelineStage
+from fast_yaml import install as install_fast_yaml
 from safe_dvc import drop_torn_rwlock
 
 STATE = Path(".snakemake/dvc")
@@ -44,7 +45,8 @@ class Stage:
     """Stamps of the stages whose outputs it reads."""
     threads: int
     resources: Mapping[str, int | str]
-    """mem_mb (megabytes), runtime (minutes), gpus (count), and gres for Slurm if there are GPUs."""
+    """mem_mb (megabytes), runtime (minutes), gpus (count); if there are GPUs, gres and nodes for Slurm: a
+    stage starts its own processes, one a GPU, so they have to be on one node."""
 
 
 def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
@@ -60,6 +62,7 @@ def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
         ValueError: the file is missing or invalid, a stage's `meta.resources` has a key or a value that means
             nothing, two stages would get the same rule name, or another run is writing an output.
     """
+    install_fast_yaml()
     repo = Repo(_wait_for_lock=True)
     drop_torn_rwlock(Path(repo.root_dir))
     # a job of another run may be in the middle of writing dvc.lock
@@ -76,6 +79,11 @@ def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
     if twice := sorted({rule for rule in rules if rules.count(rule) > 1}):
         raise ValueError(f"{pipeline}: more than one stage would be the rule {twice[0]}; rename one of them")
     return stages
+
+
+def find_python() -> None:
+    """Let the stages' commands find this environment's python, activated or not."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 def name_run() -> None:
@@ -98,7 +106,7 @@ def _stage(stage: PipelineStage, upstream: Sequence[PipelineStage]) -> Stage:
         log=_state(stage, "log"),
         inputs=tuple(sorted(_state(other, "stamp") for other in upstream)),
         threads=resources.pop("threads"),
-        resources=resources | ({"gres": f"gpu:{resources['gpus']}"} if resources["gpus"] else {}),
+        resources=resources | ({"gres": f"gpu:{resources['gpus']}", "nodes": 1} if resources["gpus"] else {}),
     )
 
 

@@ -23,13 +23,15 @@ from dvc.repo import Repo, lock_repo
 from dvc.stage import PipelineStage
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import _common, _yaml, dumps_yaml
+from fast_yaml import install as install_fast_yaml
 
 HEAD = "schema: '2.0'\nstages:\n"
 _dump_all_stages = Lockfile.dump_stages
 
 
 def install() -> None:
-    """Change how this process's DVC writes its files."""
+    """Change how this process's DVC reads and writes its files."""
+    install_fast_yaml()
     for module in (_common, _yaml):
         assert callable(module._dump_data), "another DVC: see where it writes YAML"
         module._dump_data = _dump

@@ -104,9 +104,29 @@ def _unknown_names(variants: Mapping[str, Variant], params: Params, path: Path) 
         processes = settings.processes or max(1, params.resources["finetune"].gpus)
         if variant.trained and batch % processes:
             yield f"{where}.batch: {batch} images in {path} cannot be shared by {processes} processes evenly"
-    for name in params.figures.variants:
-        if name not in variants:
-            yield f"{path}: figures.variants: {name} is not in {params.variants_file}"
-    for name in params.figures.datasets:
-        if name not in params.evaluate.datasets:
-            yield f"{path}: figures.datasets: {name} is not under evaluate.datasets"
+    named = {
+        "figures": params.figures.variants,
+        "dissect.variants": params.dissect.variants,
+        "sweep.variant": (params.sweep.variant,),
+        "learning.panels": params.learning.variants,
+    }
+    for key, names in named.items():
+        for name in names:
+            if name not in variants:
+                yield f"{path}: {key}: {name} is not in {params.variants_file}"
+    figures = params.figures
+    sets = {
+        "figures": (
+            *figures.datasets,
+            *figures.compared,
+            *([figures.dissected] if figures.dissected else []),
+        ),
+        "dissect.datasets": params.dissect.datasets,
+        "sweep.datasets": params.sweep.datasets,
+    }
+    for key, datasets in sets.items():
+        for dataset in dict.fromkeys(datasets):
+            if dataset not in params.evaluate.datasets:
+                yield f"{path}: {key}: {dataset} is not under evaluate.datasets"
+    if params.learning.dataset not in params.evaluate.validation.datasets:
+        yield f"{path}: learning.dataset: {params.learning.dataset} is not in evaluate.validation.datasets"

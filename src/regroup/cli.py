@@ -15,10 +15,12 @@ COMMANDS = {
     "doctor": ("regroup.commands.doctor", "say what a profile needs and what is missing"),
     "profile": ("regroup.commands.profile", "make a profile from its overrides.yaml"),
     "summary": ("regroup.commands.summary", "print a profile's tables and where to look further"),
+    "page": ("regroup.commands.page", "write the report's page with the facts of the last run"),
     "checkpoint": ("regroup.commands.checkpoint", "inspect and convert checkpoints"),
     "shards": ("regroup.commands.shards", "verify caption shards"),
     "segment": ("regroup.commands.segment", "segment images with class names of your own"),
     "sweep": ("regroup.commands.sweep", "score a checkpoint over a grid of inference settings"),
+    "dissect": ("regroup.commands.dissect", "score a checkpoint's grouping and alignment, each on its own"),
 }
 """Each command's module and its line of help.
 

@@ -7,13 +7,14 @@ run before any work starts.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from regroup.analysis.settings import DissectParams, FigureParams
 from regroup.captions.settings import NounReportParams, NounsParams, ShardsParams
 from regroup.dino.settings import DinoParams
-from regroup.segmentation.settings import EvaluateParams
+from regroup.segmentation.settings import EvaluateParams, SweepParams
 from regroup.settings import Settings, parse, read_yaml
 from regroup.sources.settings import SourceParams, WeightsParams, WorldParams
 from regroup.tracking import TrackingParams
@@ -29,24 +30,48 @@ StageName = Literal[
     "dino",
     "finetune",
     "evaluate",
+    "sweep",
+    "dissect",
     "figures",
+    "learning",
     "tables",
+    "page",
 ]
 SourceKey = Literal["coco", "voc12", "context", "ade"]
-
-
-class FigureParams(Settings):
-    """The qualitative figure: `images` rows of each dataset named, from the variants named."""
-
-    datasets: tuple[str, ...] = ("coco", "voc")
-    images: int = Field(default=3, ge=1)
-    variants: tuple[str, ...] = ("original", "refined-384", "noise-free-ge-384")
 
 
 class TablesParams(Settings):
     """Which tables of the thesis are printed."""
 
-    numbers: tuple[int, ...] = (11,)
+    numbers: tuple[int, ...] = tuple(range(1, 15))
+
+
+class PageParams(Settings):
+    """The report's page: pictures of more than `webp_above_kb` go into it as WebP of `webp_quality`."""
+
+    webp_above_kb: int = Field(default=150, ge=0)
+    webp_quality: int = Field(default=88, ge=1, le=100)
+
+
+class CurvePanel(Settings):
+    """A panel of the validation curves: its lines, each the mean of some variants (seeds of one)."""
+
+    title: str
+    lines: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(min_length=1)
+
+
+class LearningParams(Settings):
+    """Validation curves (Figure 24) on one dataset of `evaluate.validation`."""
+
+    dataset: str
+    panels: tuple[CurvePanel, ...]
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """All that are named, each once."""
+        return tuple(
+            dict.fromkeys(name for panel in self.panels for line in panel.lines.values() for name in line)
+        )
 
 
 class Resources(Settings):
@@ -76,8 +101,12 @@ class Params(Settings):
     dino: DinoParams
     finetune: FinetuneParams
     evaluate: EvaluateParams
+    sweep: SweepParams
+    dissect: DissectParams
     figures: FigureParams
+    learning: LearningParams
     tables: TablesParams
+    page: PageParams
     tracking: TrackingParams
     resources: dict[StageName, Resources]
 
@@ -94,15 +123,23 @@ class Layout:
         """Lay out the profile called `name`."""
         self.shards = Path("data", name, "shards")
         self.captions = Path("data", name, "captions")
+        self.report = Path("reports", name)
+        self.page = Path("reports", name, "page.html")
+        self.index = Path("reports", name, "index.html")
         self.weights = Path("data", name, "weights")
         self.nouns = Path("reports", name, "nouns")
         self.tables = Path("reports", name, "tables")
         self.figures = Path("reports", name, "figures")
         self.metrics = Path("reports", name, "metrics")
+        self.sweep = Path("reports", name, "sweep")
+        self.dissection = Path("reports", name, "dissection")
         self.curves = Path("reports", name, "curves")
         self.validation = Path("reports", name, "validation")
+        self.learning = Path("reports", name, "learning")
+        self.token_cache = Path(".state", name, "tokens")
+        self.text_cache = Path(".state", name, "text")
         self._raw = Path("data", name, "raw")
-        self.dino = Path("runs", name, "dino")
+        self.dino = Path("data", name, "dino")
         self._runs = Path("runs", name)
         self._state = Path(".state", name)
 

@@ -1,19 +1,19 @@
 """Profiles: a folder whose short `overrides.yaml` is laid over the default parameters.
 
 A profile folder holds `overrides.yaml` (what its author writes), `params.yaml` (every knob, made from it,
-read by DVC and the stages) and links to the one `dvc.yaml` and `variants.yaml`.
+read by DVC and the stages) and a copy of the one `dvc.yaml`. It is a copy and no link, because DVC cannot
+follow links in other commits, and then `dvc metrics diff` would compare with nothing.
 """
 
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from regroup.errors import RegroupError
 from regroup.io import write_text
@@ -26,7 +26,7 @@ HEADER = """\
 
 
 def make_profile(folder: Path) -> Path:
-    """Write `folder/params.yaml` and the links of a profile from `folder/overrides.yaml`.
+    """Write `folder/params.yaml` and `folder/dvc.yaml` of a profile from `folder/overrides.yaml`.
 
     Run it from the project's root, again after each change of the overrides or of the root's params.yaml.
 
@@ -43,10 +43,7 @@ def make_profile(folder: Path) -> Path:
         raise RegroupError(f"{folder}: a profile is a folder directly under the project's root")
     text = render(overrides)
     parse(Params, YAML(typ="safe").load(text), overrides)
-    for shared in ("dvc.yaml", "variants.yaml"):
-        link = folder / shared
-        if not link.exists() and not link.is_symlink():
-            link.symlink_to(os.path.join("..", shared))  # noqa: PTH118 - Path would drop the dots' meaning
+    write_text(folder / "dvc.yaml", render_pipeline(Path("dvc.yaml")))
     target = folder / "params.yaml"
     write_text(target, text)
     return target
@@ -78,7 +75,7 @@ def render(overrides: Path) -> str:
         "name": name,
         "root": "..",
         "params_file": f"{name}/params.yaml",
-        "variants_file": f"{name}/variants.yaml",
+        "variants_file": "variants.yaml",
     }
     _lay_over(document, {**placed, **values})
     buffer = io.StringIO()
@@ -87,6 +84,19 @@ def render(overrides: Path) -> str:
     if other is not None:  # without the header of the base
         text = text.split("\n", 1)[1]
     return HEADER.format(overrides=overrides, base=base, name=name) + text
+
+
+def render_pipeline(pipeline: Path) -> str:
+    """The text of a profile's dvc.yaml: the root's, with the path to the variants as seen from the folder.
+
+    Raises:
+        RegroupError: the root's dvc.yaml does not name its variants as expected.
+    """
+    text = pipeline.read_text(encoding="utf-8")
+    here, there = "\n  - variants.yaml\n", "\n  - ../variants.yaml\n"
+    if text.count(here) != 1:
+        raise RegroupError(f"{pipeline}: vars: the line `  - variants.yaml` is not there once")
+    return f"# Made from ../dvc.yaml by `regroup profile`: edit that.\n{text.replace(here, there)}"
 
 
 def _lay_over(document: CommentedMap, values: Mapping[str, Any]) -> None:
@@ -103,5 +113,7 @@ def _lay_over(document: CommentedMap, values: Mapping[str, Any]) -> None:
             _lay_over(place[key], value)
         elif value is None and isinstance(place.get(key), dict):
             del place[key]
+        elif isinstance(value, list) and isinstance(place.get(key), CommentedSeq):
+            place[key][:] = value  # keeps the list's style and the comment behind it
         else:
             place[key] = value

@@ -99,6 +99,7 @@ def run(main: Callable[[Stage], None], argv: Sequence[str] | None = None) -> Non
     arguments = parser.parse_args(argv)
     # Nothing below may look anything up on a hub or report home.
     os.environ.update(HF_HUB_OFFLINE="1", DO_NOT_TRACK="1", MLFLOW_DISABLE_TELEMETRY="true")
+    os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
     try:
         stage = Stage(name, load_params(arguments.params), arguments.item)
         fix_threads(stage.resources.threads)
@@ -123,4 +124,5 @@ def use_deterministic_algorithms(choice: bool) -> None:
 
     if choice:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(choice, warn_only=True)
+    # not `torch.use_deterministic_algorithms`: it would import all of inductor, a second of every stage
+    torch.set_deterministic_debug_mode("warn" if choice else "default")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from imports import SOURCE, imported_modules
 from ruamel.yaml import YAML
 
 from regroup.params import Layout, Params, load_params
+from regroup.profile import render, render_pipeline
 from regroup.settings import read_yaml
 from regroup.variants import load_variants
 
@@ -22,6 +25,18 @@ def stages(file: Path) -> dict[str, dict[str, Any]]:
 
 
 STAGES = {**stages(ROOT / "dvc.yaml"), **stages(ROOT / "pretrain" / "dvc.yaml")}
+
+
+def outputs() -> dict[str, list[str]]:
+    """What each stage writes, as dvc.yaml spells it."""
+    return {
+        stage: [
+            next(iter(out)) if isinstance(out, dict) else out
+            for key in ("outs", "metrics", "plots")
+            for out in entry.get(key, [])
+        ]
+        for stage, entry in STAGES.items()
+    }
 
 
 def declared(stage: str) -> list[str]:
@@ -60,15 +75,7 @@ def test_a_stage_has_one_name_everywhere(stage: str):
 
 
 def test_the_layout_is_what_dvc_declares():
-    layout = Layout("${name}")
-    outs = {
-        stage: [
-            next(iter(out)) if isinstance(out, dict) else out
-            for key in ("outs", "metrics", "plots")
-            for out in entry.get(key, [])
-        ]
-        for stage, entry in STAGES.items()
-    }
+    layout, outs = Layout("${name}"), outputs()
     assert outs["source"] == [str(layout.raw("${key}"))]
     assert outs["shards"] == [str(layout.shards)]
     assert outs["nouns"] == [str(layout.captions)]
@@ -77,13 +84,15 @@ def test_the_layout_is_what_dvc_declares():
     assert outs["dino"] == [str(layout.dino)]
     assert outs["finetune"] == [str(layout.run("${key}")), f"{layout.curves}/${{key}}.csv"]
     assert set(outs["evaluate"]) == {
-        f"{layout.metrics}/${{key}}.parquet",
-        f"{layout.metrics}/${{key}}.json",
-        f"{layout.validation}/${{key}}.parquet",
-        f"{layout.validation}/${{key}}.csv",
+        *(f"{layout.metrics}/${{key}}.{kind}" for kind in ("parquet", "csv", "json")),
+        *(f"{layout.validation}/${{key}}.{kind}" for kind in ("parquet", "csv")),
     }
+    assert outs["sweep"] == [str(layout.sweep)]
+    assert outs["dissect"] == [f"{layout.dissection}/${{item}}"]
     assert outs["tables"] == [str(layout.tables)]
     assert outs["figures"] == [str(layout.figures)]
+    assert outs["learning"] == [str(layout.learning)]
+    assert outs["page"] == [str(layout.page)]
 
 
 def test_every_knob_is_watched_by_the_stage_that_reads_it():
@@ -100,9 +109,33 @@ def test_every_knob_is_watched_by_the_stage_that_reads_it():
     assert watched - {"variants"} == set(Params.model_fields) - free
 
 
-def test_every_profile_links_to_the_one_graph():
-    for overrides in ROOT.glob("*/overrides.yaml"):
-        assert (overrides.parent / "dvc.yaml").resolve() == ROOT / "dvc.yaml"
+@pytest.mark.parametrize(
+    "overrides", sorted(ROOT.glob("*/overrides.yaml")), ids=lambda path: path.parent.name
+)
+def test_every_profile_is_made_of_its_overrides_and_the_one_graph(overrides: Path, monkeypatch):
+    """`regroup profile NAME` has been run since params.yaml, dvc.yaml or the overrides were edited."""
+    monkeypatch.chdir(ROOT)
+    assert (overrides.parent / "dvc.yaml").read_text() == render_pipeline(Path("dvc.yaml"))
+    assert (overrides.parent / "params.yaml").read_text() == render(overrides.relative_to(ROOT))
+
+
+def test_the_full_profile_has_the_stages_of_mini():
+    """Both graphs resolve, every template included, and differ in nothing but where things are."""
+    command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
+    mini, full = (
+        subprocess.run([*command, *file], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+        for file in ([], ["full/dvc.yaml"])
+    )
+    assert [f"full/dvc.yaml:{name}" for name in mini] == full
+    assert {f"finetune@{name}" for name in load_variants(ROOT / "variants.yaml")} <= set(mini)
+
+
+def test_everything_that_is_reported_is_on_the_page():
+    """The page shows what lies below reports/<profile>, so it has to wait for all of it."""
+    made = {path for outs in outputs().values() for path in outs if path.startswith("reports/${name}/")}
+    folders = {"/".join(path.split("/")[:3]) for path in made} - {"reports/${name}/page.html"}
+    # of the metrics it shows what the tables say of them
+    assert folders - {"reports/${name}/metrics"} <= set(STAGES["page"]["deps"])
 
 
 def test_files_that_full_points_at_are_made_by_its_own_stages():
@@ -126,6 +159,17 @@ def test_every_table_row_that_is_filled_exists():
     for name, variant in load_variants(ROOT / "variants.yaml").items():
         for row in variant.rows:
             assert thesis().table(row.table).row(row.row), name
+
+
+def test_every_row_of_a_printed_table_is_filled():
+    from regroup.report.reference import thesis
+
+    variants = load_variants(ROOT / "variants.yaml")
+    rows = [(row.table, row.row, Path(name)) for name, v in variants.items() for row in v.rows]
+    numbers = load_params(ROOT / "params.yaml").tables.numbers
+    # what tables 1, 2 and 12 score is not a fine-tuning run of its own
+    trained = [number for number in numbers if number not in (1, 2, 12)]
+    assert [str(ref) for ref in thesis().unfilled(thesis().fill(rows), trained)] == []
 
 
 def test_params_yaml_explains_itself():

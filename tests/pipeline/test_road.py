@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 SMALL = {
     "coco_train: 1600": "coco_train: 30",
     "coco_val: 200": "coco_val: 4",
-    "voc12_train: 300": "voc12_train: 2",
+    "voc12_train: 300": "voc12_train: 60",
     "voc12_val: 150": "voc12_val: 4",
     "context_train: 100": "context_train: 2",
     "context_val: 150": "context_val: 4",
@@ -29,7 +29,7 @@ SMALL = {
     "    width: 96 ": "    width: 32 ",
     "    steps: 200": "    steps: 2",
     "max_steps: null": "max_steps: 2",
-    "batch_divisor: 4": "batch_divisor: 16",
+    "batch_divisor: 8": "batch_divisor: 16",
     "image_sizes: {224: 64, 384: 112}": "image_sizes: {224: 32, 384: 48}",
     "enabled: true": "enabled: false",
     "kind: file ": "kind: random ",
@@ -39,7 +39,7 @@ SMALL = {
     "text: {width: 32, depth: 1, heads: 2}, projector_hidden: 32, joint_width: 32}",
 }
 TABLE_11 = ("original", "refined-384", "ge-384", "noise-free-ge-384")
-SOME = (*TABLE_11, "vocabulary-5k", "blocks-1")
+SOME = (*TABLE_11, "vocabulary-5k", "blocks-1", "le-384", "dino", "dino-input")
 """The variants that are run: one of each kind that the pipeline treats apart."""
 
 
@@ -51,11 +51,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for old, new in SMALL.items():
         assert text.count(old) == 1, old
         text = text.replace(old, new)
-    (folder / "params.yaml").write_text(text)
+    params = YAML(typ="safe").load(text)
+    params["learning"]["panels"] = [{"title": "Two seeds", "lines": {"Both": ["refined-384", "ge-384"]}}]
+    YAML().dump(params, folder / "params.yaml")
     chosen = {
         name: entry for name, entry in read_yaml(ROOT / "variants.yaml")["variants"].items() if name in SOME
     }
     YAML().dump({"variants": chosen}, folder / "variants.yaml")
+    (folder / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     return folder
 
 
@@ -80,8 +83,13 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
     for variant in variants:
         run_stage(monkeypatch, project, "finetune", variant)
         run_stage(monkeypatch, project, "evaluate", variant)
+    for variant in ("original", "noise-free-ge-384"):
+        run_stage(monkeypatch, project, "dissect", variant)
+    run_stage(monkeypatch, project, "sweep")
+    run_stage(monkeypatch, project, "learning")
     run_stage(monkeypatch, project, "tables")
     run_stage(monkeypatch, project, "figures")
+    run_stage(monkeypatch, project, "page")
 
     rows = list(csv.DictReader((project / "reports/mini/tables/table11.csv").read_text().splitlines()))
     assert len(rows) == 4
@@ -94,7 +102,28 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
     markdown = (project / "reports/mini/tables/table11.md").read_text()
     assert "mini" in markdown.splitlines()[0]
     assert "missing" not in markdown
-    assert (project / "reports/mini/figures/qualitative.png").stat().st_size > 10_000
+    tables = {number: project / f"reports/mini/tables/table{number:02}.md" for number in (1, 2, 12)}
+    for path in tables.values():
+        assert "missing" not in path.read_text().replace("| Original | 52.29 | missing | missing |", "")
+    assert "Ours stand by position: resolution 128, 146 pixels" in tables[12].read_text()
+    figures = project / "reports/mini/figures"
+    thesis = set()
+    for sidecar in figures.glob("*.json"):
+        caption = json.loads(sidecar.read_text())
+        assert caption["profile"] == "mini"
+        assert {path.suffix for path in figures.glob(f"{sidecar.stem}.*")} == {
+            ".json",
+            ".npz",
+            ".png",
+            ".svg",
+        }
+        thesis.update(caption["thesis"])
+    wanted = {1, 6, 7, 9, 10, *range(12, 24), 25, 26, 27}
+    assert thesis == wanted
+    assert (figures / "qualitative.png").stat().st_size > 10_000
+    page = (project / "reports/mini/index.html").read_text()
+    assert "Table 11 (mini)" in page
+    assert "data:image/" in page
     assert not (project / ".state").exists() or not list((project / ".state").rglob("state.pt"))
 
 

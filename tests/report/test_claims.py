@@ -67,6 +67,8 @@ def test_seeds_decide_between_agree_disagree_and_cannot_tell(metrics: WriteMetri
     assert keeps["context"].found is not None
     assert keeps["context"].found.half == pytest.approx(0.4303, abs=1e-3)
     assert found["noise_free_best"].ours == "missing"
+    told = " ".join(format_what_moved(check_claims(runs, profile="mini")).split())
+    assert "It comes from table 10, row fine_tuning; rows with one run are judged by it." in told
 
 
 def test_without_seeds_two_models_cannot_be_told_apart(metrics: WriteMetrics) -> None:
@@ -106,7 +108,7 @@ def test_the_table_names_mini_fits_and_leaves_nothing_blank(metrics: WriteMetric
     assert "What moved (mini)" in text
     paths = write_what_moved(moved, tmp_path / "a")
     again = write_what_moved(moved, tmp_path / "b")
-    assert [path.name for path in paths] == ["what_moved.csv", "what_moved.md", "what_moved.tex"]
+    assert [path.name for path in paths] == [f"what_moved.{kind}" for kind in ("csv", "json", "md", "tex")]
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
     with paths[0].open(newline="") as lines:
         rows = list(csv.DictReader(lines))
@@ -115,8 +117,8 @@ def test_the_table_names_mini_fits_and_leaves_nothing_blank(metrics: WriteMetric
     (one,) = [row for row in rows if row["claim"] == "recipe_improves_coco"]
     assert (one["thesis_difference"], one["thesis_verdict"]) == ("+4.38", "agree")
     assert (one["ours_difference"], one["ours_verdict"]) == ("missing", "missing")
-    assert "ours (mini)" in paths[1].read_text()
-    assert r"by 18\% in the thesis" in paths[2].read_text()
+    assert "ours (mini)" in paths[2].read_text()
+    assert r"by 18\% in the thesis" in paths[3].read_text()
 
 
 def test_runs_of_another_profile_and_unknown_rows_are_refused(metrics: WriteMetrics) -> None:

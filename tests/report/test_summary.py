@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from regroup.cli import main
+from regroup.report.comparison import Verdict
 from regroup.report.summary import format_summary
 from regroup.report.tables import build_table, format_console
 
@@ -29,6 +30,18 @@ def test_the_page_is_named_when_there_is_one() -> None:
     page = Path("reports", "mini", "index.html")
     assert "Report:  reports/mini/index.html" in format_summary([table], tables=TABLES, figures=[], page=page)
     assert "Report:" not in format_summary([table], tables=TABLES, figures=[])
+
+
+def test_it_tells_what_is_complete_and_what_the_claims_are(metrics: Callable[..., Path]) -> None:
+    full = build_table(11, {"ge": [metrics("ge", coco=1.0, voc=1.0, context=1.0, ade=1.0)]}, profile="mini")
+    figures = [Path("reports/mini/figures/a.png"), Path("reports/mini/sweep/b.png")]
+    verdicts: dict[Verdict, int] = {"agree": 3, "disagree": 0, "cannot tell": 2, "missing": 0}
+    every = [build_table(number, {}, profile="mini") for number in range(1, 11)]
+    text = format_summary([full], every=[*every, full], verdicts=verdicts, tables=TABLES, figures=figures)
+    assert "11: 1/4" in text
+    assert "Claims:  3 agree, 2 cannot tell (reports/mini/tables/what_moved.md)" in text
+    assert "Figures: reports/mini/figures (1)\nFigures: reports/mini/sweep (1)" in text
+    assert max(map(len, text.splitlines())) <= 100
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Tables built from metrics files: numbers, missing runs, seeds, labels of the profile, bytes."""
 
 import csv
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from regroup.errors import RegroupError
+from regroup.report.comparison import Spread
+from regroup.report.grid import markdown, read_grid
 from regroup.report.reference import thesis
+from regroup.report.scores_view import write_scores
 from regroup.report.tables import Table, build_table, format_console, write_table
 
 ALL = range(1, 15)
@@ -109,7 +113,7 @@ def test_the_same_files_give_the_same_bytes_in_any_order(metrics: WriteMetrics, 
     files = [metrics(f"np-{k}", coco=30.1 + k / 3, voc=40.7 - k / 7) for k in range(5)]
     first = write_table(build_table(5, {"caption": files}, profile="mini"), tmp_path / "a")
     again = write_table(build_table(5, {"caption": files[::-1]}, profile="mini"), tmp_path / "b")
-    assert [path.name for path in first] == ["table05.csv", "table05.md", "table05.tex"]
+    assert [path.name for path in first] == ["table05.csv", "table05.json", "table05.md", "table05.tex"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
 
@@ -127,6 +131,44 @@ def test_latex_rows_have_as_many_cells_as_columns(number: int, tmp_path: Path) -
         assert len(re.findall(r"(?<!\\)&", line)) + 1 + spans == len(specification)
         assert not re.search(r"(?<!\\)[#%_]", line)
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+
+
+def test_rows_that_nothing_fills_are_named(metrics: WriteMetrics) -> None:
+    filled = thesis().fill([(11, "ge", metrics("ge", coco=30.0))])
+    assert [ref.row for ref in thesis().unfilled(filled, [11])] == [
+        "original",
+        "fine_tuning",
+        "noise_free_ge",
+    ]
+    assert str(thesis().unfilled(filled, [14])[0]) == "table 14, row dino"
+    table = build_table(11, filled[11], profile="mini")
+    assert "Nothing fills: Original; Fine-tuning; Non-noisy CL + GE." in table.notes
+    assert table.complete == 0
+
+
+def test_readers_of_single_runs_are_told_what_chance_does() -> None:
+    table = build_table(11, {}, profile="mini", spreads={"coco": Spread(0.25, 4), "voc": None})
+    (note,) = [note for note in table.notes if "by chance" in note]
+    # t(4) x 0.5 x sqrt(2) = 2.776 x 0.7071
+    assert note.endswith("(95%): COCO 1.96.")
+    assert not any("by chance" in note for note in build_table(11, {}, profile="mini").notes)
+
+
+def test_scores_for_dvc_are_one_file_a_run(metrics: WriteMetrics, tmp_path: Path) -> None:
+    folder = metrics("ge", coco=30.126, voc=40.0).parent
+    metrics("old", coco=1.0)
+    write_scores(folder, ["ge", "old"], tmp_path / "tables", profile="mini")
+    write_scores(folder, ["ge", "later"], tmp_path / "tables", profile="mini")
+    (file,) = (tmp_path / "tables/scores").iterdir()
+    assert json.loads(file.read_text()) == {"coco": 30.13, "voc": 40.0}
+    assert (tmp_path / "tables/scores.csv").read_text() == "variant,coco,voc,context,ade\nge,30.13,40.0,,\n"
+
+
+def test_the_grid_comes_back_from_its_json(metrics: WriteMetrics, tmp_path: Path) -> None:
+    files = [metrics(f"np-{k}", coco=30.0 + k) for k in range(2)]
+    write_table(build_table(5, {"caption": files}, profile="mini"), tmp_path)
+    grid = read_grid(tmp_path / "table05.json")
+    assert markdown(grid) == (tmp_path / "table05.md").read_text()
 
 
 def test_protocols_are_named_and_a_mixed_column_is_flagged(metrics: WriteMetrics) -> None:

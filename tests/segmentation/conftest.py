@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from telling import telling_model
 
 from regroup.model import GroupViT, GroupViTConfig, ImageConfig, StageConfig, TextConfig
-from regroup.segmentation.prompts import embed_prompts
-from regroup.segmentation.protocols import load_protocol
 
 SIZES = ((60, 90), (91, 61), (75, 75), (33, 120), (40, 40))
 """(height, width): landscape, portrait, square, wide, smaller than a window."""
@@ -40,22 +39,13 @@ def model() -> GroupViT:
         projector_hidden=64,
         joint_width=16,
     )
-    model = GroupViT(config, generator=torch.Generator().manual_seed(4)).eval()
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        model.logit_scale.fill_(2.5)
-        # fresh weights make all texts alike, and all segments; with a batch norm that knows them they differ
-        model.text.token_embedding.weight.normal_(generator=generator)
-        for stage in model.image.stages[:-1]:
-            stage.group_tokens.normal_(generator=generator)
-            stage.grouping.assignment.query.weight.normal_(generator=generator)
-            stage.grouping.assignment.key.weight.normal_(generator=generator)
-        for projector in (model.image_projector, model.text_projector):
-            projector.norm.momentum = 1.0
-            projector.train()
-        model.encode_image(torch.randn(8, 3, 48, 48, generator=generator))
-        embed_prompts(model, load_protocol("ade150").labelled().prompts)
-    return model.eval()
+    return telling_model(config, logit_scale=2.5)
+
+
+@pytest.fixture(scope="session")
+def full_size() -> GroupViT:
+    """The real architecture with random weights, likewise."""
+    return telling_model(GroupViTConfig(), logit_scale=4.0)
 
 
 def random_image(height: int, width: int, seed: int) -> np.ndarray:

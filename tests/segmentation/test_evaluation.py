@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import csv
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,51 +9,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from plain_road import mmseg_scores
 
 from regroup.errors import RegroupError
 from regroup.model import GroupViT, load_checkpoint, save_checkpoint
-from regroup.segmentation.datasets import ProtocolDataset, evaluation_pipeline
-from regroup.segmentation.evaluation import evaluate, evaluate_all, evaluate_decisions, labels_of
+from regroup.segmentation.evaluation import evaluate, evaluate_all, evaluate_decisions
 from regroup.segmentation.inference import Decision
-from regroup.segmentation.mm import IoUMetric, quiet
 from regroup.segmentation.scores import DatasetScores, PixelCounter
-from regroup.segmentation.segmentor import GroupViTSegmentor
 from regroup.segmentation.settings import DatasetParams, EvaluateParams, InferenceParams
-from regroup.sources.make import make_source
-from regroup.sources.manifest import raw_root
-from regroup.sources.settings import WorldParams
 
 SMALL = InferenceParams(short_side=48, window=48, stride=24)
-DRAWN = ("coco", "voc12", "context", "ade")
 VOC = DatasetParams(source="voc12", protocol="voc", threshold=0.1)
-
-
-def mmseg_scores(
-    model: GroupViT, dataset: DatasetParams, params: InferenceParams, root: Path
-) -> tuple[dict[str, float], IoUMetric]:
-    """Mmseg's test loop in small: its dataset, sliding window, postprocessing and metric, image by image."""
-    images = ProtocolDataset(
-        dataset.protocol, root, limit=dataset.limit, pipeline=evaluation_pipeline(params)
-    )
-    segmentor = GroupViTSegmentor(
-        model,
-        dataset.protocol,
-        labels_of(dataset),
-        dataset.threshold,
-        window=params.window,
-        stride=params.stride,
-        top_k=params.top_k,
-    )
-    with quiet():
-        metric = IoUMetric(iou_metrics=["mIoU"])
-        metric.dataset_meta = images.metainfo
-        for sample in images:
-            batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}
-            metric.process(batch, [result.to_dict() for result in segmentor.test_step(batch)])
-        areas = list(metric.results)  # evaluating empties the list
-        scores = metric.evaluate(len(images))
-    metric.results = areas
-    return {key: round(float(scores[key]), 2) for key in ("mIoU", "mAcc", "aAcc")}, metric
 
 
 def test_scores_are_mmsegs_own(model: GroupViT, voc: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -71,51 +37,6 @@ def test_scores_are_mmsegs_own(model: GroupViT, voc: Path, capfd: pytest.Capture
     assert 0 < scores.miou < 100
     assert scores.images == 5
     assert capfd.readouterr() == ("", ""), "neither mmengine's log nor anything else is printed"
-
-
-@pytest.mark.skipif("REGROUP_COCO_REAL" not in os.environ, reason="REGROUP_COCO_REAL names no COCO folder")
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
-def test_scores_on_photographs_are_mmsegs_own(model: GroupViT) -> None:
-    root = Path(os.environ["REGROUP_COCO_REAL"])
-    dataset = DatasetParams(source="coco", protocol="coco_object_instances", threshold=0.1, limit=4)
-    assert evaluate(model, dataset, SMALL, root).iou_metric == mmseg_scores(model, dataset, SMALL, root)[0]
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three validation images of every drawn dataset."""
-    counts = {f"{name}_{split}": 1 + 2 * (split == "val") for name in DRAWN for split in ("train", "val")}
-    folder = tmp_path_factory.mktemp("raw")
-    for name in DRAWN:
-        make_source(name, "mini", folder / name, world=WorldParams(**counts))
-    return folder
-
-
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
-@pytest.mark.parametrize(
-    ("source", "protocol"),
-    [
-        ("coco", "coco_object_stuffthingmaps"),
-        ("coco", "coco_object_instances"),
-        ("voc12", "voc"),
-        ("context", "context60"),
-        ("context", "context59"),
-        ("ade", "ade150"),
-    ],
-)
-def test_scores_on_every_drawn_dataset_are_mmsegs_own(
-    model: GroupViT, drawn: Path, source: str, protocol: str
-) -> None:
-    dataset = DatasetParams(source=source, protocol=protocol, names="drawn", threshold=0.1)
-    root = raw_root(drawn / source)
-    params = SMALL.model_copy(update={"short_side": 53})
-    scores = evaluate(model, dataset, params, root)
-    expected, metric = mmseg_scores(model, dataset, params, root)
-    assert scores.iou_metric == expected
-    predicted, true = (sum(areas).long().tolist() for areas in list(zip(*metric.results, strict=True))[2:])
-    assert (scores.confusion.sum(0).tolist(), scores.confusion.sum(1).tolist()) == (predicted, true)
-    assert sum(area > 0 for area in predicted) > 1, "one class everywhere would prove little"
-    assert scores.images == 3
 
 
 def test_several_thresholds_in_one_pass_are_those_one_by_one(model: GroupViT, voc: Path) -> None:
@@ -182,6 +103,9 @@ def test_files_hold_scores_protocol_and_classes_in_the_same_bytes_twice(
         dataset["miou"]
     )
     assert rows[2]["confusion"][2] == rows[2]["intersection"]
+    with table.with_suffix(".csv").open(newline="") as file:
+        readable = list(csv.DictReader(file))
+    assert [row["iou"] for row in readable] == ["" if r["iou"] is None else f"{r['iou']:.2f}" for r in rows]
 
 
 def test_masks_without_a_scored_pixel_are_an_error_not_a_score(model: GroupViT, voc: Path) -> None:

@@ -24,8 +24,8 @@ def checkpoint(tmp_path: Path, model: GroupViT) -> Path:
     return tmp_path / "checkpoint"
 
 
-def test_init_model_and_inference_model(checkpoint: Path, voc: Path) -> None:
-    from mmseg.apis import inference_model, init_model
+def test_init_model_inference_model_and_visualiser(checkpoint: Path, voc: Path, tmp_path: Path) -> None:
+    from mmseg.apis import inference_model, init_model, show_result_pyplot
 
     segmentor = init_model(Config(segmentor_config(checkpoint, "voc", SMALL)), device="cpu")
     path = voc / "VOCdevkit/VOC2012/JPEGImages/2007_000000.jpg"
@@ -33,6 +33,11 @@ def test_init_model_and_inference_model(checkpoint: Path, voc: Path) -> None:
     assert result.pred_sem_seg.data.shape == (1, 60, 90)
     assert result.seg_logits.data.shape == (21, 60, 90)
     assert segmentor.dataset_meta["classes"][20] == "monitor"
+    drawn = show_result_pyplot(
+        segmentor, str(path), result, show=False, save_dir=str(tmp_path), out_file=str(tmp_path / "drawn.png")
+    )
+    assert drawn.shape[:2] == (60, 90)
+    assert (tmp_path / "drawn.png").stat().st_size > 500
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")

@@ -18,7 +18,15 @@ from regroup.segmentation.sweep_figure import write_heat_maps
 SMALL = InferenceParams(short_side=48, window=48, stride=24)
 VOC = DatasetParams(source="voc12", protocol="voc", limit=3)
 GRID = SweepGrid(short_side=(40, 56), stride=(24, 64), top_k=(1, 5), threshold=(0.05, 0.3))
-FILES = ["sweep-voc.npz", "sweep-voc.png", "sweep-voc.svg", "sweep.csv", "sweep.json", "sweep.md"]
+FILES = [
+    "sweep-voc.json",
+    "sweep-voc.npz",
+    "sweep-voc.png",
+    "sweep-voc.svg",
+    "sweep.csv",
+    "sweep.json",
+    "sweep.md",
+]
 
 
 def test_every_point_scores_as_it_does_alone_and_the_model_runs_once_an_encoding(

@@ -9,7 +9,13 @@ import torch.nn.functional as F
 
 from regroup.model import GroupViT
 from regroup.segmentation.prompts import embed_prompts
-from regroup.segmentation.windows import background_segments, class_scores, encode_windows, window_boxes
+from regroup.segmentation.windows import (
+    background_segments,
+    class_scores,
+    encode_windows,
+    largest_group,
+    window_boxes,
+)
 
 
 def boxes(length: int) -> list[tuple[int, int]]:
@@ -106,3 +112,9 @@ def test_windows_of_a_batch_do_not_change_each_other(model: GroupViT) -> None:
         alone = encode_windows(model, pixels[i : i + 1], classes)
         for one, many in zip(alone, together, strict=True):
             assert torch.equal(one[0], many[i])
+
+
+def test_the_largest_group_is_argmaxs_first_of_equals() -> None:
+    attention = torch.randint(0, 3, (2, 5, 7, 6), generator=torch.Generator().manual_seed(0)).float()
+    assert torch.equal(largest_group(attention), attention.argmax(dim=1).to(torch.uint8))
+    assert torch.equal(largest_group(attention[:, :1]), torch.zeros(2, 7, 6, dtype=torch.uint8))

@@ -29,6 +29,9 @@ def test_slurm(project: Project, tmp_path: Path) -> None:
     assert "rule_one_b" in one
     for wanted in ("-p batch", "-A vision", "-t 60", "--mem 4000", "--cpus-per-task=2", "--gres=gpu:2"):
         assert f" {wanted} " in one
+    # all the GPUs of a stage on one node, for one task, which starts a process for each
+    assert " --nodes=1 " in one
+    assert "--ntasks-per-gpu" not in one
     for wanted in ("-t 30", "--mem 2000", "--cpus-per-task=1"):
         assert f" {wanted} " in two
     assert "gpu" not in two.partition("--wrap")[0]

@@ -41,7 +41,8 @@ def test_resources_come_from_meta_or_are_modest(project: Project) -> None:
     project.set_param("gpus: 2")
     found = stages(project)
     assert found["one_a"].threads == 2
-    assert found["one_a"].resources == {"mem_mb": 4000, "runtime": 60, "gpus": 2, "gres": "gpu:2"}
+    gpus = {"gpus": 2, "gres": "gpu:2", "nodes": 1}
+    assert found["one_a"].resources == {"mem_mb": 4000, "runtime": 60, **gpus}
     assert found["two_a"].threads == 1
     assert found["two_a"].resources == {"mem_mb": 2000, "runtime": 30, "gpus": 0}
 

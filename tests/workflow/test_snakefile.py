@@ -86,6 +86,29 @@ def test_a_run_ends_with_mlflow_brought_up_to_date(project: Project) -> None:
     assert "1 of 1 runs could not be recorded at http://127.0.0.1:9" in shown
 
 
+def test_every_rule_keeps_its_log(project: Project) -> None:
+    project.set_param("items: {a: 1, b: 20}")
+    project.snakemake("two_b")
+    log = project.root / ".snakemake/dvc/two@b.log"
+    assert "Running stage 'two@b'" in log.read_text()
+
+
+def test_lint_finds_only_what_is_meant(project: Project) -> None:
+    shown = project.snakemake("--lint", check=False)
+    findings = set(re.findall(r"^    \* (.*):$", shown, re.MULTILINE))
+    # the environment is one, pinned in requirements.lock, for both engines
+    assert findings == {"Specify a conda environment or container for each rule."}
+
+
+@pytest.mark.slow
+def test_a_report_of_the_run_can_be_made(project: Project) -> None:
+    project.set_param("items: {a: 1, b: 20}")
+    project.snakemake()
+    project.snakemake("--report", "report.html")
+    text = (project.root / "report.html").read_text()
+    assert "two_b" in text
+
+
 def test_another_profile_by_name(project: Project) -> None:
     mini = project.outputs()
     project.set_param("items: {a: 10, b: 20}", profile="full")

@@ -177,7 +177,7 @@ def _show_mask(axes: Axes, sample: PanelSample, mask: Mask, colours: Mapping[str
     """Class colours over the greyed image, thin white outlines, and names on the larger regions."""
     # small images are enlarged first, so that outlines are thin at any size
     zoom = max(1, math.ceil(400 / max(mask.shape)))
-    axes.imshow(_composite(_enlarged(sample.image, zoom), _enlarged(mask, zoom), sample, colours))
+    axes.imshow(_composite(enlarged(sample.image, zoom), enlarged(mask, zoom), sample, colours))
     font = 5.0
     point = mask.shape[1] * zoom / (width * 72)
     taken: list[tuple[float, float, float, float]] = []
@@ -201,8 +201,7 @@ def _show_mask(axes: Axes, sample: PanelSample, mask: Mask, colours: Mapping[str
 
 
 def _composite(image: Picture, mask: Mask, sample: PanelSample, colours: Mapping[str, str]) -> Picture:
-    grey = 0.45 * (image.astype(np.float64) @ (0.299, 0.587, 0.114)) + 0.55 * 235
-    picture = np.repeat(grey[..., None], 3, axis=2)
+    picture = greyed(image)
     for index in np.unique(mask):
         inside = mask == index
         if index == sample.ignore_index:
@@ -211,14 +210,26 @@ def _composite(image: Picture, mask: Mask, sample: PanelSample, colours: Mapping
             picture[inside] = np.where(stripe, 170, 255)[:, None]
         elif (name := sample.class_names[index]) in colours:
             picture[inside] = 0.28 * picture[inside] + 0.72 * 255 * np.array(to_rgb(colours[name]))
-    edge = np.zeros(mask.shape, dtype=bool)
-    edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
-    edge[1:] |= mask[1:] != mask[:-1]
-    picture[edge] = 255
+    picture[outlines(mask)] = 255
     return picture.round().astype(np.uint8)
 
 
-def _enlarged(array: NDArray[Any], zoom: int) -> NDArray[Any]:
+def greyed(image: Picture) -> NDArray[np.float64]:
+    """A pale grey version of an image, [H, W, 3] in 0..255, to put colours on."""
+    grey = 0.45 * (image.astype(np.float64) @ (0.299, 0.587, 0.114)) + 0.55 * 235
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def outlines(mask: Mask) -> NDArray[np.bool_]:
+    """Pixels whose upper or left neighbour has another id."""
+    edge = np.zeros(mask.shape, dtype=bool)
+    edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
+    edge[1:] |= mask[1:] != mask[:-1]
+    return edge
+
+
+def enlarged(array: NDArray[Any], zoom: int) -> NDArray[Any]:
+    """Every pixel of [H, W, ...] as `zoom` x `zoom` pixels."""
     return array.repeat(zoom, axis=0).repeat(zoom, axis=1)
 
 

@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
         "profile",
         help="make or refresh a profile's params.yaml from its overrides.yaml",
         description="Lay FOLDER/overrides.yaml over the default params.yaml, check the result, and write "
-        "FOLDER/params.yaml and the links that make FOLDER a profile.",
+        "FOLDER/params.yaml and FOLDER/dvc.yaml, which make FOLDER a profile.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

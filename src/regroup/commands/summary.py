@@ -10,9 +10,10 @@ from regroup.errors import RegroupError
 from regroup.params import load_params
 from regroup.report.claims import check_claims
 from regroup.report.reference import thesis
+from regroup.report.runs import profile_table, table_files
 from regroup.report.summary import format_summary
-from regroup.report.tables import build_table
-from regroup.report.what_moved import format_what_moved
+from regroup.report.tables import Table
+from regroup.report.what_moved import format_what_moved, verdict_counts
 from regroup.variants import load_variants
 
 MAIN_TABLE = 11
@@ -44,11 +45,7 @@ def add_parser(commands: Any) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     params = load_params(arguments.params)
     layout = params.layout
-    runs = [
-        (row.table, row.row, layout.metrics / f"{name}.json")
-        for name, variant in load_variants(Path(params.variants_file)).items()
-        for row in variant.rows
-    ]
+    runs = list(table_files(params, load_variants(Path(params.variants_file))))
     if not any(path.is_file() for _, _, path in runs):
         raise RegroupError(
             f"{layout.metrics}: no scores yet; run `make repro`, or `dvc repro` for another profile"
@@ -56,12 +53,21 @@ def _run(arguments: argparse.Namespace) -> None:
     filled = thesis().fill(runs)
     built = params.tables.numbers
     numbers = arguments.table or ([MAIN_TABLE] if MAIN_TABLE in built or not built else [built[0]])
-    shown = [build_table(number, filled.get(number, {}), profile=params.name) for number in numbers]
+    moved = check_claims(filled, profile=params.name)
+
+    def built_table(number: int) -> Table:
+        return profile_table(number, filled.get(number, {}), params, spreads=moved.spreads)
+
     if arguments.claims:
-        print(format_what_moved(check_claims(filled, profile=params.name)))
-    page = layout.tables.parent / "index.html"
-    figures = sorted(layout.figures.glob("*.png"))
+        print(format_what_moved(moved))
     print(
-        format_summary(shown, tables=layout.tables, figures=figures, page=page if page.is_file() else None),
+        format_summary(
+            [built_table(number) for number in numbers],
+            every=[built_table(number) for number in built],
+            verdicts=verdict_counts(moved),
+            tables=layout.tables,
+            figures=sorted(layout.report.glob("*/**/*.png")),
+            page=layout.index if layout.index.is_file() else None,
+        ),
         end="",
     )

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from regroup.commands.datasets import add_data_arguments, choose_data
+
 EXAMPLES = """examples:
   regroup sweep runs/mini/original
   regroup sweep runs/full/original --params full/params.yaml --datasets coco voc \\
@@ -24,32 +26,17 @@ def add_parser(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path, help="a folder of ours or of Hugging Face, or a .pth")
-    parser.add_argument(
-        "--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="the profile (params.yaml)"
-    )
-    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="of the profile's `evaluate` (all)")
-    parser.add_argument(
-        "--root",
-        action="append",
-        default=[],
-        metavar="SOURCE=FOLDER",
-        help="where a source's data lies (the profile's raw data)",
-    )
+    add_data_arguments(parser)
     parser.add_argument("--short-side", nargs="+", type=int, metavar="PIXELS")
     parser.add_argument("--window", nargs="+", type=int, metavar="PIXELS")
     parser.add_argument("--stride", nargs="+", type=int, metavar="PIXELS")
     parser.add_argument("--top-k", nargs="+", type=int, metavar="K")
     parser.add_argument("--threshold", nargs="+", type=float, metavar="T", help="(0.9 0.95 0.98 0.99)")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images of a dataset")
-    parser.add_argument("--batch", type=int, metavar="N", help="windows in a pass of the model")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="(reports/PROFILE/sweep/CHECKPOINT)")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from regroup.errors import RegroupError
     from regroup.model import load_checkpoint
     from regroup.params import load_params
     from regroup.segmentation.evaluation import choose_device
@@ -57,30 +44,26 @@ def _run(arguments: argparse.Namespace) -> None:
     from regroup.segmentation.sweep import best, format_markdown, sweep, write_sweep
     from regroup.segmentation.sweep_figure import write_heat_maps
     from regroup.settings import parse
-    from regroup.sources.manifest import raw_root
 
     params = load_params(arguments.params)
     settings = params.evaluate
-    names = arguments.datasets or list(settings.datasets)
-    if unknown := [name for name in names if name not in settings.datasets]:
-        known = ", ".join(settings.datasets)
-        raise RegroupError(
-            f"{arguments.params}: evaluate.datasets has no {', '.join(unknown)}; it has {known}"
-        )
-    datasets = {name: settings.datasets[name] for name in names}
-    if arguments.limit is not None:
-        datasets = {name: one.model_copy(update={"limit": arguments.limit}) for name, one in datasets.items()}
+    datasets, roots = choose_data(arguments, params)
     given = {
         key: getattr(arguments, key) for key in SweepGrid.model_fields if getattr(arguments, key) is not None
     }
     grid = parse(SweepGrid, given, Path("command line"))
-    roots = {source: Path(folder) for source, _, folder in (entry.partition("=") for entry in arguments.root)}
-    for dataset in datasets.values():
-        if dataset.source not in roots:
-            roots[dataset.source] = raw_root(params.layout.raw(dataset.source))
     model = load_checkpoint(arguments.checkpoint).to(choose_device(arguments.device or settings.device))
     batch = arguments.batch or settings.batch
-    rows = sweep(model, datasets, settings, grid, roots, batch=batch, progress=True)
+    rows = sweep(
+        model,
+        datasets,
+        settings,
+        grid,
+        roots,
+        batch=batch,
+        progress=True,
+        text_cache=params.layout.text_cache,
+    )
     name = arguments.checkpoint.stem
     out = arguments.out or Path("reports", params.name, "sweep", name)
     title = f"Inference settings, {name} ({params.name})"

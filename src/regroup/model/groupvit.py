@@ -81,7 +81,8 @@ class GroupViT(nn.Module):
             self.stage_two = None if config.stage_two is None else DinoKeys(config.stage_two)
             self.logit_scale = nn.Parameter(torch.empty(()))
             self.multi_label_logit_scale = nn.Parameter(torch.empty(()))
-        self.to_empty(device="cpu")
+        # what `to_empty` does, without `empty_like`, which on the meta device would import sympy
+        self._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))  # type: ignore[no-untyped-call]
         if draw:
             initialise(self, generator)
         with torch.no_grad():

@@ -21,7 +21,10 @@ class TextTower(nn.Module):
         """Make the layers; weights are drawn by the model."""
         super().__init__()
         self.config = config
-        self.token_embedding = nn.Embedding(config.vocabulary, config.width)
+        # given its storage: drawing numbers on the meta device would import all of torch's compiler
+        self.token_embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
+            torch.empty(config.vocabulary, config.width), freeze=False
+        )
         self.positions = nn.Parameter(torch.empty(config.context, config.width))
         self.blocks = nn.ModuleList(
             Block(config.width, config.heads, 4 * config.width, quick=True) for _ in range(config.depth)

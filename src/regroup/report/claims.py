@@ -123,11 +123,15 @@ class ClaimResult:
 
 @dataclass(frozen=True)
 class WhatMoved:
-    """Every claim of the thesis, checked."""
+    """Every claim of the thesis, checked.
+
+    `seeded` are our rows with several seeds, whose spread all others are judged by.
+    """
 
     profile: str
     margin: float
     spreads: Mapping[Dataset, Spread | None]
+    seeded: tuple[RowRef, ...]
     results: tuple[ClaimResult, ...]
 
 
@@ -182,7 +186,10 @@ def check_claims(
             for dataset in claim.datasets
         ]
         results.append(ClaimResult(claim, tuple(comparisons)))
-    return WhatMoved(profile, claims.margin, our_spreads, tuple(results))
+    seeded = sorted(
+        (ref for ref, found in ours.items() if len(found) > 1), key=lambda ref: (ref.table, ref.row)
+    )
+    return WhatMoved(profile, claims.margin, our_spreads, tuple(seeded), tuple(results))
 
 
 def _finding(

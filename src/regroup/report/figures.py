@@ -32,6 +32,27 @@ class Caption:
     profile: str
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A figure ready to be saved.
+
+    Attributes:
+        name: of its files, without suffix.
+        figure: the drawing.
+        data: the arrays it was drawn from.
+        caption: what it shows.
+    """
+
+    name: str
+    figure: Figure
+    data: Mapping[str, NDArray[Any]]
+    caption: Caption
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write it into a folder; return the paths."""
+        return save_figure(self.figure, folder / self.name, self.data, caption=self.caption)
+
+
 def save_figure(
     figure: Figure, stem: Path, data: Mapping[str, NDArray[Any]], *, caption: Caption | None = None
 ) -> list[Path]:
@@ -51,7 +72,7 @@ def save_figure(
             figure.savefig(file, format="png", dpi=style.DPI, metadata={"Software": None})
         with atomic_path(svg) as file:
             none = {"Date": None, "Creator": None, "Format": None, "Type": None}
-            figure.savefig(file, format="svg", dpi=style.DPI, metadata=none)
+            figure.savefig(file, format="svg", dpi=style.SVG_DPI, metadata=none)
     with atomic_path(npz) as file, file.open("wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **{name: data[name] for name in sorted(data)})
     if caption is not None:

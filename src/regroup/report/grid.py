@@ -1,16 +1,20 @@
-"""Writing a grid of ready-made strings as CSV, Markdown, LaTeX and plain text, always in the same bytes."""
+"""A grid of ready-made strings as CSV, JSON, Markdown, LaTeX and plain text, always in the same bytes."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from regroup.io import write_text
+from pydantic import TypeAdapter, ValidationError
+
+from regroup.errors import RegroupError
+from regroup.io import read_json, write_text
 
 
 @dataclass(frozen=True)
@@ -32,14 +36,37 @@ class Grid:
 
 
 def write_grid(grid: Grid, stem: Path, *, csv: Sequence[Sequence[str]]) -> list[Path]:
-    """Write `stem`.csv (the lines of `csv`), .md and .tex; return their paths."""
-    contents = {".csv": csv_text(csv), ".md": markdown(grid), ".tex": latex(grid)}
+    """Write `stem`.csv (the lines of `csv`), .json (the grid itself), .md and .tex; return their paths."""
+    contents = {".csv": csv_text(csv), ".json": _json(grid), ".md": markdown(grid), ".tex": latex(grid)}
     paths = []
     for suffix, content in contents.items():
         path = stem.with_name(stem.name + suffix)
         write_text(path, content)
         paths.append(path)
     return paths
+
+
+def read_grid(path: Path) -> Grid:
+    """Read the grid that `write_grid` left in a .json file.
+
+    Raises:
+        RegroupError: the file is missing, or is no grid.
+    """
+    try:
+        return TypeAdapter(Grid).validate_python(read_json(path), strict=False)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"]))
+        raise RegroupError(f"{path}: {key}: {fault['msg']}; run the stage `tables` again") from None
+
+
+def _json(grid: Grid) -> str:
+    """One row a line, so that a changed score is a changed line."""
+    rows = ",\n".join(f"    {json.dumps(row, ensure_ascii=False)}" for row in grid.rows)
+    parts = {"heading": grid.heading, "groups": grid.groups, "columns": grid.columns, "texts": grid.texts}
+    lines = [f'  "{name}": {json.dumps(value, ensure_ascii=False)}' for name, value in parts.items()]
+    lines += [f'  "rows": [\n{rows}\n  ]', f'  "notes": {json.dumps(grid.notes, ensure_ascii=False)}']
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def csv_text(lines: Sequence[Sequence[str]]) -> str:

@@ -178,6 +178,23 @@ class Reference(Settings):
                     files.append(path)
         return filled
 
+    def unfilled(self, filled: Mapping[int, Mapping[str, object]], numbers: Iterable[int]) -> list[RowRef]:
+        """Rows of some tables that nothing fills, in the order of the thesis.
+
+        Args:
+            filled: table -> row id -> what fills it, as `fill` returns it.
+            numbers: of the tables to look at.
+
+        Raises:
+            RegroupError: an unknown table.
+        """
+        return [
+            RowRef(table=number, row=row.id)
+            for number in numbers
+            for row in self.table(number).rows
+            if row.id not in filled.get(number, {})
+        ]
+
 
 def load_reference(path: Path) -> Reference:
     """Read and check a reference file.

@@ -7,11 +7,13 @@ files have every digit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 
+from regroup.report.comparison import Spread, t95
 from regroup.report.grid import Grid, console, write_grid
 from regroup.report.labelling import is_drawn, table_note
 from regroup.report.reference import DATASET_TITLES, Dataset, Reference, thesis
@@ -65,6 +67,11 @@ class Table:
         """Number, profile and title."""
         return f"Table {self.number} ({self.profile}): {self.title}"
 
+    @property
+    def complete(self) -> int:
+        """How many rows have a score of ours on every dataset."""
+        return sum(all(cell.ours is not None for cell in row.cells) for row in self.rows)
+
 
 def rounded(value: float) -> Decimal:
     """A percentage to two decimals, half to even."""
@@ -77,6 +84,7 @@ def build_table(
     *,
     profile: str,
     reference: Reference | None = None,
+    spreads: Mapping[Dataset, Spread | None] | None = None,
 ) -> Table:
     """Put our scores beside the thesis's.
 
@@ -87,6 +95,8 @@ def build_table(
         profile: the profile that all files must be from; it stands in the title, and for a drawn one (`mini`)
             also in the column headings and the notes.
         reference: printed values; the thesis's own by default.
+        spreads: what seeds do to our scores, from all rows with several; a note tells it to readers of rows
+            with one.
 
     Raises:
         RegroupError: a row that the table does not have, or a metrics file that is malformed or of another
@@ -105,6 +115,7 @@ def build_table(
             theirs = None if value is None else Score(value, std, row.runs)
             cells.append(Cell(theirs, score(runs[row.id], dataset)))
         built.append(Row(row.id, row.labels, tuple(cells)))
+    unfilled = [_label(row.labels) for row in printed.rows if row.id not in rows]
     incomplete = {name: (len(runs[name]), len(set(paths))) for name, paths in rows.items()}
     notes = [
         *([note] if (note := table_note(profile)) else []),
@@ -117,6 +128,8 @@ def build_table(
             for name, (have, want) in incomplete.items()
             if 0 < have < want
         ),
+        *([f"Nothing fills: {'; '.join(unfilled)}."] if unfilled else []),
+        *_seed_notes(printed.datasets, spreads or {}),
     ]
     return Table(number, printed.title, profile, printed.labels, printed.datasets, tuple(built), tuple(notes))
 
@@ -227,6 +240,21 @@ def _csv_grid(table: Table) -> list[list[str]]:
             line += [_shown(cell.ours), std, str(cell.ours.runs), _delta(cell)]
         lines.append(line)
     return lines
+
+
+def _seed_notes(datasets: Sequence[Dataset], spreads: Mapping[Dataset, Spread | None]) -> list[str]:
+    """How far two rows of ours may be apart by seeds alone, one run each."""
+    known = {dataset: spread for dataset in datasets if (spread := spreads.get(dataset)) is not None}
+    if not known:
+        return []
+    chance = {
+        dataset: t95(spread.freedom) * math.sqrt(2 * spread.variance) for dataset, spread in known.items()
+    }
+    values = ", ".join(f"{DATASET_TITLES[dataset]} {rounded(value)}" for dataset, value in chance.items())
+    return [
+        "Ours without ± is one run. By the spread of the rows with several seeds, two such runs differ by "
+        f"less than this many points by chance alone (95%): {values}."
+    ]
 
 
 def _protocol_notes(datasets: Sequence[Dataset], runs: Mapping[str, Sequence[Metrics]]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regroup.report.claims import ClaimResult, Finding, WhatMoved
-from regroup.report.comparison import overall
+from regroup.report.comparison import Verdict, overall
 from regroup.report.grid import Grid, console, write_grid
 from regroup.report.labelling import is_drawn, table_note
 from regroup.report.reference import DATASET_TITLES
@@ -24,6 +24,13 @@ def format_what_moved(moved: WhatMoved, *, width: int = 100) -> str:
     head = [[f"{grid.columns[0]} · {grid.columns[1]}"], *([name] for name in grid.columns[2:])]
     body = [[[f"{row[0]} · {row[1]}"], *([cell] for cell in row[2:])] for row in grid.rows]
     return console(grid.heading, head, body, grid.notes, width=width)
+
+
+def verdict_counts(moved: WhatMoved) -> dict[Verdict, int]:
+    """How many claims our numbers bear out, refute, leave open, or lack the runs for."""
+    found = [result.ours for result in moved.results]
+    words: tuple[Verdict, ...] = ("agree", "disagree", "cannot tell", "missing")
+    return {word: found.count(word) for word in words}
 
 
 def _grid(moved: WhatMoved) -> Grid:
@@ -72,7 +79,11 @@ def _notes(moved: WhatMoved) -> list[str]:
         values = ", ".join(
             f"{DATASET_TITLES[dataset]} {rounded(spread.variance**0.5)}" for dataset, spread in known.items()
         )
-        texts.append(f"Our standard deviation over seeds, in points: {values}.")
+        rows = "; ".join(map(str, moved.seeded))
+        texts.append(
+            f"Our standard deviation over seeds, in points: {values}. It comes from {rows}; rows with one "
+            "run are judged by it."
+        )
     else:
         texts.append("No row of ours has several seeds, so no comparison of two trained models can be told.")
     return [*([note] if note else []), *texts]

@@ -18,6 +18,7 @@ from regroup.segmentation.datasets import ProtocolDataset, evaluation_pipeline
 from regroup.segmentation.inference import Decision, encode_images, label_maps
 from regroup.segmentation.prompts import embed_prompts
 from regroup.segmentation.protocols import Labels, Protocol, load_protocol
+from regroup.segmentation.reuse import reused_stage_one
 from regroup.segmentation.scores import DatasetScores, PixelCounter, Scores, true_rows
 from regroup.segmentation.settings import DatasetParams, EvaluateParams, InferenceParams
 from regroup.sources.mini.names import drawn_names
@@ -30,7 +31,13 @@ READERS = 2
 
 
 def evaluate_all(
-    model: GroupViT, params: EvaluateParams, raw_roots: Mapping[str, Path], *, progress: bool = False
+    model: GroupViT,
+    params: EvaluateParams,
+    raw_roots: Mapping[str, Path],
+    *,
+    progress: bool = False,
+    text_cache: Path | None = None,
+    token_cache: Path | None = None,
 ) -> Scores:
     """Score a model on every dataset of `params`, on the device that `params` names; the model moves there.
 
@@ -39,13 +46,15 @@ def evaluate_all(
         params: datasets, and how they are scored.
         raw_roots: the root of each source's raw data.
         progress: whether to show a progress bar for each dataset.
+        text_cache: folder of class embeddings, as `embed_prompts` keeps it.
+        token_cache: folder of stage-one tokens, as `reused_stage_one` keeps it.
 
     Raises:
         RegroupError: as `evaluate`; or there is no such device.
     """
     model.to(choose_device(params.device))
-    return Scores(
-        {
+    with inference_mode(model), reused_stage_one(model, token_cache):
+        scores = {
             name: evaluate(
                 model,
                 dataset,
@@ -54,10 +63,11 @@ def evaluate_all(
                 batch=params.batch,
                 progress=progress,
                 title=name,
+                text_cache=text_cache,
             )
             for name, dataset in params.datasets.items()
         }
-    )
+    return Scores(scores)
 
 
 def evaluate(
@@ -69,6 +79,7 @@ def evaluate(
     batch: int = 8,
     progress: bool = False,
     title: str | None = None,
+    text_cache: Path | None = None,
 ) -> DatasetScores:
     """Score a model on one dataset.
 
@@ -80,13 +91,22 @@ def evaluate(
         batch: windows in a pass of the model.
         progress: whether to show a progress bar.
         title: of the progress bar; None: the protocol's name.
+        text_cache: folder of class embeddings, as `embed_prompts` keeps it; None keeps none.
 
     Raises:
         RegroupError: a file is missing or broken, a mask does not fit its image or the class list.
     """
     decision = decide(dataset, params)
     [scores] = evaluate_decisions(
-        model, dataset, params, [decision], raw_root, batch=batch, progress=progress, title=title
+        model,
+        dataset,
+        params,
+        [decision],
+        raw_root,
+        batch=batch,
+        progress=progress,
+        title=title,
+        text_cache=text_cache,
     )
     return scores
 
@@ -107,6 +127,7 @@ def evaluate_decisions(
     batch: int = 8,
     progress: bool = False,
     title: str | None = None,
+    text_cache: Path | None = None,
 ) -> list[DatasetScores]:
     """Score a model on one dataset once for each decision, encoding every image once.
 
@@ -119,7 +140,7 @@ def evaluate_decisions(
     )
     counters = [PixelCounter(protocol.classes) for _ in decisions]
     with inference_mode(model):
-        classes = embed_prompts(model, labels.prompts)
+        classes = embed_prompts(model, labels.prompts, text_cache)
         samples = tqdm(
             read_samples(images), title or protocol.name, len(images), disable=not progress, unit="image"
         )
@@ -141,7 +162,7 @@ def evaluate_decisions(
             confusion=counter.confusion,
             images=len(images),
             iou_metric=counter.iou_metric(),
-            protocol=_description(protocol, dataset, params, decision),
+            protocol=describe(protocol, dataset, params, decision),
         )
         for counter, decision in zip(counters, decisions, strict=True)
     ]
@@ -199,9 +220,10 @@ def inference_mode(model: GroupViT) -> Iterator[None]:
         model.train(training)
 
 
-def _description(
+def describe(
     protocol: Protocol, dataset: DatasetParams, params: InferenceParams, decision: Decision
 ) -> dict[str, Any]:
+    """The protocol and the settings of an evaluation, JSON-able, as they stand in metrics files."""
     return {
         "name": protocol.name,
         "title": protocol.title,

@@ -186,6 +186,27 @@ def label_maps(
         yield backgrounds[key]
 
 
+@torch.inference_mode()
+def class_planes(
+    image: EncodedImage, labels: Labels, decision: Decision, size: tuple[int, int]
+) -> tuple[list[int], Tensor]:
+    """Logits of every class that is not zero everywhere: K ids, ascending, and float32 [K, H, W].
+
+    These are the channels whose argmax `label_maps` gives; the background's comes first where there is one.
+    """
+    scores = class_scores(image.features.affinity, image.features.image_affinity, decision.top_k)
+    prompted = labels.ids[1:] if labels.background else labels.ids
+    candidates = scores.amax(dim=(0, 1)).nonzero().flatten()
+    # scores may all underflow to zero; the first class then stands for all
+    candidates = candidates if len(candidates) else candidates.new_zeros(1)
+    ids = [prompted[number] for number in candidates.tolist()]
+    channels = scores[..., candidates]
+    if labels.background:
+        background = background_segments(scores, decision.threshold).to(scores.dtype)
+        ids, channels = [labels.ids[0], *ids], torch.cat([background[..., None], channels], dim=-1)
+    return ids, _resized(image, channels, _coverage(image), size)
+
+
 def _best_class(
     image: EncodedImage, scores: Tensor, coverage: Tensor, labels: Labels, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:

@@ -1,23 +1,61 @@
-"""Class embeddings: prompts through the text tower."""
+"""Class embeddings: prompts through the text tower, remembered on disk."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from regroup.captions.tokens import tokenize
+from regroup.io import atomic_path
+from regroup.segmentation.reuse import digest_of
 
 if TYPE_CHECKING:
     from regroup.model import GroupViT
 
 
 @torch.inference_mode()
-def embed_prompts(model: GroupViT, prompts: Sequence[str]) -> Tensor:
-    """Embed texts: [N, C], L2-normalised, on the model's device (eq. 22)."""
+def embed_prompts(model: GroupViT, prompts: Sequence[str], cache: Path | None = None) -> Tensor:
+    """Embed texts: [N, C], L2-normalised, on the model's device (eq. 22).
+
+    Args:
+        model: any mode; in training mode nothing is remembered.
+        prompts: class names in their template.
+        cache: a folder of embeddings made before, by whatever they depend on: the text side's weights, the
+            prompts in their order, and the kind of machine. It may be shared by any number of processes, and
+            removed at any time. None remembers nothing.
+    """
+    if cache is None or model.training:
+        return _embed(model, prompts)
+    file = cache / f"{_digest(model, prompts)}.safetensors"
+    device = model.logit_scale.device
+    try:
+        stored: Tensor = load_file(file)["embeddings"]
+        return stored.to(device)
+    except (OSError, SafetensorError, KeyError):  # not there, or not whole
+        embeddings = _embed(model, prompts)
+    with atomic_path(file) as temporary:
+        save_file({"embeddings": embeddings.cpu().contiguous()}, temporary)
+    return embeddings
+
+
+def _embed(model: GroupViT, prompts: Sequence[str]) -> Tensor:
     tokens = torch.from_numpy(tokenize(prompts, context=model.config.text.context))
     features = model.encode_text(tokens.to(model.logit_scale.device))
     return F.normalize(features.float(), dim=-1)
+
+
+def _digest(model: GroupViT, prompts: Sequence[str]) -> str:
+    """Hex SHA-256 of everything that embeddings depend on, to the last digit."""
+    parts = {"text": model.text, "projector": model.text_projector}
+    weights = {
+        f"{part}.{name}": t for part, module in parts.items() for name, t in module.state_dict().items()
+    }
+    machine = (torch.__version__, model.logit_scale.device.type, torch.get_num_threads())
+    return digest_of(weights, *machine, model.config, *prompts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regroup.io import atomic_path, sha256, write_json
+from regroup.io import atomic_path, sha256, write_json, write_text
 from regroup.model.checkpoint import find_weights
 from regroup.segmentation.mm import IoUMetric, quiet
 from regroup.segmentation.protocols import IGNORED
@@ -161,11 +163,12 @@ class Scores:
     def write(
         self, metrics: Path, per_class: Path, *, variant: str, profile: str, checkpoint: Path | None = None
     ) -> None:
-        """Write the metrics as JSON and the per-class table as Parquet.
+        """Write the metrics as JSON, and the per-class table as Parquet and, to be read, as CSV.
 
         Args:
             metrics: JSON file: `variant`, `profile`, `checkpoint`, and `datasets` as `DatasetScores.to_json`.
-            per_class: Parquet file: `DatasetScores.to_table` of all datasets.
+            per_class: Parquet file: `DatasetScores.to_table` of all datasets; the CSV beside it leaves the
+                confusion matrix out and rounds percent to two digits.
             variant: name of what was scored.
             profile: name of the profile.
             checkpoint: the weights, whose digest is written; None writes no digest.
@@ -173,10 +176,21 @@ class Scores:
         tables = [scores.to_table(name) for name, scores in self.datasets.items()]
         with atomic_path(per_class) as temporary:
             pq.write_table(pa.concat_tables(tables), temporary)
+        write_text(per_class.with_suffix(".csv"), _readable(pa.concat_tables(tables)))
         weights = {"sha256": sha256(find_weights(checkpoint))} if checkpoint else {}
         datasets = {name: scores.to_json() for name, scores in self.datasets.items()}
         content = {"variant": variant, "profile": profile, "checkpoint": weights, "datasets": datasets}
         write_json(metrics, content)
+
+
+def _readable(table: pa.Table) -> str:
+    columns = ("dataset", "class", "predictable", "iou", "accuracy", "true", "predicted")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in table.select(columns).to_pylist():
+        writer.writerow(f"{value:.2f}" if isinstance(value, float) else value for value in row.values())
+    return text.getvalue()
 
 
 def _percent(part: Counts, whole: Counts) -> NDArray[np.float64]:

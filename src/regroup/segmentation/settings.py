@@ -1,11 +1,13 @@
-"""Settings of inference and evaluation (`evaluate:` in params.yaml)."""
+"""Settings of inference and evaluation (`evaluate:` and `sweep:` in params.yaml)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
 
+from regroup.errors import RegroupError
 from regroup.settings import Settings
 
 ProtocolName = Literal[
@@ -56,6 +58,9 @@ class EvaluateParams(InferenceParams):
 
     batch: int = Field(default=8, ge=1, description="windows in a pass of the model")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    reuse_stage_one: bool = Field(
+        default=False, description="keep tokens of the first stage on disk, for variants that share it"
+    )
     datasets: dict[str, DatasetParams] = Field(min_length=1)
     validation: ValidationParams = ValidationParams()
 
@@ -74,6 +79,17 @@ class EvaluateParams(InferenceParams):
         }
         return self.model_copy(update={"datasets": chosen})
 
+    def chosen(self, names: Sequence[str], key: str) -> dict[str, DatasetParams]:
+        """Some of the datasets by name; `key` says who asks.
+
+        Raises:
+            RegroupError: there is no such dataset; the message names `key` and lists those there are.
+        """
+        if unknown := [name for name in names if name not in self.datasets]:
+            known = ", ".join(self.datasets)
+            raise RegroupError(f"{key}: evaluate.datasets has no {', '.join(unknown)}; it has {known}")
+        return {name: self.datasets[name] for name in names}
+
 
 class SweepGrid(Settings):
     """Inference settings to try, in every combination (Table 12). None: only the value of `InferenceParams`.
@@ -86,3 +102,15 @@ class SweepGrid(Settings):
     stride: tuple[int, ...] | None = Field(default=None, min_length=1)
     top_k: tuple[int, ...] | None = Field(default=None, min_length=1)
     threshold: tuple[float, ...] = Field(default=(0.9, 0.95, 0.98, 0.99), min_length=1)
+
+
+class SweepParams(SweepGrid):
+    """The grid, and what it is tried on."""
+
+    variant: str = Field(description="of variants.yaml")
+    datasets: tuple[str, ...] = Field(description="of `evaluate.datasets`")
+
+    @property
+    def grid(self) -> SweepGrid:
+        """The grid alone."""
+        return SweepGrid.model_validate({key: getattr(self, key) for key in SweepGrid.model_fields})

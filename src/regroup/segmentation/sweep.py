@@ -51,6 +51,7 @@ def sweep(
     *,
     batch: int = 8,
     progress: bool = False,
+    text_cache: Path | None = None,
 ) -> list[SweepRow]:
     """Score a model on datasets at every point of a grid.
 
@@ -65,6 +66,7 @@ def sweep(
         raw_roots: the root of each source's raw data.
         batch: windows in a pass of the model.
         progress: whether to show progress bars.
+        text_cache: folder of class embeddings, as `embed_prompts` keeps it.
 
     Raises:
         RegroupError: the grid is empty or impossible, or as `evaluate`.
@@ -86,6 +88,7 @@ def sweep(
                 batch=batch,
                 progress=progress,
                 title=title,
+                text_cache=text_cache,
             )
             rows += [_row(name, point, d, s) for d, s in zip(decisions, scores, strict=True)]
     return rows

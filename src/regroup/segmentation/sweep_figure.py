@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from regroup.report import style
-from regroup.report.figures import save_figure
+from regroup.report.figures import Caption, save_figure
 from regroup.report.labelling import figure_note
 from regroup.segmentation.sweep import SweepRow, best
 
@@ -69,7 +69,14 @@ def write_heat_maps(rows: Sequence[SweepRow], folder: Path, *, profile: str) -> 
                     for key in ("short_side", "window", "stride", "top_k")
                 },
             }
-            paths += save_figure(heat_map(mine, profile=profile), folder / f"sweep-{name}", data)
+            caption = Caption(
+                f"mIoU on {name} by inference settings",
+                "One cell a setting: background thresholds across, everything else down; the best is framed.",
+                (),
+                profile,
+            )
+            figure = heat_map(mine, profile=profile)
+            paths += save_figure(figure, folder / f"sweep-{name}", data, caption=caption)
     return paths
 
 

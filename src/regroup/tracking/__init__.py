@@ -12,6 +12,15 @@ background while it runs, so that its curves can be watched.
 """
 
 from regroup.tracking.digests import dvc_digest
-from regroup.tracking.journal import StageRun, TrackingParams, track_stage
+from regroup.tracking.journal import StageRun, TrackingParams, git_revision, track_stage
+from regroup.tracking.last_run import LastRun, read_last_runs
 
-__all__ = ["StageRun", "TrackingParams", "dvc_digest", "track_stage"]
+__all__ = [
+    "LastRun",
+    "StageRun",
+    "TrackingParams",
+    "dvc_digest",
+    "git_revision",
+    "read_last_runs",
+    "track_stage",
+]

@@ -1,4 +1,4 @@
-"""`python -m regroup.tracking publish`: journals to MLflow; `... ui`: look at the runs in a browser."""
+"""`python -m regroup.tracking`: journals to MLflow (`publish`), is all there (`check`), look at it (`ui`)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from urllib.parse import quote
 
+from regroup.tracking.check import check
 from regroup.tracking.journal import tracking_uri
 from regroup.tracking.publish import publish
 from regroup.tracking.store import QUIET, experiments
-
-CURRENT = "tags.superseded = 'false'"
+from regroup.tracking.view import view_address
 
 
 def main() -> None:
@@ -24,12 +23,16 @@ def main() -> None:
     viewer = commands.add_parser("ui", help="publish, then serve MLflow's pages on this machine")
     viewer.add_argument("--uri", help="a store other than MLFLOW_TRACKING_URI or mlflow.db at the root")
     viewer.add_argument("--port", type=int, default=5000)
-    for command in (writer, viewer):
+    checker = commands.add_parser("check", help="find every output of dvc.lock in MLflow by its digest")
+    checker.add_argument("--params", type=Path, default=Path("params.yaml"), help="the profile (params.yaml)")
+    for command in (writer, viewer, checker):
         command.add_argument("--root", type=Path, default=Path(), help="root of the project")
     arguments = parser.parse_args()
     root = arguments.root.resolve()
     if arguments.command == "publish":
         publish(root, wait=not arguments.no_wait)
+    elif arguments.command == "check":
+        raise SystemExit(check(root, arguments.params))
     else:
         publish(root)
         _serve(tracking_uri(root, arguments.uri), arguments.port)
@@ -41,8 +44,7 @@ def _serve(uri: str, port: int) -> None:
         return
     os.environ.update(QUIET)
     for name, number in experiments(uri).items():
-        page = f"http://127.0.0.1:{port}/#/experiments/{number}/runs?searchFilter={quote(CURRENT)}"
-        print(f"The last run of every stage of {name}: {page}", flush=True)
+        print(f"The last run of every stage of {name}: {view_address(port, number)}", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [*command, "--workers", "1", "--backend-store-uri", uri])
 

@@ -20,9 +20,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from regroup.tracking.digests import dvc_digest
+from regroup.tracking.last_run import LastRun, write_last_run
 
 JOURNALS = Path(".state/tracking")
 RUN_VARIABLE = "REGROUP_PIPELINE_RUN"
@@ -38,13 +39,15 @@ LIVE_SECONDS = 120.0
 class TrackingParams(BaseModel):
     """Where runs are recorded. Nothing here changes what a stage computes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     enabled: bool = True
     uri: str | None = None
     """MLflow tracking URI. MLFLOW_TRACKING_URI comes before it; without either, a database at the root."""
     experiment: str
     """Name of the MLflow experiment."""
+    final_model: str | None = Field(default=None, alias="register")
+    """The variant whose checkpoint becomes the model `regroup-<profile>`; null: none."""
 
 
 class StageRun:
@@ -55,6 +58,8 @@ class StageRun:
         self._file: IO[str] | None = None
         self._publisher: subprocess.Popen[bytes] | None = None
         self._published = self._flushed = time.monotonic()
+        self.began = _now()
+        self.failed = False
         if folder is not None:
             self._folder = folder
             with self._guarded():
@@ -80,10 +85,10 @@ class StageRun:
         with self._guarded():
             if error is None:
                 entries = [_entry(path, root) | {"copied": self._copy(path, root)} for path in outputs]
-                self._write("end", status="FINISHED", error="", outputs=entries)
+                self._write("end", status=_status(error), error="", outputs=entries)
             else:
-                status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-                self._write("end", status=status, error=f"{type(error).__name__}: {error}", outputs=[])
+                text = f"{type(error).__name__}: {error}"
+                self._write("end", status=_status(error), error=text, outputs=[])
             if time.monotonic() - self._published > LIVE_SECONDS or self._publisher is not None:
                 self._publish()
         self._close()
@@ -91,7 +96,7 @@ class StageRun:
     def _write(self, event: str, **content: object) -> None:
         if self._file is None:
             return
-        line = {"event": event, "time": int(time.time() * 1000), **content}
+        line = {"event": event, "time": _now(), **content}
         self._file.write(json.dumps(line, default=str) + "\n")
         if event != "metrics" or time.monotonic() - self._flushed > 1:
             self._file.flush()
@@ -137,6 +142,7 @@ class StageRun:
         try:
             yield
         except OSError as error:
+            self.failed = True
             self._close()
             print(f"warning: this run of the stage will be missing in MLflow: {error}", file=sys.stderr)
 
@@ -171,18 +177,42 @@ def track_stage(
         return
     root = root.resolve()
     run = StageRun(_folder(_lasting(root)))
-    run._start(root, _identity(stage, profile, root, settings) | {"params": params}, inputs)
+    identity = _identity(stage, profile, root, settings)
+    run._start(root, identity | {"params": params}, inputs)
     try:
         yield run
     except BaseException as error:
         run._end(root, [], error)
+        _note(root, identity, run, _status(error))
         raise
     run._end(root, outputs, None)
+    _note(root, identity, run, _status(None))
+
+
+def _note(root: Path, identity: Mapping[str, str], run: StageRun, status: str) -> None:
+    """Keep the run's times; those of an experiment in a temporary copy are not this folder's."""
+    if _lasting(root) == root and not run.failed:
+        with run._guarded():
+            last = LastRun(
+                identity["stage"], identity["item"], run.began, _now(), status, identity["revision"]
+            )
+            write_last_run(root, identity["profile"], last)
+
+
+def _status(error: BaseException | None) -> str:
+    """MLflow's word for how a run ended."""
+    if error is None:
+        return "FINISHED"
+    return "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
 def _identity(stage: str, profile: str, root: Path, settings: TrackingParams) -> dict[str, str]:
     name, _, item = stage.partition("@")
-    revision = _revision(root)
+    revision = git_revision(root)
     return {
         "stage": name,
         "item": item,
@@ -192,6 +222,7 @@ def _identity(stage: str, profile: str, root: Path, settings: TrackingParams) ->
         "dvc_experiment": os.environ.get("DVC_EXP_NAME", ""),
         "experiment": settings.experiment,
         "uri": tracking_uri(_lasting(root), settings.uri),
+        "register": settings.final_model or "",
     }
 
 
@@ -221,7 +252,7 @@ def _name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix().lstrip("/")
 
 
-def _revision(root: Path) -> str:
+def git_revision(root: Path) -> str:
     """Commit, with `-dirty` if tracked files differ from it; `unknown` outside of git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}

@@ -1,7 +1,8 @@
 """From journals to MLflow runs.
 
 One MLflow run for each run of a stage, below a parent run for each run of the pipeline. Of the runs of the
-same stage, item and profile, all but the last carry `superseded = true` and `superseded_by`.
+same stage, item and profile, all but the last carry `superseded = true` and `superseded_by`. At last the
+outputs that no run made here are noted with the parent, and the final model is registered.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from regroup.settings import read_yaml
 from regroup.tracking.journal import JOURNALS
+from regroup.tracking.lock import locked_outputs
 from regroup.tracking.reader import Journal, read_journals
+from regroup.tracking.registry import register
 from regroup.tracking.store import Store
 
 GIVE_UP = 3
@@ -63,7 +67,34 @@ def _publish(root: Path, uri: str, experiment: str, journals: Sequence[Journal])
             f" ({type(errors[0]).__name__}: {errors[0]}); they are kept in {JOURNALS} for another try",
             file=sys.stderr,
         )
+    elif written:
+        try:
+            for profile in sorted({str(journal.start["profile"]) for journal in journals}):
+                _complete(store, root, profile, journals)
+        except Exception as error:  # the runs are recorded; this is tried again with the next
+            print(f"warning: MLflow: {type(error).__name__}: {error}", file=sys.stderr)
     return written
+
+
+def _complete(store: Store, root: Path, profile: str, journals: Sequence[Journal]) -> None:
+    """What no stage by itself can tell: outputs that were there already, and the final model."""
+    lock = next((path for path in _locks(root) if _profile(path) == profile), None)
+    if lock is not None:
+        store.keep(lock, {out.path: out.md5 for out in locked_outputs(lock)})
+    variants = {str(j.start.get("register") or "") for j in journals if j.start["profile"] == profile} - {""}
+    busy = {j.start["item"] for j in journals if j.status == "RUNNING" and j.start["stage"] == "finetune"}
+    for variant in sorted(variants - busy):
+        if made := register(store, root, profile, variant):
+            print(f"registered in MLflow: models:/{made}")
+
+
+def _locks(root: Path) -> list[Path]:
+    return [path for path in (root / "dvc.lock", *sorted(root.glob("*/dvc.lock"))) if path.is_file()]
+
+
+def _profile(lock: Path) -> str | None:
+    params = lock.with_name("params.yaml")
+    return read_yaml(params).get("name") if params.is_file() else None
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from regroup.io import read_json, write_json
 from regroup.tracking.reader import Journal, Json
+from regroup.tracking.view import run_note, view_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,6 +24,7 @@ T = TypeVar("T")
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
     "GIT_TERMINAL_PROMPT": "0",
 }
@@ -53,6 +55,9 @@ class Store:
         self.experiment = (
             found.experiment_id if found else self.client.create_experiment(experiment, location)
         )
+        for key, text in view_tags().items():
+            if found is None or found.tags.get(key) != text:
+                self.client.set_experiment_tag(self.experiment, key, text)
         self._parents: dict[str, str] = {}
 
     def write(self, journal: Journal) -> None:
@@ -74,23 +79,24 @@ class Store:
         """The run of a journal, made unless it is there from a publication that was cut short."""
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
-        key = journal.folder.name
-        if found := self._search(f"tags.journal = '{key}'"):
+        name = journal.folder.name
+        if found := self._search(f"tags.journal = '{name}'"):
             return str(found[0].info.run_id)
         start = journal.start
         identity = ("stage", "item", "profile", "revision", "pipeline_run", "dvc_experiment")
         tags = {name: start[name] for name in identity} | {
             "kind": "stage",
-            "journal": key,
+            "journal": name,
             "superseded": "false",
             "mlflow.source.git.commit": start["revision"],
             "mlflow.source.name": f"stages/{start['stage']}.py",
             "mlflow.parentRunId": parent,
+            "mlflow.note.content": run_note(start),
         }
         name = f"{start['stage']}@{start['item']}" if start["item"] else start["stage"]
         run = self.client.create_run(self.experiment, start["time"], tags, f"{name} ({start['profile']})")
         run_id = str(run.info.run_id)
-        params = [Param(_key(name), value) for name, value in flatten(start["params"]).items()]
+        params = [Param(spelt(name), value) for name, value in flatten(start["params"]).items()]
         for some in _batches(params, 100):
             self.client.log_batch(run_id, params=some)
         context = [InputTag("mlflow.data.context", "input")]
@@ -105,22 +111,23 @@ class Store:
 
     def _parent(self, start: Json) -> str:
         """The run of the pipeline run that a stage belongs to."""
-        key = start["pipeline_run"]
-        if key not in self._parents:
-            found = self._search(f"tags.kind = 'pipeline' and tags.pipeline_run = '{key}'")
+        pipeline_run = start["pipeline_run"]
+        if pipeline_run not in self._parents:
+            found = self._search(f"tags.kind = 'pipeline' and tags.pipeline_run = '{pipeline_run}'")
             if not found:
                 tags = {name: start[name] for name in ("profile", "revision", "pipeline_run")}
                 tags |= {"kind": "pipeline", "mlflow.source.name": "dvc.yaml"}
-                name = f"{start['profile']} {key}"
+                tags |= {"mlflow.note.content": "One run of the pipeline; the stages that ran are below it."}
+                name = f"{start['profile']} {pipeline_run}"
                 found = [self.client.create_run(self.experiment, start["time"], tags, name)]
-            self._parents[key] = str(found[0].info.run_id)
-        return self._parents[key]
+            self._parents[pipeline_run] = str(found[0].info.run_id)
+        return self._parents[pipeline_run]
 
     def _log_metrics(self, run_id: str, lines: Sequence[Json]) -> None:
         from mlflow.entities import Metric
 
         metrics = [
-            Metric(_key(name), value, line["time"], line["step"])
+            Metric(spelt(name), value, line["time"], line["step"])
             for line in lines
             for name, value in line["values"].items()
         ]
@@ -130,7 +137,7 @@ class Store:
     def _log_outputs(self, run_id: str, journal: Journal) -> None:
         from mlflow.entities import RunTag
 
-        tags = [RunTag(_key(f"output.{entry['path']}"), entry["md5"]) for entry in journal.outputs]
+        tags = [RunTag(spelt(f"output.{entry['path']}"), entry["md5"]) for entry in journal.outputs]
         for some in _batches(tags, 100):
             self.client.log_batch(run_id, tags=some)
         if journal.outputs:
@@ -153,6 +160,48 @@ class Store:
         for parent in self._parents.values():
             children = self._search(f"tags.`mlflow.parentRunId` = '{parent}'")
             self._end_parent(parent, children)
+
+    def keep(self, lock: Path, outputs: Mapping[str, str]) -> None:
+        """Note with this session's pipeline runs the outputs in dvc.lock that no stage run has made.
+
+        They came from DVC's cache or with the repository, so no run may look as if it had made them: the
+        pipeline run has a tag `kept.PATH` with the digest, and dvc.lock as an artefact.
+
+        Args:
+            lock: the profile's dvc.lock.
+            outputs: its outputs, path -> MD5.
+        """
+        from mlflow.entities import RunTag
+
+        made = self.digests("tags.kind = 'stage'", "output.")
+        kept = {
+            spelt(f"kept.{path}"): md5
+            for path, md5 in outputs.items()
+            if md5 not in made.get(spelt(path), ())
+        }
+        for parent in self._parents.values():
+            for name in self.client.get_run(parent).data.tags:
+                if name.startswith("kept.") and name not in kept:  # made since
+                    self.client.delete_tag(parent, name)
+            for some in _batches([RunTag(name, md5) for name, md5 in kept.items()], 100):
+                self.client.log_batch(parent, tags=some)
+            self.client.log_artifact(parent, str(lock))
+
+    def digests(self, condition: str, prefix: str) -> dict[str, set[str]]:
+        """Output -> the MD5s that the tags of some runs have of it; names spelt as MLflow allows."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for run in self._search(condition):
+            for name, md5 in run.data.tags.items():
+                if name.startswith(prefix):
+                    found[name.removeprefix(prefix)].add(md5)
+        return found
+
+    def run_with(self, path: str, digest: str) -> str | None:
+        """The last run that made an output of this digest, or that found it there; None if there is none."""
+        for prefix in ("output", "kept"):
+            if found := self._search(f"tags.`{spelt(f'{prefix}.{path}')}` = '{digest}'"):
+                return str(max(found, key=lambda run: run.info.start_time).info.run_id)
+        return None
 
     def _end_parent(self, parent: str, children: Sequence[Run]) -> None:
         # a stage that failed and went well later in the same pipeline run is not held against it
@@ -194,7 +243,7 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _key(text: str) -> str:
+def spelt(text: str) -> str:
     """A name as MLflow allows it: letters, digits and a few signs, not too long."""
     return re.sub(r"[^\w./: -]", "_", text)[:250]
 

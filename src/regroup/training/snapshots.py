@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from regroup.io import atomic_path
 from regroup.model import GroupViT
 
 FOLDER = "snapshots"
+_POINT = "step and epoch"
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,15 @@ def save_snapshot(model: GroupViT, folder: Path, *, step: int, epoch: float) -> 
     } | dict(model.named_buffers())
     kept = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(folder / f"step-{step:06}.safetensors") as path:
-        safetensors.torch.save_file(kept, path, {"step": str(step), "epoch": repr(epoch)})
+        # one entry: safetensors writes several in an order that differs from run to run
+        safetensors.torch.save_file(kept, path, {_POINT: json.dumps([step, epoch])})
 
 
 def move_snapshots(taken: Path, run: Path) -> None:
     """Replace the snapshots of a run's folder by those taken during the run."""
     shutil.rmtree(run / FOLDER, ignore_errors=True)
     if taken.is_dir():
+        run.mkdir(parents=True, exist_ok=True)
         taken.replace(run / FOLDER)
 
 
@@ -59,9 +63,9 @@ def list_snapshots(run: Path) -> list[Snapshot]:
     for path in sorted((run / FOLDER).glob("step-*.safetensors")):
         try:
             with safetensors.safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-            found.append(Snapshot(path, int(metadata["step"]), float(metadata["epoch"])))
-        except (SafetensorError, KeyError, ValueError) as error:
+                step, epoch = json.loads((file.metadata() or {})[_POINT])
+            found.append(Snapshot(path, int(step), float(epoch)))
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise RegroupError(f"{path}: not a snapshot ({error}); run the stage `finetune` again") from None
     return found
 

@@ -1,0 +1,79 @@
+"""Cosine similarities between the patches of an image, DINO beside GroupViT (section 5.14.1, Figure 23)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from regroup.analysis.grouping_figures import Shown
+from regroup.analysis.segments import encode_squares, square
+from regroup.analysis.tiles import Scale, Tile, heat, tile_page
+from regroup.report.figures import Caption, Drawn
+
+if TYPE_CHECKING:
+    from regroup.model import GroupViT
+
+PatchFeatures = Callable[[Tensor, tuple[int, int]], Tensor]
+"""(pixels [B, 3, H, W], patch grid) to [B, patches, D]: what `regroup.model.dino` makes."""
+
+
+def patch_affinity(features: Tensor) -> Tensor:
+    """Cosine similarity of every pair of patches: [P, D] to [P, P] in -1..1."""
+    unit = F.normalize(features.float(), dim=-1)
+    return unit @ unit.T
+
+
+def affinity_figure(
+    model: GroupViT, dino: PatchFeatures, shown: Sequence[Shown], profile: str, names: tuple[str, str]
+) -> Drawn:
+    """Patch affinity of both models for some images, at the image size of the model (Figure 23).
+
+    Args:
+        model: its patches at the end of stage 1 are taken.
+        dino: features of the same patches.
+        shown: images.
+        profile: the profile's name.
+        names: of `dino` and of `model`, for headings.
+    """
+    side = model.config.image.image_size
+    grid = (side // model.config.image.patch_size,) * 2
+    pairs: list[tuple[NDArray[np.floating], NDArray[np.floating]]] = []
+    for image in encode_squares(model, ((one.mask, square(one.image, side)) for one in shown)):
+        with torch.no_grad():
+            theirs = patch_affinity(dino(image.pixels[None], grid)[0])
+        pairs.append((theirs.cpu().numpy(), patch_affinity(image.patches).cpu().numpy()))
+    scale = Scale("cosine similarity", "RdBu_r", 1.0, -1.0)
+    per_row = 3
+    rows = []
+    for start in range(0, len(shown), per_row):
+        tiles: list[Tile | None] = []
+        for one, pair in zip(shown[start : start + per_row], pairs[start : start + per_row], strict=True):
+            tiles += [Tile(_square_picture(one)), *(Tile(heat(part, scale)) for part in pair)]
+        rows.append(("", tiles))
+    spread = [float(np.mean([part.std() for part in parts])) for parts in zip(*pairs, strict=True)]
+    title = f"Affinity between patches, {names[0]} and {names[1]}"
+    text = (
+        f"Each square has the cosine similarity of all pairs of {grid[0]} x {grid[1]} patches of the image "
+        "beside it, in reading order. Red pairs are alike, blue ones opposed, white ones neither. Mean "
+        f"standard deviation: {names[0]} {spread[0]:.2f}, {names[1]} {spread[1]:.2f}."
+    )
+    headings = ["image", *(name.replace(" ", "\n", 1) for name in names)] * min(per_row, len(shown))
+    figure = tile_page(rows, headings, title=title, profile=profile, notes=[text], scales=[scale], aspect=1.0)
+    data: dict[str, NDArray[np.generic]] = {}
+    for number, (theirs_, ours) in enumerate(pairs):
+        data[f"{number:02}/{names[0]}"] = theirs_.astype(np.float16)
+        data[f"{number:02}/{names[1]}"] = ours.astype(np.float16)
+    return Drawn("affinity", figure, data, Caption(title, text, (23,), profile))
+
+
+def _square_picture(one: Shown) -> NDArray[np.uint8]:
+    import cv2
+
+    side = max(one.image.shape[:2])
+    return np.asarray(cv2.resize(one.image, (side, side), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)

@@ -1,0 +1,209 @@
+"""What a checkpoint's grouping and its alignment with text are worth, each on its own (section 5.4).
+
+Visual grouping: segments of the validation split get the label of their nearest neighbours among segments of
+the training split, in place of the model's own. Alignment: the model labels the regions of the ground truth.
+What the thesis leaves open, and what is done here, is listed in docs/dissection.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from regroup.analysis.alignment import align
+from regroup.analysis.neighbours import Bank, BankBuilder, Floats, nearest, soft_labels, vote
+from regroup.analysis.segments import Ids, WholeImage, encode_dataset, open_dataset, side_of
+from regroup.analysis.settings import DissectParams
+from regroup.segmentation.datasets import ProtocolDataset, evaluation_pipeline
+from regroup.segmentation.evaluation import decide, describe, inference_mode, labels_of, read_samples
+from regroup.segmentation.inference import encode_images
+from regroup.segmentation.prompts import embed_prompts
+from regroup.segmentation.protocols import IGNORED, Labels, Protocol, load_protocol
+from regroup.segmentation.scores import DatasetScores, PixelCounter
+from regroup.segmentation.settings import DatasetParams, InferenceParams
+
+if TYPE_CHECKING:
+    from regroup.model import GroupViT
+
+WITHOUT = "_wb"
+"""Ends the name of an analysis that leaves the background out, as Table 1 has it."""
+
+CHUNK = 64
+"""Images whose neighbours are searched at once."""
+
+
+def dissect(
+    model: GroupViT,
+    dataset: DatasetParams,
+    inference: InferenceParams,
+    params: DissectParams,
+    raw_root: Path,
+    *,
+    batch: int = 8,
+    progress: bool = False,
+) -> dict[str, DatasetScores]:
+    """Score grouping and alignment of a model on one dataset.
+
+    Args:
+        model: on any device.
+        dataset: what to score; features for the bank come from its training split.
+        inference: the square's side is `window`; alignment uses the windows of inference.
+        params: K, and how many features are kept.
+        raw_root: folder with the layout of the dataset's own archive.
+        batch: windows in a pass of the model.
+        progress: whether to show progress bars.
+
+    Returns:
+        Scores by name: `k5` ... (visual grouping for each K), `alignment`, and for a protocol with background
+        the same with `_wb`: without it, its pixels neither scored nor known to the bank.
+
+    Raises:
+        RegroupError: a file is missing or broken, a mask does not fit, or the bank is smaller than K.
+    """
+    protocol = load_protocol(dataset.protocol)
+    with inference_mode(model):
+        banks = build_banks(
+            _encoded(model, dataset, inference, raw_root, "train", batch, progress),
+            protocol,
+            params.features_per_class,
+        )
+        val = _encoded(model, dataset, inference, raw_root, dataset.split, batch, progress)
+        scores = _grouping(val, banks, protocol, dataset, inference, params)
+        scores |= _alignment(model, protocol, dataset, inference, raw_root, batch, progress)
+    return scores
+
+
+def build_banks(train: Iterable[WholeImage], protocol: Protocol, per_class: int) -> dict[bool, Bank]:
+    """Banks of a training split: with background (False), and where there is one without it (True).
+
+    Raises:
+        RegroupError: no segment covers a scored pixel.
+    """
+    roads = (False, True) if protocol.background else (False,)
+    builders = {without: BankBuilder(per_class) for without in roads}
+    for image in train:
+        features, groups = _features(image), image.groups()
+        for without, builder in builders.items():
+            mask = _mask(image.mask, without)
+            builder.add(features, soft_labels(groups, mask, len(features), len(protocol.classes)))
+    return {without: builder.build() for without, builder in builders.items()}
+
+
+def _features(image: WholeImage) -> Floats:
+    features: Floats = image.tokens.double().cpu().numpy()
+    return features
+
+
+def _encoded(
+    model: GroupViT,
+    dataset: DatasetParams,
+    inference: InferenceParams,
+    raw_root: Path,
+    split: str,
+    batch: int,
+    progress: bool,
+) -> Iterator[WholeImage]:
+    images = open_dataset(dataset, raw_root, split=split)
+    found = encode_dataset(model, images, side=side_of(model, inference.window), batch=batch)
+    yield from tqdm(found, f"segments, {split}", len(images), disable=not progress, unit="image")
+
+
+def _grouping(
+    val: Iterator[WholeImage],
+    banks: Mapping[bool, Bank],
+    protocol: Protocol,
+    dataset: DatasetParams,
+    inference: InferenceParams,
+    params: DissectParams,
+) -> dict[str, DatasetScores]:
+    counters = {(without, k): PixelCounter(protocol.classes) for without in banks for k in params.neighbours}
+    images = 0
+    while some := list(islice(val, CHUNK)):
+        images += len(some)
+        queries = np.concatenate([_features(image) for image in some])
+        maps = [image.groups() for image in some]
+        for without, bank in banks.items():
+            truth = [_mask(image.mask, without) for image in some]
+            # one search for the largest K serves all
+            found = nearest(bank, queries, max(params.neighbours))
+            for k, labels in vote(bank, found, params.neighbours).items():
+                for ids, groups, mask in zip(labels.reshape(len(some), -1), maps, truth, strict=True):
+                    _count(counters[without, k], ids[groups], mask)
+    scores = {}
+    for (without, k), counter in counters.items():
+        what = {"analysis": "visual grouping", "neighbours": k, "bank": len(banks[without].features)}
+        what["side"] = inference.window
+        name = f"k{k}{WITHOUT if without else ''}"
+        scores[name] = _scores(counter, protocol, dataset, images, without, what)
+    return scores
+
+
+def _alignment(
+    model: GroupViT,
+    protocol: Protocol,
+    dataset: DatasetParams,
+    inference: InferenceParams,
+    raw_root: Path,
+    batch: int,
+    progress: bool,
+) -> dict[str, DatasetScores]:
+    images = ProtocolDataset(
+        protocol, raw_root, dataset.split, dataset.limit, pipeline=evaluation_pipeline(inference)
+    )
+    labels, decision = labels_of(dataset), decide(dataset, inference)
+    roads = {False: labels}
+    if protocol.background:
+        roads[True] = Labels(labels.prompts, labels.ids[1:], background=False)
+    counters = {without: PixelCounter(protocol.classes) for without in roads}
+    classes = embed_prompts(model, labels.prompts)
+    samples = tqdm(read_samples(images), "alignment", len(images), disable=not progress, unit="image")
+    for mask, encoded in encode_images(model, classes, samples, inference, batch=batch):
+        truth = mask.numpy().astype(np.uint8)
+        for without, channels in roads.items():
+            shown = _mask(truth, without)
+            _count(counters[without], align(encoded, channels, decision, shown), shown)
+    return {
+        f"alignment{WITHOUT if without else ''}": _scores(
+            counter,
+            protocol,
+            dataset,
+            len(images),
+            without,
+            {**describe(protocol, dataset, inference, decision), "analysis": "visual-text alignment"},
+        )
+        for without, counter in counters.items()
+    }
+
+
+def _mask(mask: Ids, without: bool) -> Ids:
+    """The mask, or without the background: its pixels are then like those that are not scored."""
+    return np.where(mask == 0, np.uint8(IGNORED), mask) if without else mask
+
+
+def _count(counter: PixelCounter, predicted: Any, mask: Ids) -> None:
+    counter.add(torch.from_numpy(predicted.astype(np.int16)), torch.from_numpy(mask.astype(np.int32)))
+
+
+def _scores(
+    counter: PixelCounter,
+    protocol: Protocol,
+    dataset: DatasetParams,
+    images: int,
+    without: bool,
+    what: Mapping[str, Any],
+) -> DatasetScores:
+    start = {"name": protocol.name, "title": protocol.title, "split": dataset.split}
+    return DatasetScores(
+        classes=protocol.classes,
+        predictable=tuple(not (without and i == 0) for i in range(len(protocol.classes))),
+        confusion=counter.confusion,
+        images=images,
+        iou_metric=counter.iou_metric(),
+        protocol={**start, **what, "background": protocol.background and not without},
+    )

@@ -1,0 +1,264 @@
+"""Every figure of a profile, drawn one after another (chapters 4 and 5 but for the learning curves)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regroup.analysis.affinity import affinity_figure
+from regroup.analysis.class_figures import (
+    MOST,
+    Disparity,
+    disparity_figure,
+    embed,
+    named_segments,
+    read_disparities,
+    tsne_figure,
+)
+from regroup.analysis.dissection import build_banks
+from regroup.analysis.grouping_figures import (
+    Shown,
+    attention_figure,
+    concepts_figure,
+    entropy_figure,
+    segments_figure,
+)
+from regroup.analysis.panels import PanelSample, panel_data, qualitative_panel
+from regroup.analysis.qualitative import (
+    dissection_samples,
+    low_iou_samples,
+    numbered_images,
+    qualitative_samples,
+    telling_images,
+)
+from regroup.analysis.segments import WholeImage, encode_dataset, open_dataset, side_of
+from regroup.analysis.settings import DissectParams, FigureParams
+from regroup.model.dino import DinoKeys
+from regroup.report.figures import Caption, Drawn
+from regroup.segmentation.evaluation import decide, labels_of
+from regroup.segmentation.prompts import embed_prompts
+from regroup.segmentation.protocols import load_protocol
+from regroup.segmentation.settings import EvaluateParams
+
+if TYPE_CHECKING:
+    from regroup.model import GroupViT
+
+SEARCHED = 300
+"""Images that concepts of group tokens are looked for in."""
+
+ROWS = 3
+"""Images of the figures that show segments, attention and entropy."""
+
+LOW = 2
+"""Classes of a dataset whose losses are looked into."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What figures are drawn from.
+
+    Attributes:
+        models: by the names of variants; in eval mode.
+        figures: which variants play which part.
+        dissect: K and the size of the bank, for Figure 12.
+        evaluate: inference settings and datasets.
+        roots: raw data of each source.
+        metrics: folder of the per-class scores.
+        dino: the patch features that GroupViT's are compared with.
+        profile: its name.
+    """
+
+    models: Mapping[str, GroupViT]
+    figures: FigureParams
+    dissect: DissectParams
+    evaluate: EvaluateParams
+    roots: Mapping[str, Path]
+    metrics: Path
+    dino: DinoKeys
+    profile: str
+
+    def draw(self) -> Iterator[Drawn]:
+        """Every figure that the profile's datasets allow."""
+        yield self.qualitative()
+        if self.figures.dissected is not None:
+            parts: tuple[Callable[[], Drawn], ...] = (
+                self.segments,
+                self.concepts,
+                self.attention,
+                self.entropy,
+                self.dissection,
+                self.affinity,
+            )
+            for part in parts:
+                yield part()
+        if self.figures.compared:
+            yield self.disparity()
+            yield self.low_iou()
+            yield self.representation()
+
+    @property
+    def _pretrained(self) -> GroupViT:
+        return self.models[self.figures.pretrained]
+
+    def _models(self, *names: str) -> dict[str, GroupViT]:
+        return {name: self.models[name] for name in dict.fromkeys(names)}
+
+    def _root(self, dataset: str) -> Path:
+        return self.roots[self.evaluate.datasets[dataset].source]
+
+    def _whole(self, model: GroupViT, dataset: str, split: str | None = None) -> Iterator[WholeImage]:
+        """A split of a dataset, encoded as the dissection does."""
+        images = open_dataset(self.evaluate.datasets[dataset], self._root(dataset), split=split)
+        side = side_of(model, self.evaluate.window)
+        return encode_dataset(model, images, side=side, batch=self.evaluate.batch)
+
+    @property
+    def _dissected(self) -> str:
+        assert self.figures.dissected is not None
+        return self.figures.dissected
+
+    @cached_property
+    def _shown(self) -> list[Shown]:
+        images = open_dataset(self.evaluate.datasets[self._dissected], self._root(self._dissected))
+        return [Shown(image, mask) for image, mask in telling_images(images, 10)]
+
+    def qualitative(self) -> Drawn:
+        """Figures 13, 16, 17 and 25 to 27."""
+        part = self.figures
+        models = self._models(part.pretrained, part.fine_tuned, part.group_entropy, part.baseline)
+        samples = [
+            sample
+            for name in part.datasets
+            for sample in qualitative_samples(
+                models, self.evaluate, name, self._root(name), images=part.images
+            )
+        ]
+        title = "What the checkpoints see"
+        text = "Validation images, their ground truth, and the masks of the pretrained and fine-tuned models."
+        return self._panel("qualitative", samples, title, text, (13, 16, 17, 25, 26, 27))
+
+    def _panel(
+        self, name: str, samples: Sequence[PanelSample], title: str, text: str, thesis: tuple[int, ...]
+    ) -> Drawn:
+        figure = qualitative_panel(samples, title=title, profile=self.profile, footnote=text)
+        return Drawn(name, figure, panel_data(samples), Caption(title, text, thesis, self.profile))
+
+    def segments(self) -> Drawn:
+        """Figure 1."""
+        models = self._models(self.figures.pretrained, self.figures.baseline)
+        return segments_figure(models, self._shown[:ROWS], self.evaluate.window, self.profile)
+
+    def concepts(self) -> Drawn:
+        """Figures 6 and 7."""
+        dataset = self.evaluate.datasets[self._dissected]
+        protocol = load_protocol(dataset.protocol)
+        encoded = islice(self._whole(self._pretrained, self._dissected), SEARCHED)
+        images = numbered_images(open_dataset(dataset, self._root(self._dissected)))
+        return concepts_figure(
+            [(image, one.groups(), mask) for one, (image, mask) in zip(encoded, images, strict=False)],
+            protocol.classes,
+            background=protocol.background,
+            profile=self.profile,
+            model_name=self.figures.pretrained,
+        )
+
+    def attention(self) -> Drawn:
+        """Figure 9."""
+        window, name = self.evaluate.window, self.figures.pretrained
+        return attention_figure(self._pretrained, self._shown[:ROWS], window, self.profile, name)
+
+    def entropy(self) -> Drawn:
+        """Figures 10, 14 and 15."""
+        part = self.figures
+        parts = [
+            (name, self.models[name]) for name in (part.pretrained, part.group_entropy, part.label_entropy)
+        ]
+        prompts = labels_of(self.evaluate.datasets[self._dissected]).prompts
+        classes = {name: embed_prompts(model, prompts) for name, model in parts}
+        before, groups, labels = parts
+        return entropy_figure(
+            before, groups, labels, classes, self._shown[:ROWS], self.evaluate.window, self.profile
+        )
+
+    def dissection(self) -> Drawn:
+        """Figure 12."""
+        dataset = self._dissected
+        protocol = load_protocol(self.evaluate.datasets[dataset].protocol)
+        train = self._whole(self._pretrained, dataset, "train")
+        bank = build_banks(train, protocol, self.dissect.features_per_class)[False]
+        samples = dissection_samples(
+            self._pretrained,
+            self.evaluate,
+            dataset,
+            self._root(dataset),
+            bank,
+            self.dissect.chosen,
+            images=ROWS,
+        )
+        title = f"Grouping and alignment, each on its own, {self.figures.pretrained}"
+        text = (
+            "Alignment alone: the model names the regions of the ground truth. Grouping alone: its segments "
+            f"get the class of their {self.dissect.chosen} nearest segments of the training split. Both: its "
+            "own masks."
+        )
+        return self._panel("dissection", samples, title, text, (12,))
+
+    def affinity(self) -> Drawn:
+        """Figure 23."""
+        features = self.dino
+        name = "DINO" if features.config.kind == "published" else "DINO (stand-in)"
+        names = name, f"GroupViT ({self.figures.pretrained})"
+        return affinity_figure(self._pretrained, features, self._shown[:9], self.profile, names)
+
+    @cached_property
+    def _disparities(self) -> dict[str, list[Disparity]]:
+        before, after = (
+            self.metrics / f"{name}.parquet" for name in (self.figures.pretrained, self.figures.baseline)
+        )
+        return {name: read_disparities(before, after, name) for name in self.figures.compared}
+
+    def disparity(self) -> Drawn:
+        """Figures 18 and 19."""
+        names = self.figures.pretrained, self.figures.baseline
+        return disparity_figure(self._disparities, names, self.profile)
+
+    def low_iou(self) -> Drawn:
+        """Figures 21 and 22."""
+        part = self.figures
+        models = self._models(part.pretrained, part.baseline)
+        samples = []
+        for name, some in self._disparities.items():
+            lost = [one.name for one in some[::-1][:LOW]]
+            samples += low_iou_samples(models, self.evaluate, name, self._root(name), lost)
+        title = f"Classes on which {part.baseline} lost most"
+        text = (
+            f"Beside each row a class whose IoU fell most against the pretrained model, {LOW} of each "
+            f"dataset ({', '.join(self._disparities)}), in an image where it takes 3% or more."
+        )
+        return self._panel("low-iou", samples, title, text, (21, 22))
+
+    def representation(self) -> Drawn:
+        """Figure 20."""
+        panels = {}
+        for name, some in self._disparities.items():
+            dataset = self.evaluate.datasets[name]
+            labels, protocol = labels_of(dataset), load_protocol(dataset.protocol)
+            wanted = set(labels.ids)
+            if len(some) > MOST:
+                wanted = {protocol.classes.index(one.name) for one in some if one.change < 0}
+            for variant, model in self._models(self.figures.pretrained, self.figures.baseline).items():
+                features, ids = named_segments(
+                    model,
+                    self._whole(model, name),
+                    embed_prompts(model, labels.prompts),
+                    labels,
+                    decide(dataset, self.evaluate),
+                    wanted=wanted,
+                    most=self.figures.points,
+                )
+                panels[name, variant] = embed(features), [protocol.classes[label] for label in ids]
+        return tsne_figure(panels, self.profile)

@@ -1,0 +1,67 @@
+"""`regroup dissect`: score a checkpoint's grouping and its alignment with text, each on its own."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from regroup.commands.datasets import add_data_arguments, choose_data
+
+EXAMPLES = """examples:
+  regroup dissect runs/mini/noise-free-ge-384 --datasets voc
+  regroup dissect runs/full/original --params full/params.yaml --datasets voc --neighbours 5 10 15 25
+  regroup dissect model.pth --params full/params.yaml --datasets voc --root voc12=/datasets/voc"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command `dissect` to the parser of `regroup`."""
+    parser = commands.add_parser(
+        "dissect",
+        help="score a checkpoint's grouping and alignment, each on its own",
+        description="Score what a checkpoint groups, with labels from the nearest segments of the training "
+        "split, and what it calls the regions of the ground truth (Tables 1 and 2 of the thesis), with and "
+        "without background.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_data_arguments(parser)
+    parser.add_argument("--neighbours", nargs="+", type=int, metavar="K", help="(the profile's)")
+    parser.add_argument("--features-per-class", type=int, metavar="N", help="in the bank (the profile's)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="(reports/PROFILE/dissection/CHECKPOINT)")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from regroup.analysis.dissection import dissect
+    from regroup.analysis.dissection_report import by_analysis, write_dissection
+    from regroup.analysis.settings import DissectParams
+    from regroup.model import load_checkpoint
+    from regroup.params import load_params
+    from regroup.segmentation.evaluation import choose_device
+    from regroup.settings import parse
+
+    params = load_params(arguments.params)
+    settings = params.evaluate
+    datasets, roots = choose_data(arguments, params)
+    values = params.dissect.model_dump()
+    if arguments.neighbours:
+        values.update(neighbours=arguments.neighbours, chosen=arguments.neighbours[0])
+    if arguments.features_per_class is not None:
+        values.update(features_per_class=arguments.features_per_class)
+    chosen = parse(DissectParams, values, Path("command line"))
+    model = load_checkpoint(arguments.checkpoint).to(choose_device(arguments.device or settings.device))
+    batch = arguments.batch or settings.batch
+    scores = by_analysis(
+        {
+            name: dissect(model, dataset, settings, chosen, roots[dataset.source], batch=batch, progress=True)
+            for name, dataset in datasets.items()
+        }
+    )
+    variant = arguments.checkpoint.stem
+    out = arguments.out or Path("reports", params.name, "dissection", variant)
+    written = write_dissection(
+        scores, out, variant=variant, profile=params.name, checkpoint=arguments.checkpoint
+    )
+    print((out / "dissection.md").read_text())
+    print(f"written: {', '.join(str(path) for path in written)}")

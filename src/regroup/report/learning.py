@@ -1,0 +1,117 @@
+"""The validation curves of Figure 24, from the files that evaluation wrote."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from regroup.errors import RegroupError
+from regroup.report import style
+from regroup.report.figures import Caption, Drawn
+from regroup.report.labelling import figure_note, is_drawn
+from regroup.report.style import PAGE_WIDTH, PALETTE, Page
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One line of a panel: P points of R runs that differ in their seed.
+
+    Attributes:
+        epochs: [P].
+        miou: [R, P], in percent.
+    """
+
+    epochs: Floats
+    miou: Floats
+
+
+def read_lines(lines: Mapping[str, Sequence[str]], folder: Path, dataset: str) -> dict[str, Line]:
+    """Read the lines of a panel.
+
+    Args:
+        lines: label -> variants, seeds of one experiment.
+        folder: holds `<variant>.parquet` as the stage `evaluate` writes it.
+        dataset: whose curve.
+
+    Raises:
+        RegroupError: a variant has no curve on the dataset, or the seeds' curves have other points.
+    """
+    return {label: _read_line(names, folder, dataset) for label, names in lines.items()}
+
+
+def _read_line(names: Sequence[str], folder: Path, dataset: str) -> Line:
+    epochs, values = [], []
+    for name in names:
+        path = folder / f"{name}.parquet"
+        if not path.is_file():
+            raise RegroupError(f"{path}: no such file; evaluate {name}, or leave it out of learning.panels")
+        table = pq.read_table(path)
+        if f"val_{dataset}" not in table.column_names:
+            raise RegroupError(f"{path}: no column val_{dataset}; is it in evaluate.validation.datasets?")
+        epochs.append(table["epoch"].to_numpy())
+        values.append(table[f"val_{dataset}"].to_numpy())
+    if any(len(other) != len(epochs[0]) or np.any(other != epochs[0]) for other in epochs):
+        raise RegroupError(f"learning.panels: {', '.join(names)} have points at different epochs")
+    return Line(epochs[0], np.stack(values))
+
+
+def draw_learning(panels: Mapping[str, Mapping[str, Line]], *, dataset: str, profile: str) -> Drawn:
+    """Draw the panels two in a row; bands are one standard deviation over seeds.
+
+    Args:
+        panels: title -> label -> line.
+        dataset: as it is called in titles.
+        profile: stands in the title; a drawn one gets its note.
+    """
+    text = (
+        "mIoU on some validation images of each run's snapshots, against epochs. A band is one standard "
+        "deviation over seeds."
+    )
+    notes = [line for note in (text, figure_note(profile) or "") for line in textwrap.wrap(note, 138)]
+    rows, height, bottom = -(-len(panels) // 2), 2.0, 0.45 + 0.13 * len(notes)
+    data: dict[str, NDArray[Any]] = {}
+    with style.settings():
+        page = Page(bottom + rows * (height + 0.55) + 0.25)
+        label = f" ({profile})" if is_drawn(profile) else ""
+        page.text(0.1, page.height - 0.2, f"Validation mIoU while training{label}", fontsize=9, weight="bold")
+        every = np.concatenate([line.miou.ravel() for lines in panels.values() for line in lines.values()])
+        for number, (title, lines) in enumerate(panels.items()):
+            row, column = divmod(number, 2)
+            width = PAGE_WIDTH / 2 - 0.75
+            axes = page.axes(
+                0.55 + column * PAGE_WIDTH / 2, bottom + (rows - 1 - row) * (height + 0.55), width, height
+            )
+            _draw_panel(axes, title, lines, dataset)
+            axes.set_ylim(every.min() - 0.5, every.max() + 0.5)
+            for name, line in lines.items():
+                key = f"{number + 1}: {name}"
+                data[f"{key}: epochs"], data[f"{key}: mIoU"] = line.epochs, line.miou
+        for number, note in enumerate(reversed(notes)):
+            page.text(0.1, 0.08 + 0.13 * number, note, fontsize=6)
+    caption = Caption("Validation mIoU while training", text, (24,), profile)
+    return Drawn("validation_curves", page.figure, data, caption)
+
+
+def _draw_panel(axes: Axes, title: str, lines: Mapping[str, Line], dataset: str) -> None:
+    markers = "osD^v"
+    for number, (label, line) in enumerate(lines.items()):
+        mean, colour = line.miou.mean(axis=0), PALETTE[(4, 0, 2, 5, 6)[number % 5]]
+        marker = markers[number % len(markers)]
+        axes.plot(line.epochs, mean, color=colour, marker=marker, markersize=3, label=label)
+        if len(line.miou) > 1:
+            deviation = line.miou.std(axis=0, ddof=1)
+            axes.fill_between(line.epochs, mean - deviation, mean + deviation, color=colour, alpha=0.2, lw=0)
+    axes.set_title(title, loc="left")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"mIoU on {dataset}, %")
+    axes.legend(loc="lower right", fontsize=6)

@@ -1,0 +1,162 @@
+"""From a report's folder to the page: what the same dvc.lock always gives in the same bytes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from regroup.params import PageParams
+from regroup.report.grid import Grid, read_grid
+from regroup.report.labelling import OPENMOJI, is_drawn, table_note
+from regroup.report.page.curves import HEIGHT, WIDTH, Curve, read_curve
+from regroup.report.page.pictures import read_pictures
+
+CLAIMS = "what_moved"
+MAIN_TABLE = "table11"
+"""The study's final comparison stands first."""
+FACTS = "<!-- facts of a run -->"
+"""Where `write_index` puts the pipeline and what is true of one run on one machine alone."""
+MISSING = "missing"
+CURVES = ("curves", "validation")
+"""Folders of CSV files over the steps of a run."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its text, what it is sorted by, and a word for its look."""
+
+    text: str
+    sort: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class ShownTable:
+    """A grid for the page."""
+
+    id: str
+    grid: Grid
+    groups: tuple[tuple[str, int], ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    filled: int
+    """Rows in which nothing is missing."""
+
+
+def build_page(
+    report: Path,
+    *,
+    profile: str,
+    settings: PageParams,
+    params_file: Path,
+    titles: Mapping[str, str],
+) -> str:
+    """The page of a report, without the facts of a run.
+
+    Args:
+        report: `reports/<profile>`, with `tables/*.json`, curves and figures `*/NAME.png`; whatever
+            is there is shown.
+        profile: its name.
+        settings: how pictures go in.
+        params_file: the profile's parameters, for the commands.
+        titles: of the variants, by their names.
+
+    Raises:
+        RegroupError: a file of the report that cannot be read; the message names it.
+    """
+    tables = {path.stem: _table(path) for path in sorted((report / "tables").glob("*.json"))}
+    claims = tables.pop(CLAIMS, None)
+    main = tables.get(MAIN_TABLE) or next(iter(tables.values()), None)
+    curves = _curves(report, titles)
+    pipeline = params_file.with_name("dvc.yaml")
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            profile=profile,
+            drawn=is_drawn(profile),
+            note=table_note(profile),
+            openmoji=OPENMOJI,
+            main=main,
+            claims=claims,
+            verdicts=_verdicts(claims),
+            tables=[table for table in tables.values() if table is not main],
+            all_tables=list(tables.values()),
+            pictures=read_pictures(report, settings),
+            curves=curves,
+            variants=titles,
+            chart=(WIDTH, HEIGHT),
+            default=params_file == Path("params.yaml"),
+            params_file=params_file.as_posix(),
+            pipeline=pipeline.as_posix(),
+            facts=Markup(FACTS),
+            style=_asset("page.css"),
+            script=_asset("page.js"),
+        )
+    )
+
+
+def environment() -> Environment:
+    """Templates of the page: everything is escaped, a name that is not given is an error."""
+    found = Environment(
+        loader=PackageLoader("regroup.report.page", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.filters["short"] = lambda value: f"{value:.4g}"
+    return found
+
+
+def _asset(name: str) -> Markup:
+    return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
+
+
+def _table(path: Path) -> ShownTable:
+    grid = read_grid(path)
+    rows = tuple(
+        tuple(_cell(text, number=k >= grid.texts, claim=path.stem == CLAIMS) for k, text in enumerate(row))
+        for row in grid.rows
+    )
+    filled = sum(all(cell.kind != MISSING for cell in row) for row in rows)
+    return ShownTable(path.stem, grid, grid.groups, rows, filled)
+
+
+def _cell(text: str, *, number: bool, claim: bool) -> Cell:
+    words = ("agree", "disagree", "cannot tell", MISSING)
+    verdict = next((word for word in words if text == word or text.startswith(f"{word}, ")), None)
+    if verdict and (claim or verdict == MISSING):
+        sort = "" if text == MISSING else text
+        return Cell(text, sort, verdict.replace(" ", "-"))
+    found = re.match(r"[+-]?\d+(\.\d+)?", text)
+    if found and (number or found[0] == text):
+        kind = "up" if text.startswith("+") else "down" if text.startswith("-") else ""
+        return Cell(text, found[0], kind if number else "")
+    return Cell(text, text.lower(), "")
+
+
+def _verdicts(claims: ShownTable | None) -> dict[str, int]:
+    """How many claims our numbers bear out, refute, leave open, or lack the runs for."""
+    if claims is None:
+        return {}
+    found = Counter(row[-1].text.partition(",")[0] for row in claims.rows)
+    return {word: found[word] for word in ("agree", "disagree", "cannot tell", MISSING)}
+
+
+def _curves(report: Path, titles: Mapping[str, str]) -> list[Curve]:
+    """The loss of every run, and its scores where it was validated; in the order of the variants."""
+    order = {name: k for k, name in enumerate(titles)}
+    names = {path.stem for folder in CURVES for path in (report / folder).glob("*.csv")}
+    runs = sorted(names, key=lambda name: (order.get(name, len(order)), name))
+    found = (
+        read_curve([report / folder / f"{name}.csv" for folder in CURVES], titles.get(name, name))
+        for name in runs
+    )
+    return [curve for curve in found if curve is not None]

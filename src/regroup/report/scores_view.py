@@ -1,0 +1,38 @@
+"""Scores in a form that `dvc metrics` and `dvc plots` can show: one small file a run, and all runs in one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from regroup.io import write_json, write_text
+from regroup.report.grid import csv_text
+from regroup.report.reference import DATASET_TITLES
+from regroup.report.scores import read_metrics
+from regroup.report.tables import rounded
+
+
+def write_scores(metrics: Path, names: Sequence[str], folder: Path, *, profile: str) -> None:
+    """Write `scores/<name>.json` and `scores.csv` from the metrics files of some runs.
+
+    The values are mIoU in percent, with two decimals as in the tables; runs without a file are left out, and
+    so are datasets a run was not scored on (empty in the CSV).
+
+    Raises:
+        RegroupError: a metrics file that is malformed or of another profile.
+    """
+    scores: dict[str, Mapping[str, float]] = {}
+    for name in names:
+        if (file := metrics / f"{name}.json").is_file():
+            found = read_metrics(file, profile=profile).datasets
+            scores[name] = {
+                dataset: float(rounded(found[dataset].miou)) for dataset in DATASET_TITLES if dataset in found
+            }
+    for old in (folder / "scores").glob("*.json"):
+        if old.stem not in scores:
+            old.unlink()
+    for name, values in scores.items():
+        write_json(folder / "scores" / f"{name}.json", dict(values))
+    lines = [["variant", *DATASET_TITLES]]
+    lines += [[name, *(str(v.get(dataset, "")) for dataset in DATASET_TITLES)] for name, v in scores.items()]
+    write_text(folder / "scores.csv", csv_text(lines))

@@ -1,0 +1,71 @@
+"""The sweep's scores as metrics files, one a row of Table 12."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+
+from regroup.io import sha256, write_json
+from regroup.model.checkpoint import find_weights
+from regroup.segmentation.settings import SweepGrid
+from regroup.segmentation.sweep import SweepRow
+
+RESOLUTIONS = ("448", "512")
+THRESHOLDS = ("90", "95", "98", "99")
+"""Of Table 12, as its row ids spell them."""
+
+
+def table_rows(rows: Sequence[SweepRow], grid: SweepGrid) -> Iterator[tuple[str, list[SweepRow]]]:
+    """Row ids of Table 12 with the sweep's rows that fill them, one a dataset.
+
+    By position: the first resolution of the grid stands where the thesis has 448 pixels, the second where it
+    has 512, the first threshold where it has 0.9, and so on, since thresholds and sizes that suit one model
+    say little of another. Of several windows, strides or top-k the first counts; further values fill no row.
+    """
+    sides = grid.short_side or tuple(dict.fromkeys(row.short_side for row in rows))
+    places = product(zip(RESOLUTIONS, sides, strict=False), zip(THRESHOLDS, grid.threshold, strict=False))
+    for (resolution, side), (percent, threshold) in places:
+        found: dict[str, SweepRow] = {}
+        for row in rows:
+            if row.short_side == side and row.threshold in (threshold, None):
+                found.setdefault(row.dataset, row)
+        if found:
+            yield f"res{resolution}_bg{percent}", list(found.values())
+
+
+def write_rows(
+    rows: Sequence[SweepRow],
+    grid: SweepGrid,
+    folder: Path,
+    *,
+    variant: str,
+    profile: str,
+    checkpoint: Path,
+) -> list[Path]:
+    """Write `<row id>.json` in the form of a metrics file for each row of Table 12; return the paths."""
+    weights = {"sha256": sha256(find_weights(checkpoint))}
+    paths = []
+    for name, some in table_rows(rows, grid):
+        datasets = {
+            row.dataset: {
+                "miou": row.miou,
+                "macc": row.macc,
+                "aacc": row.aacc,
+                "images": row.images,
+                "protocol": {
+                    "name": row.protocol,
+                    "short_side": row.short_side,
+                    "window": row.window,
+                    "stride": row.stride,
+                    "top_k": row.top_k,
+                    "threshold": row.threshold,
+                },
+            }
+            for row in some
+        }
+        paths.append(folder / f"{name}.json")
+        write_json(
+            paths[-1], {"variant": variant, "profile": profile, "checkpoint": weights, "datasets": datasets}
+        )
+    return paths

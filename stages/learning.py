@@ -1,0 +1,20 @@
+"""How well the runs segment while they train: the validation curves of Figure 24."""
+
+from regroup.report.learning import draw_learning, read_lines
+from regroup.stage import Stage, run
+
+
+def main(stage: Stage) -> None:
+    """Draw the panels that `learning.panels` names."""
+    layout, settings = stage.layout, stage.params.learning
+    with stage.tracked(settings, inputs=[layout.validation], outputs=[layout.learning]):
+        panels = {
+            panel.title: read_lines(panel.lines, layout.validation, settings.dataset)
+            for panel in settings.panels
+        }
+        drawn = draw_learning(panels, dataset=settings.dataset, profile=stage.params.name)
+        drawn.save(layout.learning)
+
+
+if __name__ == "__main__":
+    run(main)

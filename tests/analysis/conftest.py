@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from telling import telling_model
+
+from regroup.model import GroupViT, GroupViTConfig, ImageConfig, StageConfig, TextConfig
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def model() -> GroupViT:
+    """A small GroupViT whose segments differ from image to image."""
+    config = GroupViTConfig(
+        ImageConfig(
+            image_size=32,
+            patch_size=8,
+            width=32,
+            heads=2,
+            stages=(StageConfig(1, 12), StageConfig(1, 6), StageConfig(1)),
+        ),
+        TextConfig(vocabulary=49408, context=16, width=32, depth=1, heads=2),
+        projector_hidden=64,
+        joint_width=16,
+    )
+    return telling_model(config, logit_scale=2.5)
+
+
+def blobs(height: int, width: int, seed: int) -> np.ndarray:
+    """An image of few colours."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR))
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """A VOC archive with a training split of 12 images and a validation split of 7."""
+    base = tmp_path / "VOCdevkit" / "VOC2012"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (base / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 7)):
+        stems = [f"{split}_{number:03d}" for number in range(count)]
+        for number, stem in enumerate(stems):
+            height, width = 30 + 7 * (number % 3), 44 - 5 * (number % 4)
+            image = Image.fromarray(blobs(height, width, 100 * (split == "val") + number))
+            image.save(base / "JPEGImages" / f"{stem}.jpg", quality=95)
+            coarse = rng.choice([0, 0, 3, 8, 15, 255], (3, 4)).astype(np.uint8)
+            mask = Image.fromarray(coarse).resize((width, height), Image.Resampling.NEAREST)
+            mask.convert("P").save(base / "SegmentationClass" / f"{stem}.png")
+        (base / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(stems) + "\n")
+    return tmp_path

@@ -1,0 +1,1 @@
+"""Here so that tests of every folder may import the helpers that lie in this one."""

@@ -1,0 +1,53 @@
+"""A small project with reports to make a page of."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from PIL import Image
+
+from regroup.report.claims import check_claims
+from regroup.report.tables import build_table, write_table
+from regroup.report.what_moved import write_what_moved
+
+ROOT = Path(__file__).parents[2]
+ODD = "<script>alert(1)</script>"
+"""A caption that would be code, were it not escaped."""
+
+
+def make_project(root: Path) -> None:
+    """Parameters, the graph, a lock, and the reports of two runs."""
+    for name in ("params.yaml", "variants.yaml", "dvc.yaml"):
+        shutil.copyfile(ROOT / name, root / name)
+    lock = "stages:\n  one:\n    outs:\n    - {path: a, md5: 0cc175b9c0f1b6a831c399e269772661, size: 1}\n"
+    (root / "dvc.lock").write_text(lock)
+    report = root / "reports" / "mini"
+    for folder in ("metrics", "tables", "figures", "curves"):
+        (report / folder).mkdir(parents=True)
+    runs = {}
+    for row, name, coco, voc in (("original", "original", 9.5, 44.0), ("ge", "ge-384", 31.0, 40.25)):
+        scores = {"coco": coco, "voc": voc}
+        content = {
+            "variant": name,
+            "profile": "mini",
+            "checkpoint": {"sha256": name},
+            "datasets": {
+                dataset: {"miou": value, "images": 5, "protocol": {"name": dataset}}
+                for dataset, value in scores.items()
+            },
+        }
+        runs[row] = [report / "metrics" / f"{name}.json"]
+        runs[row][0].write_text(json.dumps(content))
+    for number in (5, 11):
+        write_table(build_table(number, runs if number == 11 else {}, profile="mini"), report / "tables")
+    write_what_moved(check_claims({11: runs}, profile="mini"), report / "tables")
+    for k, name in enumerate(("panel", "bars")):
+        Image.new("RGB", (800, 500), (40, 90 + 60 * k, 160)).save(report / "figures" / f"{name}.png")
+    about = {"title": "What is seen", "caption": ODD, "thesis": [12, 13], "profile": "mini"}
+    (report / "figures" / "panel.json").write_text(json.dumps(about))
+    (report / "curves" / "ge-384.csv").write_text(
+        "step,epoch,loss,val_coco\n5,1,4.0,\n10,2,3.0,20\n15,3,2.5,25\n"
+    )
+    (report / "curves" / "original.csv").write_text("step,epoch,loss\n")

@@ -1,0 +1,201 @@
+"""The report's page as a file: what is in it, what is not, and that it is the same each time."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from page_project import ODD, make_project
+from PIL import Image
+
+from regroup.cli import main
+from regroup.errors import RegroupError
+from regroup.params import PageParams, load_params
+from regroup.report.page.build import FACTS, build_page
+from regroup.report.page.curves import read_curve
+from regroup.report.page.facts import duration, write_index
+from regroup.report.page.pictures import read_pictures
+from regroup.report.page.pipeline import draw, read_pipeline
+from regroup.tracking.last_run import LastRun, write_last_run
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def build(project: Path) -> str:
+    params = load_params(project / "params.yaml")
+    return build_page(
+        params.layout.report,
+        profile=params.name,
+        settings=params.page,
+        params_file=params.params_file,
+        titles={"ge-384": "Group entropy", "original": "Original"},
+    )
+
+
+def test_the_page_needs_nothing_but_itself_and_says_mini(project: Path) -> None:
+    page = build(project)
+    outside = re.findall(r'\b(?:src|href|srcset|action|poster)="([^"]+)', page)
+    assert not re.search(r"@import|url\((?!#)", page)
+    assert outside
+    # anchors, data in the page, and the files of the report beside it
+    assert not [link for link in outside if not link.startswith(("#", "data:", "tables/", "figures/"))]
+    assert "small model on small drawn images" in page
+    assert "OpenMoji" in page
+    assert "Figures 12, 13 of the thesis." in page
+
+
+def test_the_same_reports_give_the_same_bytes_and_nothing_of_the_machine(project: Path) -> None:
+    first = build(project)
+    assert build(project) == first
+    assert FACTS in first
+    assert str(project) not in first
+
+
+def test_text_from_files_is_text(project: Path) -> None:
+    page = build(project)
+    assert ODD not in page
+    assert "&lt;script&gt;alert" in page
+
+
+def test_what_is_missing_is_said(project: Path) -> None:
+    page = build(project)
+    assert page.count('class="number missing"') >= 3 * 2 * 3  # three rows, ours and delta, but for two scores
+    for file in (project / "reports/mini/tables").iterdir():
+        file.unlink()
+    assert "No table has been built: missing." in build(project)
+
+
+def test_large_pictures_shrink_and_keep_their_shape(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (300, 2500, 3), dtype=np.uint8)
+    (tmp_path / "figures").mkdir()
+    Image.fromarray(noise).save(tmp_path / "figures" / "noise.png")
+    Image.fromarray(noise[:9, :16]).save(tmp_path / "figures" / "small_one.png")
+    noise_picture, small = read_pictures(tmp_path, PageParams())
+    assert (noise_picture.width, noise_picture.height) == (2000, 240)
+    assert noise_picture.data.startswith("data:image/webp;base64,")
+    assert len(noise_picture.data) < (tmp_path / "figures" / "noise.png").stat().st_size / 2
+    assert small.data.startswith("data:image/png;base64,")
+    assert (small.title, small.thesis) == ("Small one", ())
+
+
+@pytest.mark.parametrize("content", ["[1]", '{"thesis": 7}', '{"thesis": ["seven"]}'])
+def test_a_sidecar_that_means_nothing_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "figures").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "figures" / "a.png")
+    (tmp_path / "figures" / "a.json").write_text(content)
+    with pytest.raises(RegroupError, match=r"a\.json: not of the form"):
+        read_pictures(tmp_path, PageParams())
+
+
+def test_a_curve_has_its_ends_and_leaves_gaps_out(tmp_path: Path) -> None:
+    file = tmp_path / "ge.csv"
+    file.write_text("step,loss,contrastive,val_coco\n5,4.0,1,\n10,2.0,1,20.5\n15,nan,1,\n20,1.0,1,22.5\n")
+    curve = read_curve([file], "GE")
+    assert curve is not None
+    loss, scores = curve.charts
+    assert [line.name for line in loss.lines] == ["loss"]
+    assert (loss.low, loss.high, loss.steps) == (1.0, 4.0, 20)
+    assert loss.lines[0].path == "M0.0 0.0L80.0 64.0L240.0 96.0"
+    (coco,) = scores.lines
+    assert (coco.name, coco.first, coco.last) == ("coco", 20.5, 22.5)
+    later = tmp_path / "validation.csv"
+    later.write_text("step,val_voc\n10,40\n20,41\n")
+    both = read_curve([file, later, tmp_path / "missing.csv"], "GE")
+    assert both is not None
+    assert [line.name for line in both.charts[1].lines] == ["coco", "voc"]
+    file.write_text("step,loss\n")
+    assert read_curve([file], "GE") is None
+    file.write_text("step,loss\n5,four\n")
+    with pytest.raises(RegroupError, match=r"ge\.csv: not a learning curve"):
+        read_curve([file], "GE")
+
+
+def test_the_pipeline_is_drawn_from_dvc_yaml() -> None:
+    root = Path(__file__).parents[2]
+    values = {
+        "name": "mini",
+        "params_file": "params.yaml",
+        "sources": {"coco": 1, "voc12": 2},
+        "variants": ["a", "b", "c"],
+        "checkpoint": {"path": "pretrain/groupvit-mini"},
+    }
+    stages = {s.name: s for s in read_pipeline([root / "pretrain/dvc.yaml", root / "dvc.yaml"], values)}
+    assert (stages["source"].count, stages["finetune"].count, stages["tables"].count) == (2, 3, None)
+    assert stages["shards"].reads == ("source",)
+    assert {"pretrain", "shards", "nouns"} <= set(stages["finetune"].reads)
+    assert {"source", "finetune"} <= set(stages["evaluate"].reads)
+    assert {"tables", "figures", "finetune"} <= set(stages["page"].reads)
+    assert stages["pretrain"].frozen
+    assert stages["finetune"].command == "python stages/finetune.py --params params.yaml --item ITEM"
+
+    drawing = draw(list(stages.values()))
+    at = {placed.stage.name: placed for placed in drawing.boxes}
+    for stage in stages.values():
+        assert all(at[other].y < at[stage.name].y for other in stage.reads)
+    corners = [(placed.x, placed.y) for placed in drawing.boxes]
+    assert len(set(corners)) == len(stages)
+    assert all(0 <= x <= drawing.width - 132 and 0 <= y <= drawing.height - 40 for x, y in corners)
+    assert len(drawing.edges) == sum(len(stage.reads) for stage in stages.values())
+
+
+def test_stages_that_wait_for_each_other_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "dvc.yaml"
+    file.write_text("stages:\n  a: {cmd: x, deps: [q], outs: [p]}\n  b: {cmd: x, deps: [p], outs: [q]}\n")
+    with pytest.raises(RegroupError, match="a -> b -> a"):
+        draw(read_pipeline([file], {}))
+    file.write_text("stages:\n  a: {foreach: '${things}', do: {cmd: x}}\n")
+    with pytest.raises(RegroupError, match="a: foreach: there is no things"):
+        read_pipeline([file], {})
+
+
+def test_the_index_adds_the_facts_of_the_run_to_the_page(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = project / "reports/mini/page.html"
+    page.write_text(build(project))
+    before = page.read_bytes()
+    write_last_run(
+        project, "mini", LastRun("finetune", "ge-384", 0, 95_000, "FINISHED", "0123456789ab-dirty")
+    )
+    write_last_run(project, "full", LastRun("nouns", "", 0, 1, "FINISHED", "other profile"))
+    with pytest.raises(SystemExit) as done:
+        main(["page"])
+    assert done.value.code == 0
+    assert capsys.readouterr().out == "reports/mini/index.html\n"
+    index = (project / "reports/mini/index.html").read_text()
+    assert page.read_bytes() == before
+    assert "1 min 35 s" in index
+    assert "finetune@ge-384" in index
+    assert "other profile" not in index
+    assert "0cc175b9c0f1b6a831c399e269772661" in index  # from dvc.lock
+    assert "finetune × " in index
+    assert FACTS not in index
+
+
+def test_without_a_page_the_command_says_what_to_run(project: Path) -> None:
+    with pytest.raises(RegroupError, match="no page yet; run `dvc repro`"):
+        write_index(load_params(project / "params.yaml"))
+    (project / "reports/mini/page.html").write_text("<p>old")
+    with pytest.raises(RegroupError, match="run the stage `page` again"):
+        write_index(load_params(project / "params.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (61, "1 min 01 s"), (7260, "2 h 01 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_grid_file_that_is_none_is_named(project: Path) -> None:
+    (project / "reports/mini/tables/table11.json").write_text(json.dumps({"rows": []}))
+    with pytest.raises(RegroupError, match=r"table11\.json: heading: Field required"):
+        build(project)

@@ -1,0 +1,104 @@
+"""`regroup check` and `regroup plan`: what a study's author learns before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from regroup.checks import check_study
+from regroup.cli import main
+from regroup.errors import RegroupError
+from regroup.report.reference import thesis
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("params.yaml", "variants.yaml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) >= 1, old
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_every_row_of_every_table_has_a_run():
+    """Tables 1, 2 and 12 come from analyses; all others from the runs of variants.yaml."""
+    for name in ("params.yaml", "full/params.yaml"):
+        study = check_study(ROOT / name)
+        assert study.tables == len(thesis().tables)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("variants.yaml", "rows: [{table: 9, row: le}]", "rows: []", "no variant fills table 9, row le;"),
+        (
+            "variants.yaml",
+            "rows: [{table: 4, row: batch_256}]",
+            "rows: []",
+            "no variant fills table 14, row no_dino; add `rows: [{table: 4, row: batch_256}]` to one",
+        ),
+        ("variants.yaml", "{table: 9, row: le}", "{table: 9, row: el}", "variants.le.rows: table 9: no row"),
+        ("variants.yaml", "vocabulary: freq1k", "vocabulary: freq2k", "freq2k in `nouns.vocabularies`"),
+        ("params.yaml", "processes: null", "processes: 3", "cannot be shared by 3 processes evenly"),
+    ],
+)
+def test_a_fault_is_named_with_its_place(project: Path, file: str, old: str, new: str, message: str):
+    edit(project / file, old, new)
+    with pytest.raises(RegroupError) as error:
+        check_study(Path("params.yaml"))
+    assert message in str(error.value)
+
+
+def test_all_faults_are_told_at_once(project: Path, capsys: pytest.CaptureFixture[str]):
+    edit(project / "variants.yaml", "rows: [{table: 9, row: le}]", "rows: []")
+    edit(project / "variants.yaml", "vocabulary: freq5k", "vocabulary: rare")
+    with pytest.raises(SystemExit) as ended:
+        main(["check"])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "row le" in told
+    assert "rare" in told
+
+
+def test_the_plan_of_the_real_study_counts_the_thesis_s_steps(
+    project: Path, capsys: pytest.CaptureFixture[str]
+):
+    """30 epochs of 591,753 captions in batches of 512 are 34,650 steps."""
+    folder = project / "full"
+    folder.mkdir()
+    (folder / "params.yaml").write_text((ROOT / "full/params.yaml").read_text())
+    (folder / "variants.yaml").write_text((ROOT / "variants.yaml").read_text())
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", "--params", "full/params.yaml", "--no-measure"])
+    assert not ended.value.code
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+    assert lines["noise-free-ge-384"][1:] == ["34,650", "512", "384"]
+    assert lines["vocabulary-5k"][1:] == ["11,555", "256", "224"]
+
+
+@pytest.mark.slow
+def test_the_plan_measures_what_it_prints(project: Path, capsys: pytest.CaptureFixture[str]):
+    (project / "variants.yaml").write_text(
+        "variants:\n"
+        "  blocks: {title: a, epochs: 2, objectives: [{name: contrastive}]}\n"
+        "  everything: {title: b, epochs: 2, trainable: all, objectives: [{name: contrastive}]}\n"
+    )
+    edit(project / "params.yaml", "path: pretrain/groupvit-mini", f"path: {ROOT}/pretrain/groupvit-mini")
+    with pytest.raises(SystemExit):
+        main(["plan", "--captions", "1000", "--images", "4"])
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+    one, all_of_it = lines["blocks"], lines["everything"]
+    assert one[1] == all_of_it[1]
+    seconds, hours = float(one[4]), float(one[5])
+    assert seconds > 0
+    assert hours == pytest.approx(int(one[1]) * seconds / 3600, abs=0.01)
+    assert float(all_of_it[6]) >= float(one[6])
+    assert lines["total"][1] == str(int(one[1]) + int(all_of_it[1]))
