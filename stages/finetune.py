@@ -43,7 +43,9 @@ def train(stage: Stage) -> None:
             save_checkpoint(start_model(checkpoint), out)
             write_curve(curve_file, [])
             return
-        data, plan = CaptionData.open(layout.captions, layout.shards, variant, settings)
+        data, plan = CaptionData.open(
+            layout.captions, layout.shards, variant, settings, mapped=layout.mapped_labels
+        )
         if is_first():
             print(f"{stage.key}: {plan}")
         dino = load_features(layout.dino).to(device) if variant.reads_dino else None

@@ -2,8 +2,8 @@
 
 DVC notes every finished stage in dvc.lock by parsing and rewriting the whole file in place: a second for
 80 kB, during which a kill leaves half a file and forgets what had finished. Here only the stage's own lines
-are made anew, and the file is replaced in one step. The bytes are those that DVC writes. A dry run goes on where
-DVC stops at the first input that does not exist yet.
+are made anew, and the file is replaced in one step. The bytes are those that DVC writes. A dry run goes on
+where DVC stops, at the first input that does not exist yet.
 """
 
 from __future__ import annotations

@@ -136,6 +136,7 @@ class Layout:
         self.curves = Path("reports", name, "curves")
         self.validation = Path("reports", name, "validation")
         self.learning = Path("reports", name, "learning")
+        self.mapped_labels = Path(".state", name, "labels.arrow")
         self.token_cache = Path(".state", name, "tokens")
         self.text_cache = Path(".state", name, "text")
         self._raw = Path("data", name, "raw")

@@ -2,8 +2,8 @@
 
 Fine-tuning changes grouping blocks (and in some runs projectors), so on the same windows the patch embedding
 and the first stage's transformer blocks give variants of one resolution the very same numbers, and they are
-most of the work of a small model. Entries are found by the digest of what went in (weights and tokens), so
-one can never be wrong, only missing; a model whose first stage was trained finds none.
+most of the work of a small model. Entries are found by the digest of what went in (weights, tokens and the
+kind of machine), so one can never be wrong, only missing; a model whose first stage was trained finds none.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def reused_stage_one(model: GroupViT, folder: Path | None) -> Iterator[None]:
         return
     stage = model.image.stages[0]
     blocks = {name: tensor for name, tensor in stage.state_dict().items() if not name.startswith("grouping")}
-    kept = folder / digest_of(blocks, torch.__version__, torch.get_num_threads())
+    machine = (torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
+    kept = folder / digest_of(blocks, model.config.image, *machine)
     writable = kept.is_dir() or len(list(folder.glob("*"))) < MOST_WEIGHTS
     run = stage.forward
 

@@ -49,7 +49,7 @@ class DatasetParams(Settings):
 class ValidationParams(Settings):
     """What the points of validation curves are scored on: the first `images` of some of the datasets."""
 
-    datasets: tuple[str, ...] = ("coco",)
+    datasets: tuple[str, ...] = ()
     images: int = Field(default=500, ge=1)
 
 

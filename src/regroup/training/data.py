@@ -120,10 +120,19 @@ class CaptionData:
 
     @classmethod
     def open(
-        cls, captions: Path, shards: Path, variant: Variant, settings: FinetuneParams
+        cls,
+        captions: Path,
+        shards: Path,
+        variant: Variant,
+        settings: FinetuneParams,
+        *,
+        mapped: Path | None = None,
     ) -> tuple[CaptionData, Plan]:
-        """Open the outputs of the stages `nouns` and `shards`, and plan the run."""
-        table = LabelTable.open(captions / LABELS)
+        """Open the outputs of the stages `nouns` and `shards`, and plan the run.
+
+        With `mapped`, the processes of a machine share one copy of the labels, see `LabelTable.open`.
+        """
+        table = LabelTable.open(captions / LABELS, mapped=mapped)
         name = variant.labels.vocabulary
         vocabulary = None if name is None else read_vocabulary(captions, name)
         plan = Plan.of(variant, settings, len(table))
