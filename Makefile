@@ -3,7 +3,7 @@ PYTHON ?= python3
 # Another build of torch, e.g. make env TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cu128"
 TORCH ?= $(shell grep '^torch==' requirements.lock)
 VENV ?= .venv
-ENGINE ?= dvc
+ENGINE ?= snakemake
 # safe_dvc.py is dvc whose lock file survives a kill at any time
 ENGINES_dvc = python workflow/safe_dvc.py repro
 ENGINES_snakemake = snakemake
@@ -31,7 +31,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-repro: env  ## the whole study on the embedded data, then the table; make repro ENGINE=snakemake runs stages side by side
+repro: env  ## the whole study on the embedded data, a stage a core; ENGINE=dvc: one stage after another
 	@regroup check
 	$(ENGINES_$(ENGINE))
 	@python -m regroup.tracking publish
