@@ -88,4 +88,18 @@ def test_only_a_few_first_stages_are_kept(model: GroupViT, tmp_path: Path) -> No
             changed.image.stages[0].group_tokens += 1
         with torch.inference_mode(), reused_stage_one(changed, tmp_path):
             changed.encode_image(pixels)
-    assert len(list(tmp_path.iterdir())) == 2
+    [same_code] = tmp_path.iterdir()
+    assert len(list(same_code.iterdir())) == 2
+
+
+def test_other_code_finds_nothing_and_clears_up(
+    model: GroupViT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = torch.randn(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    seen = counted(model, monkeypatch)
+    for version, runs in (("old", 1), ("old", 1), ("new", 2)):
+        monkeypatch.setattr("regroup.segmentation.reuse.made_by", lambda model, version=version: (version,))
+        with torch.inference_mode(), reused_stage_one(model, tmp_path):
+            model.encode_image(pixels)
+        assert len(seen) == runs
+        assert len(list(tmp_path.iterdir())) == 1

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from regroup.captions.tokens import tokenize
 from regroup.io import atomic_path
-from regroup.segmentation.reuse import digest_of
+from regroup.segmentation.reuse import digest_of, made_by
 
 if TYPE_CHECKING:
     from regroup.model import GroupViT
@@ -28,8 +28,8 @@ def embed_prompts(model: GroupViT, prompts: Sequence[str], cache: Path | None = 
         model: any mode; in training mode nothing is remembered.
         prompts: class names in their template.
         cache: a folder of embeddings made before, by whatever they depend on: the text side's weights, the
-            prompts in their order, and the kind of machine. It may be shared by any number of processes, and
-            removed at any time. None remembers nothing.
+            prompts in their order, the model's code and the kind of machine. It may be shared by any number of
+            processes, and removed at any time. None remembers nothing.
     """
     if cache is None or model.training:
         return _embed(model, prompts)
@@ -57,5 +57,4 @@ def _digest(model: GroupViT, prompts: Sequence[str]) -> str:
     weights = {
         f"{part}.{name}": t for part, module in parts.items() for name, t in module.state_dict().items()
     }
-    machine = (torch.__version__, model.logit_scale.device.type, torch.get_num_threads())
-    return digest_of(weights, *machine, model.config, *prompts)
+    return digest_of(weights, *made_by(model), model.config, *prompts)

@@ -2,13 +2,16 @@
 
 Fine-tuning changes grouping blocks (and in some runs projectors), so on the same windows the patch embedding
 and the first stage's transformer blocks give variants of one resolution the very same numbers, and they are
-most of the work of a small model. Entries are found by the digest of what went in (weights, tokens and the
-kind of machine), so one can never be wrong, only missing; a model whose first stage was trained finds none.
+most of the work of a small model. Entries are found by the digest of what they depend on (weights, tokens,
+the code of the model, the kind of machine), so one can never be wrong, only missing; a model whose first
+stage was trained finds none.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,9 +44,11 @@ def reused_stage_one(model: GroupViT, folder: Path | None) -> Iterator[None]:
         return
     stage = model.image.stages[0]
     blocks = {name: tensor for name, tensor in stage.state_dict().items() if not name.startswith("grouping")}
-    machine = (torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
-    kept = folder / digest_of(blocks, model.config.image, *machine)
-    writable = kept.is_dir() or len(list(folder.glob("*"))) < MOST_WEIGHTS
+    same_code = folder / digest_of({}, *made_by(model))
+    for other in set(folder.glob("*")) - {same_code}:
+        shutil.rmtree(other, ignore_errors=True)  # nobody will ask for what other code made
+    kept = same_code / digest_of(blocks, model.config.image)
+    writable = kept.is_dir() or len(list(same_code.glob("*"))) < MOST_WEIGHTS
     run = stage.forward
 
     def forward(tokens: Tensor, previous: Tensor | None, keep: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -63,6 +68,15 @@ def reused_stage_one(model: GroupViT, folder: Path | None) -> Iterator[None]:
         yield
     finally:
         del stage.forward
+
+
+def made_by(model: GroupViT) -> tuple[str, ...]:
+    """What else a model's numbers depend on, to the last bit: its code, torch, the device, the threads."""
+    folder = Path(sys.modules[type(model).__module__].__file__ or "").parent
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py"))))
+    device = model.logit_scale.device.type
+    capability = torch.backends.cpu.get_cpu_capability()
+    return code.hexdigest(), torch.__version__, device, capability, str(torch.get_num_threads())
 
 
 def digest_of(tensors: Mapping[str, Tensor], *values: object) -> str:
