@@ -28,8 +28,8 @@ def embed_prompts(model: GroupViT, prompts: Sequence[str], cache: Path | None = 
         model: any mode; in training mode nothing is remembered.
         prompts: class names in their template.
         cache: a folder of embeddings made before, by whatever they depend on: the text side's weights, the
-            prompts in their order, the model's code and the kind of machine. It may be shared by any number of
-            processes, and removed at any time. None remembers nothing.
+            prompts in their order, the model's code and the kind of machine. Any number of processes may
+            share it, and it may be removed at any time. None remembers nothing.
     """
     if cache is None or model.training:
         return _embed(model, prompts)
