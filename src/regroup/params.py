@@ -154,7 +154,7 @@ class Layout:
 
     def state(self, variant: str) -> Path:
         """What a killed run resumes from; removed when the run ends, not an output."""
-        return self._state / variant
+        return self._state / "runs" / variant
 
 
 def load_params(path: Path) -> Params:

@@ -26,6 +26,7 @@ from regroup.tracking.digests import dvc_digest
 from regroup.tracking.last_run import LastRun, write_last_run
 
 JOURNALS = Path(".state/tracking")
+DIGESTS = Path(".state/digests")
 RUN_VARIABLE = "REGROUP_PIPELINE_RUN"
 
 COPY_BYTES = 1_000_000
@@ -243,7 +244,7 @@ def _folder(root: Path) -> Path:
 
 
 def _entry(path: Path, root: Path) -> dict[str, object]:
-    digest = dvc_digest(path)
+    digest = dvc_digest(path, root / DIGESTS)
     return {"path": _name(path, root), "md5": digest.md5, "size": digest.size}
 
 
