@@ -12,7 +12,10 @@ def main(stage: Stage) -> None:
             panel.title: read_lines(panel.lines, layout.validation, settings.dataset)
             for panel in settings.panels
         }
-        drawn = draw_learning(panels, dataset=settings.dataset, profile=stage.params.name)
+        start = read_lines({"start": [settings.start]}, layout.validation, settings.dataset)["start"]
+        drawn = draw_learning(
+            panels, float(start.miou[0, -1]), dataset=settings.dataset, profile=stage.params.name
+        )
         drawn.save(layout.learning)
 
 

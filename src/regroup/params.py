@@ -64,13 +64,19 @@ class LearningParams(Settings):
     """Validation curves (Figure 24) on one dataset of `evaluate.validation`."""
 
     dataset: str
+    start: str = Field(description="variant that all others start from")
     panels: tuple[CurvePanel, ...]
 
     @property
     def variants(self) -> tuple[str, ...]:
         """All that are named, each once."""
         return tuple(
-            dict.fromkeys(name for panel in self.panels for line in panel.lines.values() for name in line)
+            dict.fromkeys(
+                [
+                    self.start,
+                    *(name for panel in self.panels for line in panel.lines.values() for name in line),
+                ]
+            )
         )
 
 

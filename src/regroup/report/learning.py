@@ -21,6 +21,9 @@ from regroup.report.style import PAGE_WIDTH, PALETTE, Page
 
 Floats = NDArray[np.float64]
 
+_COLOURS = tuple(PALETTE[place] for place in (4, 0, 2, 5, 6, 7, 9, 18))  # those that show on white as lines
+_MARKERS = "osD^vPX"
+
 
 @dataclass(frozen=True, eq=False)
 class Line:
@@ -65,33 +68,41 @@ def _read_line(names: Sequence[str], folder: Path, dataset: str) -> Line:
     return Line(epochs[0], np.stack(values))
 
 
-def draw_learning(panels: Mapping[str, Mapping[str, Line]], *, dataset: str, profile: str) -> Drawn:
+def draw_learning(
+    panels: Mapping[str, Mapping[str, Line]], start: float, *, dataset: str, profile: str
+) -> Drawn:
     """Draw the panels two in a row; bands are one standard deviation over seeds.
 
     Args:
-        panels: title -> label -> line.
+        panels: title -> label -> line. A label has one colour in all panels.
+        start: mIoU in percent of the checkpoint that all runs start from: a dotted line.
         dataset: as it is called in titles.
         profile: stands in the title; a drawn one gets its note.
     """
     text = (
-        "mIoU on some validation images of each run's snapshots, against epochs. A band is one standard "
-        "deviation over seeds."
+        "mIoU on some validation images of each run's snapshots, against epochs. Dotted: the checkpoint that "
+        "runs start from. A band is one standard deviation over seeds."
     )
     notes = [line for note in (text, figure_note(profile) or "") for line in textwrap.wrap(note, 138)]
-    rows, height, bottom = -(-len(panels) // 2), 2.0, 0.45 + 0.13 * len(notes)
+    rows, height, bottom = -(-len(panels) // 2), 1.9, 0.85 + 0.13 * len(notes)
     data: dict[str, NDArray[Any]] = {}
     with style.settings():
-        page = Page(bottom + rows * (height + 0.55) + 0.25)
+        page = Page(bottom + rows * (height + 1.0) - 0.3)
         label = f" ({profile})" if is_drawn(profile) else ""
         page.text(0.1, page.height - 0.2, f"Validation mIoU while training{label}", fontsize=9, weight="bold")
-        every = np.concatenate([line.miou.ravel() for lines in panels.values() for line in lines.values()])
+        labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
+        every = np.concatenate(
+            [[start], *(line.miou.ravel() for lines in panels.values() for line in lines.values())]
+        )
         for number, (title, lines) in enumerate(panels.items()):
             row, column = divmod(number, 2)
             width = PAGE_WIDTH / 2 - 0.75
             axes = page.axes(
-                0.55 + column * PAGE_WIDTH / 2, bottom + (rows - 1 - row) * (height + 0.55), width, height
+                0.55 + column * PAGE_WIDTH / 2, bottom + (rows - 1 - row) * (height + 1.0), width, height
             )
-            _draw_panel(axes, title, lines, dataset)
+            _draw_panel(axes, title, lines, labels)
+            axes.axhline(start, color=style.INK, linestyle=":", linewidth=1, zorder=0)
+            axes.set_ylabel(f"mIoU on {dataset}, %")
             axes.set_ylim(every.min() - 0.5, every.max() + 0.5)
             for name, line in lines.items():
                 key = f"{number + 1}: {name}"
@@ -102,16 +113,16 @@ def draw_learning(panels: Mapping[str, Mapping[str, Line]], *, dataset: str, pro
     return Drawn("validation_curves", page.figure, data, caption)
 
 
-def _draw_panel(axes: Axes, title: str, lines: Mapping[str, Line], dataset: str) -> None:
-    markers = "osD^v"
-    for number, (label, line) in enumerate(lines.items()):
-        mean, colour = line.miou.mean(axis=0), PALETTE[(4, 0, 2, 5, 6)[number % 5]]
-        marker = markers[number % len(markers)]
+def _draw_panel(axes: Axes, title: str, lines: Mapping[str, Line], labels: Sequence[str]) -> None:
+    for label, line in lines.items():
+        number = labels.index(label)
+        mean, colour = line.miou.mean(axis=0), _COLOURS[number % len(_COLOURS)]
+        marker = _MARKERS[number % len(_MARKERS)]
         axes.plot(line.epochs, mean, color=colour, marker=marker, markersize=3, label=label)
         if len(line.miou) > 1:
             deviation = line.miou.std(axis=0, ddof=1)
             axes.fill_between(line.epochs, mean - deviation, mean + deviation, color=colour, alpha=0.2, lw=0)
     axes.set_title(title, loc="left")
     axes.set_xlabel("epoch")
-    axes.set_ylabel(f"mIoU on {dataset}, %")
-    axes.legend(loc="lower right", fontsize=6)
+    # below the axes: wherever the lines go, it is on none of them
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.22), ncols=2, fontsize=6, borderaxespad=0)
