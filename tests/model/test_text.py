@@ -87,7 +87,8 @@ def test_compact_vocabulary_reads_clip_ids(small: GroupViT) -> None:
     assert index[[49406, 49407]].tolist() == [41, 42]
     assert int((index != 0).sum()) == 42
     unknown = small.encode_text(make_tokens([[7], [40000], [300]]))
-    assert torch.equal(unknown[0], unknown[1])
+    # a row's last digits depend on its place in the batch, on some processors
+    torch.testing.assert_close(unknown[0], unknown[1], rtol=0, atol=1e-6)
     assert not torch.equal(unknown[0], unknown[2])
 
 
