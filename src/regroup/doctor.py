@@ -215,6 +215,8 @@ def _used_files(params: Params) -> Iterator[Finding]:
         yield Finding("files", "checkpoint", "ok", "random weights: results mean nothing")
     else:
         yield _file(params, "checkpoint.path", checkpoint.path)
+    if params.dino.kind == "file":
+        yield _file(params, "dino.path", params.dino.path)
     if nouns.tagger == "nltk":
         if nouns.tagger_path is None:
             yield Finding(

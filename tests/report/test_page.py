@@ -126,6 +126,7 @@ def test_the_pipeline_is_drawn_from_dvc_yaml() -> None:
         "sources": {"coco": 1, "voc12": 2},
         "variants": ["a", "b", "c"],
         "checkpoint": {"path": "pretrain/groupvit-mini"},
+        "dissect": {"variants": ["a", "b"]},
     }
     stages = {s.name: s for s in read_pipeline([root / "pretrain/dvc.yaml", root / "dvc.yaml"], values)}
     assert (stages["source"].count, stages["finetune"].count, stages["tables"].count) == (2, 3, None)
