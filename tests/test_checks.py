@@ -46,6 +46,8 @@ def test_every_row_of_every_table_has_a_run():
             "no variant fills table 14, row no_dino; add `rows: [{table: 4, row: batch_256}]` to one",
         ),
         ("variants.yaml", "{table: 9, row: le}", "{table: 9, row: el}", "variants.le.rows: table 9: no row"),
+        ("variants.yaml", "{table: 9, row: le}", "{table: 90, row: le}", "le.rows: there is no table 90"),
+        ("params.yaml", "12, 13, 14]", "12, 13, 14, 90]", "tables.numbers: there is no table 90"),
         ("variants.yaml", "vocabulary: freq1k", "vocabulary: freq2k", "freq2k in `nouns.vocabularies`"),
         ("params.yaml", "processes: null", "processes: 3", "cannot be shared by 3 processes evenly"),
     ],

@@ -73,14 +73,20 @@ def _unknown_rows(variants: Mapping[str, Variant], reference: Reference, path: P
 def _unfilled_rows(
     variants: Mapping[str, Variant], reference: Reference, params: Params, path: Path
 ) -> Iterator[str]:
+    known = {(table.number, line.id) for table in reference.tables for line in table.rows}
     filled = {
         str(reference.first(RowRef(table=row.table, row=row.row)))
         for variant in variants.values()
         for row in variant.rows
-        if any(row.row == known.id for known in reference.table(row.table).rows)
+        if (row.table, row.row) in known
     }
     for number in params.tables.numbers:
         if number in NOT_FROM_VARIANTS:
+            continue
+        try:
+            reference.table(number)
+        except RegroupError as error:
+            yield f"{path}: tables.numbers: {error}"
             continue
         for line in reference.table(number).rows:
             first = reference.first(RowRef(table=number, row=line.id))

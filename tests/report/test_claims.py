@@ -135,7 +135,7 @@ CLAIM = "id: c, table: 11, section: '1', text: T, rows: [ge], datasets: [coco], 
     ("claim", "message"),
     [
         (f"{CLAIM}, to: [original, gee]", "claim c: gee: table 11: no row is called 'gee'"),
-        (f"{CLAIM}, to: [15/ge]", "claim c: 15/ge: there is no table 15"),
+        (f"{CLAIM}, to: [90/ge]", "claim c: 90/ge: there is no table 90"),
         (f"{CLAIM}, to: [x/ge]", "claim c: x/ge: "),
         (f"{CLAIM}, to: [2/k5]", "claim c: table 2 has no coco"),
         (f"{CLAIM}, too: [original]", "did you mean `to`"),

@@ -27,7 +27,8 @@ CONTROL = {
 
 
 def test_every_table_is_there() -> None:
-    assert [table.number for table in thesis().tables] == list(range(1, 15))
+    """Tables of one's own come behind the thesis's."""
+    assert [table.number for table in thesis().tables][: len(CONTROL)] == list(CONTROL)
 
 
 @pytest.mark.parametrize("number", CONTROL)
@@ -115,8 +116,8 @@ def test_faults_in_a_reference_file_are_named(tmp_path: Path, rows: str, message
 
 
 def test_unknown_tables_and_rows_list_what_there_is() -> None:
-    with pytest.raises(RegroupError, match="there is no table 15; there are 1, 2"):
-        thesis().table(15)
+    with pytest.raises(RegroupError, match="there is no table 90; there are 1, 2"):
+        thesis().table(90)
     with pytest.raises(RegroupError, match="table 14: no row is called 'ge'; its rows are dino, no_dino"):
         thesis().table(14).row("ge")
 
