@@ -49,6 +49,15 @@ def test_the_thesis_on_its_own_claims(claim: str, counts: tuple[int, int], verdi
     assert result.ours == "missing"
 
 
+def test_runs_that_fill_two_rows_count_once_in_the_spread(metrics: WriteMetrics) -> None:
+    seeds = [metrics(f"t{k}", coco=30.0 + k) for k in range(3)]
+    others = [metrics(f"g{k}", coco=30.0 + 3 * k) for k in range(2)]
+    once = check_claims({10: {"ge": seeds, "le": others}}, profile="mini")
+    twice = check_claims({9: {"se": seeds}, 10: {"ge": seeds, "le": others}}, profile="mini")
+    assert once.spreads == twice.spreads
+    assert [str(ref) for ref in twice.seeded] == ["table 9, row se", "table 10, row le"]
+
+
 def test_seeds_decide_between_agree_disagree_and_cannot_tell(metrics: WriteMetrics) -> None:
     seeds = [metrics(f"t{k}", coco=30 + k / 10, voc=40 + k / 10, context=10 + k / 10) for k in range(3)]
     runs = {

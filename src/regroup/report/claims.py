@@ -162,7 +162,8 @@ def check_claims(
             reference.table(number).row(row)
             files.setdefault(reference.first(RowRef(table=number, row=row)), set()).update(paths)
     ours = {ref: read_runs(sorted(paths), profile=profile) for ref, paths in files.items()}
-    our_spreads = {dataset: _our_spread(ours, dataset) for dataset in DATASET_TITLES}
+    seeded = _seeded(ours)
+    our_spreads = {dataset: _our_spread([ours[ref] for ref in seeded], dataset) for dataset in DATASET_TITLES}
     their_spreads = {dataset: _their_spread(reference, dataset) for dataset in DATASET_TITLES}
 
     def ours_at(ref: RowRef, dataset: Dataset) -> Sample | None:
@@ -186,10 +187,7 @@ def check_claims(
             for dataset in claim.datasets
         ]
         results.append(ClaimResult(claim, tuple(comparisons)))
-    seeded = sorted(
-        (ref for ref, found in ours.items() if len(found) > 1), key=lambda ref: (ref.table, ref.row)
-    )
-    return WhatMoved(profile, claims.margin, our_spreads, tuple(seeded), tuple(results))
+    return WhatMoved(profile, claims.margin, our_spreads, seeded, tuple(results))
 
 
 def _finding(
@@ -230,8 +228,17 @@ def _their_sample(reference: Reference, ref: RowRef, dataset: Dataset) -> Sample
     return Sample(value, row.runs, row.trained, ((checkpoint, value),) if checkpoint else ())
 
 
-def _our_spread(runs: Mapping[RowRef, Sequence[Metrics]], dataset: Dataset) -> Spread | None:
-    scores = [score(row, dataset) for row in runs.values()]
+def _seeded(runs: Mapping[RowRef, Sequence[Metrics]]) -> tuple[RowRef, ...]:
+    """Rows with several runs; where another row has the very same ones, only the first."""
+    found: dict[frozenset[str], RowRef] = {}
+    for ref in sorted(runs, key=lambda ref: (ref.table, ref.row)):
+        if len(runs[ref]) > 1:
+            found.setdefault(frozenset(run.weights for run in runs[ref]), ref)
+    return tuple(found.values())
+
+
+def _our_spread(rows: Sequence[Sequence[Metrics]], dataset: Dataset) -> Spread | None:
+    scores = [score(row, dataset) for row in rows]
     return pooled((s.std**2, s.runs) for s in scores if s is not None and s.std is not None)
 
 
