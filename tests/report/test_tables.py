@@ -164,6 +164,15 @@ def test_scores_for_dvc_are_one_file_a_run(metrics: WriteMetrics, tmp_path: Path
     assert (tmp_path / "tables/scores.csv").read_text() == "variant,coco,voc,context,ade\nge,30.13,40.0,,\n"
 
 
+def test_scores_have_datasets_of_ones_own(metrics: WriteMetrics, tmp_path: Path) -> None:
+    folder = metrics("ge", birds=5.0, voc=40.0).parent
+    metrics("old", coco=1.0)
+    write_scores(folder, ["old", "ge"], tmp_path / "tables", profile="mini")
+    assert json.loads((tmp_path / "tables/scores/ge.json").read_text()) == {"voc": 40.0, "birds": 5.0}
+    lines = (tmp_path / "tables/scores.csv").read_text().splitlines()
+    assert lines == ["variant,coco,voc,context,ade,birds", "old,1.0,,,,", "ge,,40.0,,,5.0"]
+
+
 def test_the_grid_comes_back_from_its_json(metrics: WriteMetrics, tmp_path: Path) -> None:
     files = [metrics(f"np-{k}", coco=30.0 + k) for k in range(2)]
     write_table(build_table(5, {"caption": files}, profile="mini"), tmp_path)

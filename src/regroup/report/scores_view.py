@@ -16,7 +16,7 @@ def write_scores(metrics: Path, names: Sequence[str], folder: Path, *, profile: 
     """Write `scores/<name>.json` and `scores.csv` from the metrics files of some runs.
 
     The values are mIoU in percent, with two decimals as in the tables; runs without a file are left out, and
-    so are datasets a run was not scored on (empty in the CSV).
+    so are datasets a run was not scored on (empty in the CSV). Datasets of one's own come last.
 
     Raises:
         RegroupError: a metrics file that is malformed or of another profile.
@@ -25,14 +25,16 @@ def write_scores(metrics: Path, names: Sequence[str], folder: Path, *, profile: 
     for name in names:
         if (file := metrics / f"{name}.json").is_file():
             found = read_metrics(file, profile=profile).datasets
+            order = dict.fromkeys((*DATASET_TITLES, *found))
             scores[name] = {
-                dataset: float(rounded(found[dataset].miou)) for dataset in DATASET_TITLES if dataset in found
+                dataset: float(rounded(found[dataset].miou)) for dataset in order if dataset in found
             }
     for old in (folder / "scores").glob("*.json"):
         if old.stem not in scores:
             old.unlink()
     for name, values in scores.items():
         write_json(folder / "scores" / f"{name}.json", dict(values))
-    lines = [["variant", *DATASET_TITLES]]
-    lines += [[name, *(str(v.get(dataset, "")) for dataset in DATASET_TITLES)] for name, v in scores.items()]
+    columns = list(dict.fromkeys((*DATASET_TITLES, *(key for values in scores.values() for key in values))))
+    lines = [["variant", *columns]]
+    lines += [[name, *(str(values.get(key, "")) for key in columns)] for name, values in scores.items()]
     write_text(folder / "scores.csv", csv_text(lines))
