@@ -48,6 +48,18 @@ def test_every_row_of_every_table_has_a_run():
         ("variants.yaml", "{table: 9, row: le}", "{table: 9, row: el}", "variants.le.rows: table 9: no row"),
         ("variants.yaml", "{table: 9, row: le}", "{table: 90, row: le}", "le.rows: there is no table 90"),
         ("params.yaml", "12, 13, 14]", "12, 13, 14, 90]", "tables.numbers: there is no table 90"),
+        (
+            "params.yaml",
+            "source: voc12, protocol: voc,",
+            "source: ade, protocol: voc,",
+            "datasets.voc.names: voc has no class for the drawn ",
+        ),
+        (
+            "params.yaml",
+            "  voc12: {",
+            "  # ",
+            "evaluate.datasets.voc.source: voc12 is not under `sources` (coco,",
+        ),
         ("variants.yaml", "vocabulary: freq1k", "vocabulary: freq2k", "freq2k in `nouns.vocabularies`"),
         ("params.yaml", "processes: null", "processes: 3", "cannot be shared by 3 processes evenly"),
     ],

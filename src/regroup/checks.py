@@ -9,6 +9,8 @@ from pathlib import Path
 from regroup.errors import RegroupError
 from regroup.params import Params, load_params
 from regroup.report.reference import Reference, RowRef, thesis
+from regroup.segmentation.protocols import load_protocol
+from regroup.sources.mini.names import drawn_names
 from regroup.variants import Variant, load_variants
 
 NOT_FROM_VARIANTS = frozenset({1, 2, 12})
@@ -38,8 +40,9 @@ def check_study(params_file: Path) -> Study:
 
     Raises:
         RegroupError: every fault found, one a line: an unknown key, part, objective or table row, two runs
-            that are the same, a table row that no run fills, a vocabulary, dataset or variant that is named
-            but not defined, a batch that the processes cannot share.
+            that are the same, a table row that no run fills, a vocabulary, dataset, source or variant that is
+            named but not defined, a protocol without the drawn world's classes, a batch that the processes
+            cannot share.
     """
     params = load_params(params_file)
     variants = load_variants(params.variants_file)
@@ -48,6 +51,7 @@ def check_study(params_file: Path) -> Study:
         *_unknown_rows(variants, reference, params.variants_file),
         *_unfilled_rows(variants, reference, params, params_file),
         *_unknown_names(variants, params, params_file),
+        *_unscorable(params, params_file),
     ]
     if faults:
         raise RegroupError("\n".join(faults))
@@ -136,3 +140,20 @@ def _unknown_names(variants: Mapping[str, Variant], params: Params, path: Path) 
                 yield f"{path}: {key}: {dataset} is not under evaluate.datasets"
     if params.learning.dataset not in params.evaluate.validation.datasets:
         yield f"{path}: learning.dataset: {params.learning.dataset} is not in evaluate.validation.datasets"
+
+
+def _unscorable(params: Params, path: Path) -> Iterator[str]:
+    for name, dataset in params.evaluate.datasets.items():
+        where = f"{path}: evaluate.datasets.{name}"
+        if dataset.source not in params.sources:
+            yield f"{where}.source: {dataset.source} is not under `sources` ({', '.join(params.sources)})"
+        try:
+            classes = load_protocol(dataset.protocol).classes
+        except RegroupError as error:
+            yield f"{where}.protocol: {error}"
+            continue
+        if dataset.names == "drawn" and (missing := set(drawn_names(dataset.source)).difference(classes)):
+            yield (
+                f"{where}.names: {dataset.protocol} has no class for the drawn {', '.join(sorted(missing))}; "
+                "give `names: all`"
+            )
