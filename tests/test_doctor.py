@@ -170,7 +170,10 @@ def test_a_graphics_card_is_asked_for_only_where_one_is_used(
     monkeypatch.setattr(doctor, "graphics_cards", list)
     assert "gpu ok none seen; this profile needs none" in ask(capsys)[1]
     status, said = ask(capsys, "--profile", "full")
-    assert (status, "gpu note none seen, and finetune, evaluate, sweep, dissect, figures ask for one" in said) == (0, True)
+    assert (
+        status,
+        "gpu note none seen, and finetune, evaluate, sweep, dissect, figures ask for one" in said,
+    ) == (0, True)
     monkeypatch.setattr(doctor, "graphics_cards", lambda: ["H100, 80 GB"])
     assert "gpu ok H100, 80 GB" in ask(capsys, "--profile", "full")[1]
 
