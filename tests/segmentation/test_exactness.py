@@ -26,6 +26,8 @@ from regroup.sources.settings import WorldParams
 ROOT = Path(__file__).parents[2]
 SMALL = InferenceParams(short_side=48, window=48, stride=24)
 DRAWN = ("coco", "voc12", "context", "ade")
+PHOTOGRAPHS = int(os.environ.get("REGROUP_COCO_IMAGES", "4"))
+"""How many of the real images are scored: four take a minute, all 79 of a small folder took 16."""
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,7 @@ def remembered(encode: Callable[..., WindowFeatures]) -> Callable[..., WindowFea
     ],
     ids=["448", "512", "smaller than the window, odd"],
 )
-def test_every_photograph_at_real_size_on_both_roads(
+def test_photographs_at_real_size_on_both_roads(
     full_size: GroupViT,
     params: InferenceParams,
     checked: tuple[float, ...],
@@ -114,7 +116,7 @@ def test_every_photograph_at_real_size_on_both_roads(
     """Four thresholds in one pass of the fast road; some of them (the plain one is slow) on the other."""
     root = Path(os.environ["REGROUP_COCO_REAL"])
     thresholds = (0.0, 0.03, 0.1, 0.3)
-    dataset = DatasetParams(source="coco", protocol="coco_object_instances")
+    dataset = DatasetParams(source="coco", protocol="coco_object_instances", limit=PHOTOGRAPHS)
     decisions = [Decision(threshold, params.top_k) for threshold in thresholds]
     fast = evaluate_decisions(full_size, dataset, params, decisions, root)
     monkeypatch.setattr("regroup.segmentation.segmentor.encode_windows", remembered(encode_windows))
