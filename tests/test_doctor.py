@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from regroup import doctor
 from regroup.cli import main
-from regroup.sources.local import LAYOUTS
+from regroup.sources.layouts import LAYOUTS
 from regroup.sources.make import make_source
 from regroup.sources.settings import WorldParams
 

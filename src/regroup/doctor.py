@@ -18,7 +18,8 @@ from regroup.params import Params
 from regroup.sources.artefacts import Artefact
 from regroup.sources.download import ARCHIVES, megabytes, missing_artefacts
 from regroup.sources.fetch import download_folder
-from regroup.sources.local import describe_local
+from regroup.sources.listing import list_entries
+from regroup.sources.local import find_local
 from regroup.sources.manifest import MANIFEST, list_files, read_manifest
 from regroup.sources.settings import SourceName, SourceParams
 from regroup.sources.weights import find_weights
@@ -153,14 +154,15 @@ def _source(name: SourceName, source: SourceParams, params: Params) -> tuple[Fin
     if source.kind == "download" and folder is not None and (missing := missing_artefacts(name, folder)):
         return _to_download(name, source, missing, folder)
     try:
-        manifest = describe_local(name, folder, kind=source.kind)
+        folder, parts = find_local(name, folder, kind=source.kind)
+        files = list_entries(folder, parts)
     except RegroupError as error:
         return Finding("data", name, "missing", str(error)), []
     # shards hold every training image's bytes once more, and DVC's cache the shards
-    images = sum(path.stat().st_size for path in list_files(Path(manifest.root), ("train2017",)))
+    images = sum(file.size for file in files if file.path.startswith("train2017/"))
     done = params.layout.shards.is_dir()
     needs = [] if done or not images else [_shards(images / 1e9)]
-    return Finding("data", name, "ok", f"{_size(manifest.bytes)} in {manifest.root}"), needs
+    return Finding("data", name, "ok", f"{_size(sum(file.size for file in files))} in {folder}"), needs
 
 
 def _to_download(
