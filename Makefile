@@ -4,8 +4,7 @@ PYTHON ?= python3
 TORCH ?= $(shell grep '^torch==' requirements.lock)
 VENV ?= .venv
 ENGINE ?= snakemake
-# safe_dvc.py is dvc whose lock file survives a kill at any time
-ENGINES_dvc = python workflow/safe_dvc.py repro
+ENGINES_dvc = dvc repro
 ENGINES_snakemake = snakemake
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)

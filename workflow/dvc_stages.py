@@ -6,12 +6,14 @@ runs. The two meet in stamp files: a stamp stands for "this stage was up to date
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import subprocess
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +22,10 @@ from dvc.repo import Repo, lock_repo
 from dvc.repo.index import Index
 from dvc.stage import PipelineStage
 from fast_yaml import install as install_fast_yaml
-from safe_dvc import drop_torn_rwlock
+
+from regroup.lease import LeaseBusyError, acquire
+from regroup.safe_dvc import install as install_safe_dvc
+from regroup.safe_dvc.rwlock import BusyError
 
 STATE = Path(".snakemake/dvc")
 RUN_VARIABLE = "REGROUP_PIPELINE_RUN"
@@ -62,9 +67,9 @@ def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
         ValueError: the file is missing or invalid, a stage's `meta.resources` has a key or a value that means
             nothing, two stages would get the same rule name, or another run is writing an output.
     """
+    install_safe_dvc()
     install_fast_yaml()
     repo = Repo(_wait_for_lock=True)
-    drop_torn_rwlock(Path(repo.root_dir))
     # a job of another run may be in the middle of writing dvc.lock
     with lock_repo(repo):
         try:
@@ -72,7 +77,7 @@ def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
             stages = tuple(_stage(node, () if node.frozen else [*graph.successors(node)]) for node in graph)
             if set_stamps:
                 for stage, node in zip(stages, graph, strict=True):
-                    _set_stamp(Path(stage.stamp), stale=bool(node.status()))
+                    _set_stamp(Path(stage.stamp), stale=_is_stale(node))
         except DvcException as error:
             raise ValueError(f"{pipeline}: {error}") from error
     rules = [stage.rule for stage in stages]
@@ -89,6 +94,23 @@ def find_python() -> None:
 def name_run() -> None:
     """Give the run an identity that its stages, and the jobs of a cluster, find in their environment."""
     os.environ.setdefault(RUN_VARIABLE, uuid.uuid4().hex[:12])
+
+
+def wait_for_turn(pipeline: str) -> None:
+    """Hold the turn of running this pipeline's stages, until this process ends.
+
+    If another Snakemake had it, this one plans anew from the start: there may be nothing left to do.
+    """
+    turn = ExitStack()
+    path = (STATE / pipeline).with_suffix(".turn")
+    try:
+        turn.enter_context(acquire(path, wait=0))
+    except LeaseBusyError:
+        with acquire(path):
+            pass
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    atexit.register(turn.close)
 
 
 def publish_runs() -> None:
@@ -125,6 +147,13 @@ def _resources(stage: PipelineStage) -> dict[str, int]:
             name = f"{stage.addressing}: meta.resources.{key}"
             raise ValueError(f"{name}: {value!r} is not a whole number of {least} or more")
     return {**DEFAULTS, **given}
+
+
+def _is_stale(stage: PipelineStage) -> bool:
+    try:
+        return bool(stage.status())
+    except BusyError:
+        return True  # another run is at it; the job will wait for that, and see what is left to do
 
 
 def _set_stamp(stamp: Path, *, stale: bool) -> None:
