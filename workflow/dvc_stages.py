@@ -21,7 +21,6 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
 from dvc.repo.index import Index
 from dvc.stage import PipelineStage
-from fast_yaml import install as install_fast_yaml
 
 from regroup.lease import LeaseBusyError, acquire
 from regroup.safe_dvc import install as install_safe_dvc
@@ -68,7 +67,6 @@ def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
             nothing, two stages would get the same rule name, or another run is writing an output.
     """
     install_safe_dvc()
-    install_fast_yaml()
     repo = Repo(_wait_for_lock=True)
     # a job of another run may be in the middle of writing dvc.lock
     with lock_repo(repo):

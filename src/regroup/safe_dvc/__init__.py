@@ -13,12 +13,12 @@ from dvc.cli import main as _dvc
 
 from regroup.errors import RegroupError
 from regroup.lease import stale_seconds
-from regroup.safe_dvc import lockfile, locks, rwlock, stages
+from regroup.safe_dvc import lockfile, locks, parsing, rwlock, stages
 
 
 def install() -> None:
     """Change this process's DVC; a second time changes nothing."""
-    for module in (lockfile, locks, rwlock, stages):
+    for module in (lockfile, locks, parsing, rwlock, stages):
         module.install()
 
 

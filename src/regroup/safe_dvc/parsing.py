@@ -1,8 +1,9 @@
-"""Reading DVC's files quickly: every command parses dvc.lock twice and params.yaml once a stage.
+"""Reading DVC's files quickly: every command parses dvc.lock two or three times and params.yaml once a stage.
 
-With a hundred stages, dvc.lock has some 250 kB and takes a parser in pure Python over a second; libyaml reads
-it in a tenth of that. Only dvc.lock is read so, which programs write: a parser that forgives a key given
-twice must not see what people write.
+With a hundred stages, dvc.lock has some 350 kB and takes a parser in pure Python over two seconds; libyaml
+reads it in a tenth of that, and what was parsed once need not be again. Only dvc.lock is read by libyaml, which
+programs write: a parser that forgives a key given twice must not see what people write. (ruamel.yaml.clib, which
+DVC would use by itself, has a libyaml that refuses `{url: https://...}` and `[a?b]`.)
 """
 
 from __future__ import annotations
