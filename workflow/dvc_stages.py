@@ -30,6 +30,9 @@ STATE = Path(".snakemake/dvc")
 RUN_VARIABLE = "REGROUP_PIPELINE_RUN"
 DEFAULTS: Mapping[str, int] = {"threads": 1, "mem_mb": 2000, "runtime": 30, "gpus": 0}
 
+ALWAYS = "always changed"
+"""What DVC says of a stage that looks for itself whether there is anything to do."""
+
 # one time for all stamps set while parsing: none of them is newer than another, so none causes a rerun,
 # and every stamp that a job touches afterwards is newer than them
 PARSED = 946_684_800  # 2000-01-01, in seconds
@@ -149,9 +152,25 @@ def _resources(stage: PipelineStage) -> dict[str, int]:
 
 def _is_stale(stage: PipelineStage) -> bool:
     try:
-        return bool(stage.status())
+        found = [line for lines in stage.status().values() for line in lines]
     except BusyError:
         return True  # another run is at it; the job will wait for that, and see what is left to do
+    if not stage.always_changed:
+        return bool(found)
+    # else a run with nothing to do would start a job for every stage behind this one
+    return found != [ALWAYS] or not all(_still_holds(Path(out.fs_path)) for out in stage.outs)
+
+
+def _still_holds(output: Path) -> bool:
+    """Whether the manifest of a folder outside DVC's sight still describes it."""
+    from regroup.errors import RegroupError
+    from regroup.sources.manifest import raw_root
+
+    try:
+        raw_root(output)
+    except RegroupError:
+        return False
+    return True
 
 
 def _set_stamp(stamp: Path, *, stale: bool) -> None:
