@@ -97,7 +97,7 @@ def test_too_small_a_disk_is_missing(
     assert status == 1
     assert "MISSING about" in said
     assert "60.0 GB free" in said
-    assert said.endswith("1 missing: a run would fail")
+    assert said.endswith("1 missing: a run cannot start")
 
 
 def test_what_came_before_a_cut_is_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

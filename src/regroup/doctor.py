@@ -15,6 +15,7 @@ from typing import Literal
 
 from regroup.errors import RegroupError
 from regroup.params import Params
+from regroup.places import place_faults
 from regroup.sources.artefacts import Artefact
 from regroup.sources.download import ARCHIVES, megabytes, missing_artefacts
 from regroup.sources.fetch import download_folder
@@ -43,7 +44,7 @@ _CHECKPOINT_GB = 0.23
 class Finding:
     """One thing that was looked at.
 
-    `ok`; `to get`: a stage will draw or fetch it; `note`: worth knowing; `missing`: a run would fail.
+    `ok`; `to get`: a stage will draw or fetch it; `note`: worth knowing; `missing`: a run cannot start.
     """
 
     area: str
@@ -68,7 +69,7 @@ def examine(params: Params, *, variants: int) -> list[Finding]:
         params: the profile.
         variants: how many fine-tuning runs it has, for the disk.
     """
-    findings = [*tools(), *processors(params)]
+    findings = [*tools(), *_project(params), *processors(params)]
     needs = [Need(Path(), _CHECKPOINT_GB * 2 * variants, "runs and their copies in DVC's cache")]
     if all(source.kind == "mini" for source in params.sources.values()):
         needs = [Need(Path(), _MINI_GB, "a whole run")]
@@ -102,6 +103,15 @@ def tools() -> Iterator[Finding]:
         )
     git = shutil.which("git")
     yield Finding("tools", "git", "ok" if git else "missing", git or "not on PATH; install git")
+
+
+def _project(params: Params) -> Iterator[Finding]:
+    """Whether DVC can work in this folder."""
+    faults = list(place_faults(params.name))
+    for fault in faults:
+        yield Finding("project", fault.place, "missing", fault.detail)
+    if not faults:
+        yield Finding("project", "folders", "ok", "no links among them")
 
 
 def _tested() -> dict[str, str]:
