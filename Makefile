@@ -4,16 +4,19 @@ PYTHON ?= python3
 TORCH ?= $(shell grep '^torch==' requirements.lock)
 VENV ?= .venv
 ENGINE ?= snakemake
-# safe_dvc.py is dvc whose lock file survives a kill at any time
-ENGINES_dvc = python workflow/safe_dvc.py repro
+ENGINES_dvc = dvc repro
 ENGINES_snakemake = snakemake
-BIN := $(abspath $(VENV))/bin
+ifneq ($(words $(VENV)),1)
+$(error VENV: a path without spaces, please; relative to this folder it may lie anywhere)
+endif
+# for the shell, which alone can quote it: the project's folder may have any name
+export BIN := $(if $(filter /%,$(VENV)),$(VENV),$(CURDIR)/$(VENV))/bin
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: env repro check test bench ui pretrain clean
+.PHONY: help env repro check test bench ui pretrain clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -26,9 +29,9 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	  { echo "regroup needs Python 3.11 or newer; say which: make env PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@echo 'installing some 230 packages into $(VENV), a few minutes'
-	$(BIN)/pip install --quiet --progress-bar off $(TORCH)
-	$(BIN)/pip install --quiet --progress-bar off --no-deps -r requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	"$$BIN/python" -m pip install --quiet --progress-bar off $(TORCH)
+	"$$BIN/python" -m pip install --quiet --progress-bar off --no-deps -r requirements.lock
+	"$$BIN/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 repro: env  ## the whole study on the embedded data, a stage a core; ENGINE=dvc: one stage after another

@@ -3,9 +3,9 @@
 from regroup.report.claims import check_claims
 from regroup.report.reference import thesis
 from regroup.report.runs import profile_table, table_files
-from regroup.report.scores_view import write_scores
+from regroup.report.scores_view import write_scores, write_summary
 from regroup.report.tables import write_table
-from regroup.report.what_moved import write_what_moved
+from regroup.report.what_moved import verdict_counts, write_what_moved
 from regroup.stage import Stage, run
 
 
@@ -21,6 +21,8 @@ def main(stage: Stage) -> None:
         for number in settings.numbers:
             table = profile_table(number, runs.get(number, {}), stage.params, spreads=moved.spreads)
             write_table(table, layout.tables)
+        final = stage.params.sweep.variant
+        write_summary(layout.metrics, final, verdict_counts(moved), layout.tables, profile=profile)
         write_scores(layout.metrics, list(stage.variants()), layout.tables, profile=profile)
         write_what_moved(moved, layout.tables)
 

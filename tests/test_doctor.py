@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from regroup import doctor
 from regroup.cli import main
-from regroup.sources.local import LAYOUTS
+from regroup.sources.layouts import LAYOUTS
 from regroup.sources.make import make_source
 from regroup.sources.settings import WorldParams
 
@@ -97,7 +97,7 @@ def test_too_small_a_disk_is_missing(
     assert status == 1
     assert "MISSING about" in said
     assert "60.0 GB free" in said
-    assert said.endswith("1 missing: a run would fail")
+    assert said.endswith("1 missing: a run cannot start")
 
 
 def test_what_came_before_a_cut_is_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

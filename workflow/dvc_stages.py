@@ -6,12 +6,14 @@ runs. The two meet in stamp files: a stamp stands for "this stage was up to date
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import subprocess
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +21,17 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
 from dvc.repo.index import Index
 from dvc.stage import PipelineStage
-from fast_yaml import install as install_fast_yaml
-from safe_dvc import drop_torn_rwlock
+
+from regroup.lease import LeaseBusyError, acquire
+from regroup.safe_dvc import install as install_safe_dvc
+from regroup.safe_dvc.rwlock import BusyError
 
 STATE = Path(".snakemake/dvc")
 RUN_VARIABLE = "REGROUP_PIPELINE_RUN"
 DEFAULTS: Mapping[str, int] = {"threads": 1, "mem_mb": 2000, "runtime": 30, "gpus": 0}
+
+ALWAYS = "always changed"
+"""What DVC says of a stage that looks for itself whether there is anything to do."""
 
 # one time for all stamps set while parsing: none of them is newer than another, so none causes a rerun,
 # and every stamp that a job touches afterwards is newer than them
@@ -62,9 +69,8 @@ def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
         ValueError: the file is missing or invalid, a stage's `meta.resources` has a key or a value that means
             nothing, two stages would get the same rule name, or another run is writing an output.
     """
-    install_fast_yaml()
+    install_safe_dvc()
     repo = Repo(_wait_for_lock=True)
-    drop_torn_rwlock(Path(repo.root_dir))
     # a job of another run may be in the middle of writing dvc.lock
     with lock_repo(repo):
         try:
@@ -72,7 +78,7 @@ def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
             stages = tuple(_stage(node, () if node.frozen else [*graph.successors(node)]) for node in graph)
             if set_stamps:
                 for stage, node in zip(stages, graph, strict=True):
-                    _set_stamp(Path(stage.stamp), stale=bool(node.status()))
+                    _set_stamp(Path(stage.stamp), stale=_is_stale(node))
         except DvcException as error:
             raise ValueError(f"{pipeline}: {error}") from error
     rules = [stage.rule for stage in stages]
@@ -89,6 +95,23 @@ def find_python() -> None:
 def name_run() -> None:
     """Give the run an identity that its stages, and the jobs of a cluster, find in their environment."""
     os.environ.setdefault(RUN_VARIABLE, uuid.uuid4().hex[:12])
+
+
+def wait_for_turn(pipeline: str) -> None:
+    """Hold the turn of running this pipeline's stages, until this process ends.
+
+    If another Snakemake had it, this one plans anew from the start: there may be nothing left to do.
+    """
+    turn = ExitStack()
+    path = (STATE / pipeline).with_suffix(".turn")
+    try:
+        turn.enter_context(acquire(path, wait=0))
+    except LeaseBusyError:
+        with acquire(path):
+            pass
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    atexit.register(turn.close)
 
 
 def publish_runs() -> None:
@@ -125,6 +148,29 @@ def _resources(stage: PipelineStage) -> dict[str, int]:
             name = f"{stage.addressing}: meta.resources.{key}"
             raise ValueError(f"{name}: {value!r} is not a whole number of {least} or more")
     return {**DEFAULTS, **given}
+
+
+def _is_stale(stage: PipelineStage) -> bool:
+    try:
+        found = [line for lines in stage.status().values() for line in lines]
+    except BusyError:
+        return True  # another run is at it; the job will wait for that, and see what is left to do
+    if not stage.always_changed:
+        return bool(found)
+    # else a run with nothing to do would start a job for every stage behind this one
+    return found != [ALWAYS] or not all(_still_holds(Path(out.fs_path)) for out in stage.outs)
+
+
+def _still_holds(output: Path) -> bool:
+    """Whether the manifest of a folder outside DVC's sight still describes it."""
+    from regroup.errors import RegroupError
+    from regroup.sources.manifest import raw_root
+
+    try:
+        raw_root(output)
+    except RegroupError:
+        return False
+    return True
 
 
 def _set_stamp(stamp: Path, *, stale: bool) -> None:

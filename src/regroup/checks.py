@@ -8,6 +8,8 @@ from pathlib import Path
 
 from regroup.errors import RegroupError
 from regroup.params import Params, load_params
+from regroup.places import place_faults
+from regroup.profile import pipeline_faults
 from regroup.report.reference import Reference, RowRef, thesis
 from regroup.segmentation.protocols import load_protocol
 from regroup.sources.mini.names import drawn_names
@@ -52,6 +54,8 @@ def check_study(params_file: Path) -> Study:
         *_unfilled_rows(variants, reference, params, params_file),
         *_unknown_names(variants, params, params_file),
         *_unscorable(params, params_file),
+        *pipeline_faults(params),
+        *map(str, place_faults(params.name)),
     ]
     if faults:
         raise RegroupError("\n".join(faults))

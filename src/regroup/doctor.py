@@ -15,10 +15,12 @@ from typing import Literal
 
 from regroup.errors import RegroupError
 from regroup.params import Params
+from regroup.places import place_faults
 from regroup.sources.artefacts import Artefact
 from regroup.sources.download import ARCHIVES, megabytes, missing_artefacts
 from regroup.sources.fetch import download_folder
-from regroup.sources.local import describe_local
+from regroup.sources.listing import list_entries
+from regroup.sources.local import find_local
 from regroup.sources.manifest import MANIFEST, list_files, read_manifest
 from regroup.sources.settings import SourceName, SourceParams
 from regroup.sources.weights import find_weights
@@ -42,7 +44,7 @@ _CHECKPOINT_GB = 0.23
 class Finding:
     """One thing that was looked at.
 
-    `ok`; `to get`: a stage will draw or fetch it; `note`: worth knowing; `missing`: a run would fail.
+    `ok`; `to get`: a stage will draw or fetch it; `note`: worth knowing; `missing`: a run cannot start.
     """
 
     area: str
@@ -67,7 +69,7 @@ def examine(params: Params, *, variants: int) -> list[Finding]:
         params: the profile.
         variants: how many fine-tuning runs it has, for the disk.
     """
-    findings = [*tools(), *processors(params)]
+    findings = [*tools(), *_project(params), *processors(params)]
     needs = [Need(Path(), _CHECKPOINT_GB * 2 * variants, "runs and their copies in DVC's cache")]
     if all(source.kind == "mini" for source in params.sources.values()):
         needs = [Need(Path(), _MINI_GB, "a whole run")]
@@ -101,6 +103,15 @@ def tools() -> Iterator[Finding]:
         )
     git = shutil.which("git")
     yield Finding("tools", "git", "ok" if git else "missing", git or "not on PATH; install git")
+
+
+def _project(params: Params) -> Iterator[Finding]:
+    """Whether DVC can work in this folder."""
+    faults = list(place_faults(params.name))
+    for fault in faults:
+        yield Finding("project", fault.place, "missing", fault.detail)
+    if not faults:
+        yield Finding("project", "folders", "ok", "no links among them")
 
 
 def _tested() -> dict[str, str]:
@@ -153,14 +164,15 @@ def _source(name: SourceName, source: SourceParams, params: Params) -> tuple[Fin
     if source.kind == "download" and folder is not None and (missing := missing_artefacts(name, folder)):
         return _to_download(name, source, missing, folder)
     try:
-        manifest = describe_local(name, folder, kind=source.kind)
+        folder, parts = find_local(name, folder, kind=source.kind)
+        files = list_entries(folder, parts)
     except RegroupError as error:
         return Finding("data", name, "missing", str(error)), []
     # shards hold every training image's bytes once more, and DVC's cache the shards
-    images = sum(path.stat().st_size for path in list_files(Path(manifest.root), ("train2017",)))
+    images = sum(file.size for file in files if file.path.startswith("train2017/"))
     done = params.layout.shards.is_dir()
     needs = [] if done or not images else [_shards(images / 1e9)]
-    return Finding("data", name, "ok", f"{_size(manifest.bytes)} in {manifest.root}"), needs
+    return Finding("data", name, "ok", f"{_size(sum(file.size for file in files))} in {folder}"), needs
 
 
 def _to_download(

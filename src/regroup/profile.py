@@ -8,7 +8,8 @@ follow links in other commits, and then `dvc metrics diff` would compare with no
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from regroup.errors import RegroupError
 from regroup.io import write_text
 from regroup.params import Params
 from regroup.settings import parse, read_yaml
+from regroup.sources.settings import SourceParams
 
 HEADER = """\
 # Made from {overrides} and {base}: edit the first, then run `regroup profile {name}`.
@@ -42,8 +44,8 @@ def make_profile(folder: Path) -> Path:
     if folder.is_absolute() or ".." in folder.parts or len(folder.parts) != 1:
         raise RegroupError(f"{folder}: a profile is a folder directly under the project's root")
     text = render(overrides)
-    parse(Params, YAML(typ="safe").load(text), overrides)
-    write_text(folder / "dvc.yaml", render_pipeline(Path("dvc.yaml")))
+    params = parse(Params, YAML(typ="safe").load(text), overrides)
+    write_text(folder / "dvc.yaml", render_pipeline(Path("dvc.yaml"), params))
     target = folder / "params.yaml"
     write_text(target, text)
     return target
@@ -64,12 +66,7 @@ def render(overrides: Path) -> str:
     base = Path("params.yaml") if other is None else Path(str(other), "params.yaml")
     if not base.is_file():
         raise RegroupError(f"{overrides}: base: no profile `{other}` here ({base} does not exist)")
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.representer.add_representer(
-        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
-    yaml.width = 110
+    yaml = _round_trip()
     document = yaml.load(base)
     placed = {
         "name": name,
@@ -86,17 +83,82 @@ def render(overrides: Path) -> str:
     return HEADER.format(overrides=overrides, base=base, name=name) + text
 
 
-def render_pipeline(pipeline: Path) -> str:
-    """The text of a profile's dvc.yaml: the root's, with the path to the variants as seen from the folder.
+def render_pipeline(pipeline: Path, params: Params) -> str:
+    """The text of a profile's dvc.yaml, from the root's.
 
-    Raises:
-        RegroupError: the root's dvc.yaml does not name its variants as expected.
+    The variants are looked for above the profile's folder; manifests of sources that the profile does not
+    have are no dependencies; metrics and plots are the default profile's alone, so that DVC does not complain
+    about studies that nobody has run here. A source that is used in place lies outside DVC's sight: its stage
+    then looks at the folder at every run, and leaves a manifest that still holds as it is.
     """
-    text = pipeline.read_text(encoding="utf-8")
-    here, there = "\n  - variants.yaml\n", "\n  - ../variants.yaml\n"
-    if text.count(here) != 1:
-        raise RegroupError(f"{pipeline}: vars: the line `  - variants.yaml` is not there once")
-    return f"# Made from ../dvc.yaml by `regroup profile`: edit that.\n{text.replace(here, there)}"
+    yaml = _round_trip()
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    document = yaml.load(pipeline)
+    for number, name in enumerate(document["vars"]):
+        document["vars"][number] = f"../{name}"
+    for section in ("metrics", "plots"):
+        document.pop(section, None)
+    for entry in document["stages"].values():
+        stage = entry.get("do", entry)
+        gone = [dep for dep in stage.get("deps", ()) if _source_of(dep) not in (None, *params.sources)]
+        for dep in gone:
+            stage["deps"].remove(dep)
+    if used_in_place(params):
+        source = document["stages"]["source"]["do"]
+        source.insert(1, "always_changed", True)
+        source["outs"] = [{out: {"persist": True}} for out in source["outs"]]
+    buffer = io.StringIO()
+    yaml.dump(document, buffer)
+    return f"# Made from ../dvc.yaml by `regroup profile`: edit that.\n{buffer.getvalue()}"
+
+
+def used_in_place(params: Params) -> dict[str, SourceParams]:
+    """The sources whose files lie in a folder that is the user's, or that all profiles share."""
+    return {name: source for name, source in params.sources.items() if source.kind != "mini"}
+
+
+def pipeline_faults(params: Params) -> Iterator[str]:
+    """What is wrong with the dvc.yaml beside a profile's params.yaml, seen from the project's root.
+
+    A line for each fault: made from other parameters than these, so that changed data would go unseen or
+    stages would wait for a source that is not there. No dvc.yaml, no faults: stages may run without DVC.
+    """
+    root, pipeline = Path("dvc.yaml"), params.params_file.with_name("dvc.yaml")
+    if not pipeline.is_file() or not root.is_file():
+        return
+    if pipeline != root:
+        expected = YAML(typ="safe").load(render_pipeline(root, params))
+        if read_yaml(pipeline) != expected:
+            yield f"{pipeline}: not what its parameters ask for; run `regroup profile {params.name}`"
+        return
+    for name, source in used_in_place(params).items():
+        yield (
+            f"{params.params_file}: sources.{name}: the default profile draws its data, and would not see"
+            f" what changes in a folder; put `kind: {source.kind}` into the overrides.yaml of a profile of"
+            " your own"
+        )
+    stages = read_yaml(pipeline)["stages"].values()
+    deps = {dep for entry in stages for dep in entry.get("do", entry).get("deps", ())}
+    read = {_source_of(dep) for dep in deps} - {None}
+    for missing in sorted(map(str, read.difference(params.sources))):
+        yield f"{params.params_file}: sources: {pipeline} reads {missing}; a profile of your own may lack it"
+
+
+def _source_of(dep: str) -> str | None:
+    """The source whose manifest a dependency is, or None."""
+    found = re.fullmatch(r"data/[^/]+/raw/([^/]+)/manifest\.json", dep)
+    return found[1] if found else None
+
+
+def _round_trip() -> YAML:
+    """A reader and writer that keeps comments and looks as our files do."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 110
+    yaml.representer.add_representer(
+        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    return yaml
 
 
 def _lay_over(document: CommentedMap, values: Mapping[str, Any]) -> None:

@@ -115,7 +115,9 @@ def test_every_knob_is_watched_by_the_stage_that_reads_it():
 def test_every_profile_is_made_of_its_overrides_and_the_one_graph(overrides: Path, monkeypatch):
     """`regroup profile NAME` has been run since params.yaml, dvc.yaml or the overrides were edited."""
     monkeypatch.chdir(ROOT)
-    assert (overrides.parent / "dvc.yaml").read_text() == render_pipeline(Path("dvc.yaml"))
+    assert (overrides.parent / "dvc.yaml").read_text() == render_pipeline(
+        Path("dvc.yaml"), load_params(overrides.parent / "params.yaml")
+    )
     assert (overrides.parent / "params.yaml").read_text() == render(overrides.relative_to(ROOT))
 
 

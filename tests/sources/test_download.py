@@ -15,7 +15,7 @@ from regroup.errors import RegroupError
 from regroup.sources import download
 from regroup.sources.artefacts import Artefact, Catalogue, load_catalogue
 from regroup.sources.fetch import RECORD, read_record
-from regroup.sources.local import LAYOUTS
+from regroup.sources.layouts import LAYOUTS
 from regroup.sources.make import make_source
 from regroup.sources.manifest import raw_root
 from regroup.sources.settings import WeightsParams

@@ -30,10 +30,8 @@ def test_local_points_at_the_folder_and_counts_only_its_parts(tmp_path: Path) ->
     assert manifest.parts == ("annotations/captions_train2017.json", "train2017")
     assert sorted(root.rglob("*")) == before
     assert [p.name for p in (tmp_path / "raw/coco").iterdir()] == ["manifest.json"]
-    expected = (
-        f"annotations/captions_train2017.json\0{hashlib.sha256(b'{}').hexdigest()}\ntrain2017/000000000009.jpg\0"
-        "3\n"
-    )
+    caption, image = (hashlib.sha256(content).hexdigest() for content in (b"{}", b"abc"))
+    expected = f"annotations/captions_train2017.json\0{caption}\ntrain2017/000000000009.jpg\0{image}\n"
     assert manifest.digest == hashlib.sha256(expected.encode()).hexdigest()
 
 

@@ -24,10 +24,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "data" / profile / "frozen.txt").write_text("frozen\n")
     (root / "full/dvc.yaml").symlink_to("../dvc.yaml")
     project = Project(root, user_environment())
-    project.run("dvc", "init", "--no-scm", "--quiet")
+    project.dvc("init", "--no-scm", "--quiet")
     shutil.copyfile(ROOT / ".dvc/config", root / ".dvc/config")
-    project.run("dvc", "config", "core.no_scm", "true")
-    project.run("dvc", "repro", "--quiet")
+    project.dvc("config", "core.no_scm", "true")
+    project.dvc("repro", "--quiet")
     project.worked()
     return root
 

@@ -1,17 +1,16 @@
 """What a kill must not do to DVC's files, and that they read as if DVC had written them."""
 
-import subprocess
-import sys
 from copy import deepcopy
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import safe_dvc
 from dvc.dvcfile import Lockfile
 from dvc.utils.serialize import _common, _yaml, dump_yaml, dumps_yaml, modify_yaml
-from safe_dvc import install, replace_stage
+from toy_project import Project, user_environment
+
+from regroup.safe_dvc import install
+from regroup.safe_dvc.lockfile import replace_stage
 
 STAGES: dict[str, Any] = {
     "one": {"cmd": "python one.py", "outs": [{"path": "one.txt", "md5": "0" * 32, "size": 10}]},
@@ -92,15 +91,13 @@ def test_a_dry_run_shows_every_stage_of_a_profile_without_data(tmp_path: Path) -
         "two": {"cmd": "cp one.txt two.txt", "deps": ["one.txt"], "outs": ["two.txt"]},
     }
     dump_yaml(tmp_path / "dvc.yaml", {"stages": stages})
-    run = partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True)
-    run(["dvc", "init", "--no-scm", "-q"], check=True)
-    script = Path(safe_dvc.__file__)
+    project = Project(tmp_path, user_environment())
+    project.dvc("init", "--no-scm", "-q")
     # a stage has earlier results, so that DVC looks among them
-    run([sys.executable, str(script), "repro"], check=True)
+    project.dvc("repro")
     for name in ("one.txt", "two.txt", "dvc.lock"):
         (tmp_path / name).unlink()
-    shown = run([sys.executable, str(script), "repro", "--dry"])
-    assert shown.returncode == 0, shown.stderr
-    assert "touch one.txt" in shown.stdout
-    assert "cp one.txt two.txt" in shown.stdout
+    shown = project.dvc("repro", "--dry")
+    assert "touch one.txt" in shown
+    assert "cp one.txt two.txt" in shown
     assert not (tmp_path / "one.txt").exists()

@@ -109,8 +109,9 @@ class Project:
         assert not check or done.returncode == 0, done.stdout
         return done
 
-    def dvc(self, *arguments: str) -> str:
-        return self.run("dvc", *arguments).stdout
+    def dvc(self, *arguments: str, check: bool = True) -> str:
+        """This environment's `dvc`."""
+        return self.run("regroup.safe_dvc", *arguments, check=check).stdout
 
     def snakemake(self, *arguments: str, check: bool = True) -> str:
         return self.run("snakemake", *arguments, check=check).stdout

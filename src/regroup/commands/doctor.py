@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
         "doctor",
         help="say what a profile needs and what is missing, before anything starts",
         description="Look at tools, graphics cards, data, weights and disks. Nothing is fetched or written."
-        " The exit status is 1 if a run would fail.",
+        " The exit status is 1 if a run cannot start.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -59,5 +59,7 @@ def format_findings(profile: str, findings: Sequence[Finding], width: int) -> st
         first, *rest = textwrap.wrap(" ".join(finding.detail.split()), room, break_on_hyphens=False) or [""]
         lines += [start + first, *(" " * len(start) + line for line in rest)]
     missing = sum(finding.state == "missing" for finding in findings)
-    lines.append(f"{missing} missing: a run would fail" if missing else "nothing is missing: a run can start")
+    lines.append(
+        f"{missing} missing: a run cannot start" if missing else "nothing is missing: a run can start"
+    )
     return "\n".join(line.rstrip() for line in lines)

@@ -1,4 +1,4 @@
-"""Scores in a form that `dvc metrics` and `dvc plots` can show: one small file a run, and all runs in one."""
+"""Scores as `dvc metrics` and `dvc plots` can show them: a summary, one small file a run, all runs in one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from regroup.io import write_json, write_text
+from regroup.report.comparison import Verdict
 from regroup.report.grid import csv_text
 from regroup.report.reference import DATASET_TITLES
 from regroup.report.scores import read_metrics
@@ -38,3 +39,28 @@ def write_scores(metrics: Path, names: Sequence[str], folder: Path, *, profile: 
     lines = [["variant", *columns]]
     lines += [[name, *(str(values.get(key, "")) for key in columns)] for name, values in scores.items()]
     write_text(folder / "scores.csv", csv_text(lines))
+
+
+def write_summary(
+    metrics: Path, variant: str, verdicts: Mapping[Verdict, int], folder: Path, *, profile: str
+) -> None:
+    """Write `summary.json`: what one variant scores, and how many of the thesis's claims hold.
+
+    Few enough numbers for one line of `dvc metrics show` and `dvc exp show`. A variant that was not scored is
+    left out.
+
+    Args:
+        metrics: folder of the metrics files.
+        variant: the variant, usually the study's final one.
+        verdicts: number of claims by verdict.
+        folder: gets the file.
+        profile: name of the profile.
+
+    Raises:
+        RegroupError: a metrics file that is malformed or of another profile.
+    """
+    file = metrics / f"{variant}.json"
+    found = read_metrics(file, profile=profile).datasets if file.is_file() else {}
+    scores = {dataset: float(rounded(found[dataset].miou)) for dataset in found}
+    claims = {verdict.replace(" ", "_"): count for verdict, count in verdicts.items()}
+    write_json(folder / "summary.json", {**scores, "claims": claims})

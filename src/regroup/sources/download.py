@@ -8,7 +8,8 @@ from pathlib import Path
 from regroup.sources.artefacts import Artefact, load_catalogue
 from regroup.sources.context import make_context_masks
 from regroup.sources.fetch import download_folder, fetch_all, only_one
-from regroup.sources.local import describe_local, is_present
+from regroup.sources.layouts import is_present
+from regroup.sources.local import describe_local
 from regroup.sources.manifest import Manifest
 from regroup.sources.settings import SourceName
 from regroup.sources.unpack import unpack
@@ -34,6 +35,7 @@ def download_source(
     url: str | None = None,
     keep_archives: bool = False,
     progress: bool = True,
+    remembered: Path | None = None,
 ) -> Manifest:
     """Fetch and unpack what is missing of a source, and describe it.
 
@@ -45,6 +47,7 @@ def download_source(
         url: a mirror or a folder with the archives, see `fetch_all`.
         keep_archives: keep the archives once they are unpacked.
         progress: show progress bars.
+        remembered: as `describe_local` takes it.
 
     Raises:
         RegroupError: it cannot be downloaded or unpacked.
@@ -59,7 +62,7 @@ def download_source(
                 own = paths[key].parent == folder / ARCHIVES
                 if own and not keep_archives:
                     paths[key].unlink()
-    return describe_local(name, folder, kind="download")
+    return describe_local(name, folder, kind="download", remembered=remembered)
 
 
 def _use(path: Path, artefact: Artefact, folder: Path, *, progress: bool) -> None:

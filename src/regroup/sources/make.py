@@ -6,9 +6,19 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from regroup.sources.download import download_source
-from regroup.sources.local import describe_local, present_parts
-from regroup.sources.manifest import Manifest, describe, write_manifest
+from regroup.errors import RegroupError
+from regroup.sources.download import download_source, missing_artefacts
+from regroup.sources.fetch import download_folder
+from regroup.sources.layouts import present_parts
+from regroup.sources.local import describe_local
+from regroup.sources.manifest import (
+    Manifest,
+    describe,
+    digests_file,
+    read_manifest,
+    still_describes,
+    write_manifest,
+)
 from regroup.sources.mini.write import draw_dataset
 from regroup.sources.settings import SourceKind, SourceName, WorldParams
 
@@ -42,9 +52,11 @@ def make_source(
         folder = Path(temporary) / out.name
         folder.mkdir()
         if kind == "local":
-            manifest = describe_local(name, root)
+            manifest = describe_local(name, root, remembered=digests_file(out))
         elif kind == "download":
-            manifest = download_source(name, root=root, url=url, keep_archives=keep_archives)
+            manifest = download_source(
+                name, root=root, url=url, keep_archives=keep_archives, remembered=digests_file(out)
+            )
         else:
             draw_dataset(name, folder, world or WorldParams())
             manifest = describe(name, kind, folder, present_parts(name, folder), in_place=False)
@@ -55,3 +67,26 @@ def make_source(
             out.unlink(missing_ok=True)
         folder.replace(out)
     return manifest
+
+
+def unchanged_source(name: SourceName, kind: SourceKind, out: Path, *, root: Path | None) -> Manifest | None:
+    """The manifest in `out`, if the folder used in place is still what it says; None: make the source.
+
+    Of a download that is not on this machine at all the manifest is kept as well: its results may have been
+    pulled, and what they were made from need not be. A stage that has to read it says that it is not there.
+    """
+    if kind == "mini":
+        return None
+    try:
+        manifest = read_manifest(out)
+    except RegroupError:
+        return None
+    folder = download_folder(name, root) if kind == "download" else (root or Path()).expanduser().absolute()
+    if (manifest.source, manifest.kind, manifest.root) != (name, kind, str(folder)):
+        return None
+    if kind == "download":
+        if not folder.exists():
+            return manifest
+        if missing_artefacts(name, folder):
+            return None
+    return manifest if folder.is_dir() and still_describes(manifest, folder, out) else None

@@ -9,7 +9,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from regroup.errors import RegroupError
-from regroup.io import read_json, sha256, write_json
+from regroup.io import read_json, write_json
+from regroup.sources.layouts import present_parts
+from regroup.sources.listing import FileDigests, list_entries
 from regroup.sources.settings import SourceKind, SourceName
 
 MANIFEST = "manifest.json"
@@ -22,7 +24,7 @@ class Manifest(BaseModel):
         root: "." where the files lie beside the manifest, else the absolute folder that is used in place.
         parts: the folders and files of the archive that are present, relative to the root.
         files: number of files in `parts`; `bytes`: their total size.
-        digest: SHA-256 over every file's relative path and content, see `digest`.
+        digest: SHA-256 over every file's relative path and content, in the order of the paths.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,46 +40,50 @@ class Manifest(BaseModel):
 
 def list_files(root: Path, parts: Iterable[str]) -> list[Path]:
     """Files of the parts (folders are walked), sorted by path; hidden files do not count."""
-    found: set[Path] = set()
-    for part in parts:
-        path = root / part
-        if path.is_dir():
-            found.update(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-        elif path.is_file():
-            found.add(path)
-    return sorted(found)
-
-
-def digest(root: Path, files: Iterable[Path], *, images: bool) -> str:
-    """SHA-256 over the sorted files' relative paths and contents.
-
-    With `images` false only annotation texts (.json, .txt) are read; of other files the size stands for the
-    content, so that a folder of 20 GB is summed up in seconds. A picture changed in place to one of the same
-    size then goes unseen.
-    """
-    total = hashlib.sha256()
-    for path in files:
-        whole = images or path.suffix in {".json", ".txt"}
-        content = sha256(path) if whole else str(path.stat().st_size)
-        total.update(f"{path.relative_to(root).as_posix()}\0{content}\n".encode())
-    return total.hexdigest()
+    return [root / entry.path for entry in list_entries(root, parts)]
 
 
 def describe(
-    source: SourceName, kind: SourceKind, root: Path, parts: Iterable[str], *, in_place: bool
+    source: SourceName,
+    kind: SourceKind,
+    root: Path,
+    parts: Iterable[str],
+    *,
+    in_place: bool,
+    remembered: Path | None = None,
 ) -> Manifest:
-    """Count and sum up the parts of a source under `root`."""
+    """Count and sum up the parts of a source under `root`.
+
+    Args:
+        source: the source.
+        kind: where it comes from.
+        root: the folder with the archive's own layout.
+        parts: its folders and files.
+        in_place: the files stay where they are, and the manifest names the folder.
+        remembered: file for what is known of the files' contents, see `FileDigests`; None reads them all.
+
+    Raises:
+        RegroupError: a file or folder cannot be read.
+    """
     parts = tuple(sorted(parts))
-    files = list_files(root, parts)
+    entries = list_entries(root, parts)
+    total = hashlib.sha256()
+    for entry, digest in zip(entries, FileDigests(root, remembered).of(entries), strict=True):
+        total.update(f"{entry.path}\0{digest}\n".encode(errors="surrogateescape"))
     return Manifest(
         source=source,
         kind=kind,
         root=str(root) if in_place else ".",
         parts=parts,
-        files=len(files),
-        bytes=sum(path.stat().st_size for path in files),
-        digest=digest(root, files, images=not in_place),
+        files=len(entries),
+        bytes=sum(entry.size for entry in entries),
+        digest=total.hexdigest(),
     )
+
+
+def digests_file(raw_dir: Path) -> Path:
+    """What is known of the files that the manifest in `raw_dir` describes: beside it, and no output."""
+    return raw_dir.with_name(f".{raw_dir.name}.digests")
 
 
 def write_manifest(raw_dir: Path, manifest: Manifest) -> None:
@@ -103,14 +109,32 @@ def read_manifest(raw_dir: Path) -> Manifest:
 def raw_root(raw_dir: Path) -> Path:
     """Folder with the archive's own layout, for the source whose manifest lies in `raw_dir`.
 
+    A folder that is used in place lies outside DVC's sight, so it is compared with its manifest. What lies
+    beside the manifest is DVC's own output.
+
     Raises:
-        RegroupError: no manifest, or the folder that it names has gone.
+        RegroupError: no manifest, or the folder that it names has gone or changed since.
     """
     manifest = read_manifest(raw_dir)
-    root = raw_dir if manifest.root == "." else Path(manifest.root)
+    if manifest.root == ".":
+        return raw_dir
+    root = Path(manifest.root)
     if not root.is_dir():
         raise RegroupError(
             f"{raw_dir / MANIFEST}: root: no such folder {root}; set sources.{manifest.source}.root to where"
             " the data is now and make the source again"
         )
+    if not still_describes(manifest, root, raw_dir):
+        raise RegroupError(
+            f"{root} has changed since {raw_dir / MANIFEST} was written; make the source again: "
+            f"`dvc repro` of the profile, or its stage source@{manifest.source}, sees what has changed"
+        )
     return root
+
+
+def still_describes(manifest: Manifest, root: Path, raw_dir: Path) -> bool:
+    """Whether the folder `root` holds what the manifest in `raw_dir` says of it."""
+    parts = present_parts(manifest.source, root)
+    known = digests_file(raw_dir)
+    now = describe(manifest.source, manifest.kind, root, parts, in_place=True, remembered=known)
+    return now == manifest

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from dvc.utils.serialize import dumps_yaml
 from dvc.utils.serialize._yaml import YAMLFileCorruptedError
-from fast_yaml import _parse_any, parse_yaml
+
+from regroup.safe_dvc.parsing import _parse_any, parse_yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,7 +65,9 @@ def test_a_caller_may_change_what_it_got() -> None:
     assert parse_yaml(text, "dvc.lock") == {"stages": {"a": {"cmd": "x"}}}
 
 
-@pytest.mark.parametrize(("name", "text"), [("dvc.lock", "a: [1\n"), ("dvc.yaml", "a: 1\na: 2\n")])
+@pytest.mark.parametrize(
+    ("name", "text"), [("dvc.lock", "a: [1\n"), ("dvc.yaml", "a: 1\na: 2\n"), ("params.yaml", "a: 1\na: 2\n")]
+)
 def test_what_dvc_refuses_is_refused(name: str, text: str) -> None:
     with pytest.raises(YAMLFileCorruptedError):
         parse_yaml(text, name)

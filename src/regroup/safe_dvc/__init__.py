@@ -1,0 +1,34 @@
+"""The environment's command `dvc`: DVC, and what it lacks for being killed and for working in company.
+
+It is installed as `dvc`, in place of DVC's own script, and is the only package that imports DVC. What is
+changed, why, and when each change can go is in docs/dvc.md; DVC is pinned exactly as long as one is left.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from dvc.cli import main as _dvc
+
+from regroup.errors import RegroupError
+from regroup.lease import stale_seconds
+from regroup.safe_dvc import lockfile, locks, parsing, rwlock, stages
+
+
+def install() -> None:
+    """Change this process's DVC; a second time changes nothing."""
+    for module in (lockfile, locks, parsing, rwlock, stages):
+        module.install()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command of DVC; returns its exit status."""
+    try:
+        stale_seconds()  # said here, not in the midst of work
+    except RegroupError as error:
+        print(f"dvc: error: {error}", file=sys.stderr)
+        return 2
+    install()
+    status: int = _dvc(list(sys.argv[1:] if argv is None else argv))
+    return status
