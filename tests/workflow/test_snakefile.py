@@ -1,11 +1,14 @@
 """Stages scheduled by Snakemake: what runs, what does not, and what DVC thinks of it afterwards."""
 
+import ctypes
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -144,7 +147,20 @@ def overlapping(project: Project) -> int:
     return most
 
 
+@pytest.fixture
+def _nobody_reaps() -> Iterator[None]:
+    """Orphans become this process's, which waits for none of them: zombies, as in many a container."""
+    subreaper, prctl = 36, ctypes.CDLL(None).prctl
+    prctl(subreaper, 1)
+    yield
+    prctl(subreaper, 0)
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("_nobody_reaps")
 def test_a_killed_run_goes_on_where_it_was(project: Project) -> None:
     project.set_param("seconds: 1")
     project.dvc("repro", "--quiet")
@@ -194,7 +210,8 @@ def refuse(*address, **_):
     raise OSError("no network here")
 socket.getaddrinfo = socket.socket.connect = socket.socket.connect_ex = refuse
 """)
-    project.environment["PYTHONPATH"] = str(tmp_path)
+    path = project.environment.get("PYTHONPATH", "")
+    project.environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{path}"
     project.environment["DVC_DAEMON_LOGFILE"] = str(tmp_path / "left behind")
     project.set_param("items: {a: 1, b: 20}")
     project.dvc("repro", "two@b")

@@ -203,7 +203,7 @@ class _Living:
         if key not in self.known:
             self.known[key] = self._ask(info)
             if not self.known[key]:
-                _logger.warning("process %s (`%s`) has ended without a word", info["pid"], info["cmd"])
+                _logger.warning("process %s (`%s`) is gone; what it held is free", info["pid"], info["cmd"])
         return self.known[key]
 
     def _ask(self, info: Info) -> bool:
@@ -256,9 +256,7 @@ def _parse(path: Path, *, say: bool = False) -> tuple[dict[str, list[Info]], dic
         )
     }
     if say and {"write": {}, "read": {}} | whole != {"write": writers, "read": readers}:
-        _logger.warning(
-            "%s was cut short or is not DVC's; what it says is kept as far as it makes sense", path
-        )
+        _logger.warning("%s is damaged; what can be read of it is kept", path)
     return readers, writers
 
 
