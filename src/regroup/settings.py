@@ -126,7 +126,7 @@ def parse(model: type[Model], value: Any, path: Path) -> Model:
 
 
 def _explain(fault: dict[str, Any], model: type[BaseModel]) -> str:
-    key = ".".join(str(part) for part in fault["loc"]) or "(top level)"
+    key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         import difflib
 
@@ -140,8 +140,8 @@ def _explain(fault: dict[str, Any], model: type[BaseModel]) -> str:
     if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] == NAME_PATTERN:
         message = "a name is lower-case letters and digits, then also - and _"
     if isinstance(fault["input"], dict | BaseModel):  # the message says what in it is wrong
-        return f"{key}: {message}"
-    return f"{key}: {message} (got {fault['input']!r})"
+        return f"{key}: {message}" if key else message
+    return f"{key or '(top level)'}: {message} (got {fault['input']!r})"
 
 
 def _keys(schema: Any) -> set[str]:
