@@ -20,6 +20,7 @@ from regroup.io import write_text
 from regroup.params import Params
 from regroup.settings import parse, read_yaml
 
+MADE = "# Made from "
 HEADER = """\
 # Made from {overrides} and {base}: edit the first, then run `regroup profile {name}`.
 """
@@ -34,13 +35,17 @@ def make_profile(folder: Path) -> Path:
         The params.yaml that was written.
 
     Raises:
-        RegroupError: not at the project's root, no overrides, or an override that is unknown or ill-typed.
+        RegroupError: not at the project's root, no overrides, an override that is unknown, ill-typed or out
+            of its range, or files of another origin in the folder.
     """
     overrides = folder / "overrides.yaml"
     if not Path("params.yaml").is_file() or not Path("dvc.yaml").is_file():
         raise RegroupError("params.yaml and dvc.yaml are not here; run this from the project's root")
     if folder.is_absolute() or ".." in folder.parts or len(folder.parts) != 1:
         raise RegroupError(f"{folder}: a profile is a folder directly under the project's root")
+    for path in (folder / "dvc.yaml", folder / "params.yaml"):
+        if path.is_file() and not path.read_text(encoding="utf-8", errors="replace").startswith(MADE):
+            raise RegroupError(f"{path}: was not made by `regroup profile`, and would be overwritten")
     text = render(overrides)
     parse(Params, YAML(typ="safe").load(text), overrides)
     write_text(folder / "dvc.yaml", render_pipeline(Path("dvc.yaml")))
@@ -64,6 +69,9 @@ def render(overrides: Path) -> str:
     base = Path("params.yaml") if other is None else Path(str(other), "params.yaml")
     if not base.is_file():
         raise RegroupError(f"{overrides}: base: no profile `{other}` here ({base} does not exist)")
+    if base.parent == overrides.parent:
+        raise RegroupError(f"{overrides}: base: `{other}` is this profile itself")
+    read_yaml(base)  # for its words about a file that is no YAML
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.representer.add_representer(
@@ -77,7 +85,10 @@ def render(overrides: Path) -> str:
         "params_file": f"{name}/params.yaml",
         "variants_file": "variants.yaml",
     }
-    _lay_over(document, {**placed, **values})
+    for key, own in placed.items():
+        if key != "variants_file" and values.get(key, own) != own:
+            raise RegroupError(f"{overrides}: {key}: is {own!r} for a profile in this folder; leave it out")
+    _lay_over(document, {**placed, **values}, overrides)
     buffer = io.StringIO()
     yaml.dump(document, buffer)
     text = buffer.getvalue()
@@ -99,7 +110,7 @@ def render_pipeline(pipeline: Path) -> str:
     return f"# Made from ../dvc.yaml by `regroup profile`: edit that.\n{text.replace(here, there)}"
 
 
-def _lay_over(document: CommentedMap, values: Mapping[str, Any]) -> None:
+def _lay_over(document: CommentedMap, values: Mapping[str, Any], source: Path) -> None:
     """Mappings are merged key by key, anything else is replaced; null drops an entry that is a mapping.
 
     A dotted key reaches inside.
@@ -109,8 +120,10 @@ def _lay_over(document: CommentedMap, values: Mapping[str, Any]) -> None:
         place = document
         for parent in parents:
             place = place.setdefault(parent, CommentedMap())
+            if not isinstance(place, CommentedMap):
+                raise RegroupError(f"{source}: {dotted}: `{parent}` is one value, not a mapping of keys")
         if isinstance(value, dict) and isinstance(place.get(key), dict):
-            _lay_over(place[key], value)
+            _lay_over(place[key], value, source)
         elif value is None and isinstance(place.get(key), dict):
             del place[key]
         elif isinstance(value, list) and isinstance(place.get(key), CommentedSeq):

@@ -90,8 +90,8 @@ def test_only_what_a_change_changes_is_run_again(project: Project) -> None:
     project.edit("variants.yaml", "title: Group entropy (GE)\n", "title: Another\n")
     project.edit("variants.yaml", "row: batch_256", "row: batch_512")
     assert project.reproduce() == set()
-    # `batch-256` says for how long it trains, and nothing of `original` is trained; params.yaml has all of the
-    # augmentation of fine-tuning, but not the stand-in's
+    # `batch-256` says for how long it trains, and nothing of `original` is trained; params.yaml has all of
+    # the augmentation of fine-tuning, but not the stand-in's
     project.edit(
         "src/regroup/variants.py", "epochs: int = Field(default=30", "epochs: int = Field(default=31"
     )
