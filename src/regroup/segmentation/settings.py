@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from regroup.errors import RegroupError
 from regroup.settings import EachOnce, Name, Pixels, Settings, Share
+from regroup.sources.settings import SourceKey
 
 ProtocolName = Literal[
     "voc", "context60", "context59", "coco_object_stuffthingmaps", "coco_object_instances", "ade150"
@@ -39,7 +40,7 @@ class InferenceParams(Settings):
 class DatasetParams(Settings):
     """One dataset to score."""
 
-    source: Literal["coco", "voc12", "context", "ade"] = Field(description="the raw data it is read from")
+    source: SourceKey = Field(description="the raw data it is read from")
     protocol: ProtocolName
     threshold: Share | None = Field(default=None, description="of background; null: the protocol's")
     names: Literal["all", "drawn"] = Field(default="all", description="drawn: those of the mini world")
