@@ -30,7 +30,14 @@ def main(stage: Stage) -> None:
                 for name, dataset in datasets.items()
             }
         )
-        write_dissection(scores, out, variant=stage.key, profile=stage.params.name, checkpoint=checkpoint)
+        write_dissection(
+            scores,
+            out,
+            variant=stage.key,
+            profile=stage.params.name,
+            drawn=stage.params.drawn,
+            checkpoint=checkpoint,
+        )
         tracked.log_metrics(
             {
                 f"{name}/{analysis}": one.miou

@@ -29,6 +29,7 @@ def main(stage: Stage) -> None:
             metrics=layout.metrics,
             dino=load_features(layout.dino).eval(),
             profile=stage.params.name,
+            drawn=stage.params.drawn,
         )
         for drawn in gallery.draw():
             drawn.save(layout.figures)

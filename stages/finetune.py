@@ -4,6 +4,7 @@ from regroup.captions.index import INDEX
 from regroup.captions.labels import LABELS
 from regroup.model import save_checkpoint
 from regroup.model.dino import load_features
+from regroup.resolved import read_run
 from regroup.stage import Stage, fix_threads, run, use_deterministic_algorithms
 from regroup.training.checkpoint import start_model
 from regroup.training.curve import write_curve
@@ -17,8 +18,9 @@ from regroup.training.state import forget
 def main(stage: Stage) -> None:
     """Train the variant, in as many processes as the profile asks for."""
     stage.variant()  # a misspelt name is an error of this process, not of its children
-    processes = stage.params.finetune.processes or max(1, stage.resources.gpus)
-    if processes > 1 and not launched() and stage.variant().trained:
+    resolved = read_run(stage.layout.resolved(stage.key))
+    processes = resolved.finetune.processes or max(1, stage.resources.gpus)
+    if processes > 1 and not launched() and resolved.variant.trained:
         start(train, processes, stage)
     else:
         train(stage)
@@ -26,18 +28,27 @@ def main(stage: Stage) -> None:
 
 def train(stage: Stage) -> None:
     """Train the variant, or copy the checkpoint when the variant trains nothing."""
-    variant, layout, settings = stage.variant(), stage.layout, stage.params.finetune
+    layout = stage.layout
+    resolved = read_run(layout.resolved(stage.key))
+    variant, settings, checkpoint = resolved.variant, resolved.finetune, resolved.checkpoint
     fix_threads(stage.resources.threads)
     use_deterministic_algorithms(settings.deterministic)
     out, state = layout.run(stage.key), layout.state(stage.key)
     curve_file = layout.curves / f"{stage.key}.csv"
-    checkpoint = stage.params.checkpoint
-    inputs = [checkpoint.path, layout.shards, layout.captions, layout.dino]
+    inputs = [
+        layout.resolved(stage.key),
+        checkpoint.path,
+        layout.shards,
+        layout.captions,
+        layout.dino,
+    ]
     # the index holds the digest of every shard
     started_from = [checkpoint.path, layout.shards / INDEX, layout.captions / LABELS, layout.dino]
     with (
         joined(settings.device) as device,
-        stage.tracked(variant, settings, checkpoint, inputs=inputs, outputs=[out, curve_file]) as tracked,
+        stage.tracked(
+            stage.variant(), settings, checkpoint, inputs=inputs, outputs=[out, curve_file]
+        ) as tracked,
     ):
         if not variant.trained:
             save_checkpoint(start_model(checkpoint), out)

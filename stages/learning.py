@@ -14,7 +14,11 @@ def main(stage: Stage) -> None:
         }
         start = read_lines({"start": [settings.start]}, layout.validation, settings.dataset)["start"]
         drawn = draw_learning(
-            panels, float(start.miou[0, -1]), dataset=settings.dataset, profile=stage.params.name
+            panels,
+            float(start.miou[0, -1]),
+            dataset=settings.dataset,
+            profile=stage.params.name,
+            drawn=stage.params.drawn,
         )
         drawn.save(layout.learning)
 

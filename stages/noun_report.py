@@ -8,7 +8,8 @@ def main(stage: Stage) -> None:
     """Write the report."""
     settings, captions, out = stage.params.noun_report, stage.layout.captions, stage.layout.nouns
     with stage.tracked(settings, inputs=[captions], outputs=[out]):
-        write_noun_report(captions, out, profile=stage.params.name, rows=settings.rows)
+        params = stage.params
+        write_noun_report(captions, out, profile=params.name, drawn=params.drawn, rows=settings.rows)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ def main(stage: Stage) -> None:
         page = build_page(
             layout.report,
             profile=params.name,
+            drawn=params.drawn,
             settings=params.page,
             params_file=params.params_file,
             titles={name: variant.title for name, variant in variants.items()},

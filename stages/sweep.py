@@ -32,7 +32,7 @@ def main(stage: Stage) -> None:
             text_cache=layout.text_cache,
         )
         write_sweep(rows, out, title=f"Inference settings, {params.variant} ({profile})")
-        write_heat_maps(rows, out, profile=profile)
+        write_heat_maps(rows, out, profile=profile, drawn=stage.params.drawn)
         write_rows(rows, grid, out, variant=params.variant, profile=profile, checkpoint=checkpoint)
         tracked.log_metrics({f"best/{row.dataset}": row.miou for row in rows}, step=0)
 

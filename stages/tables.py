@@ -17,7 +17,7 @@ def main(stage: Stage) -> None:
         print(f"{stage.params.variants_file}: nothing fills {row}")
     inputs = [layout.metrics, layout.sweep, layout.dissection]
     with stage.tracked(settings, inputs=inputs, outputs=[layout.tables]):
-        moved = check_claims(runs, profile=profile)
+        moved = check_claims(runs, profile=profile, drawn=stage.params.drawn)
         for number in settings.numbers:
             table = profile_table(number, runs.get(number, {}), stage.params, spreads=moved.spreads)
             write_table(table, layout.tables)

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("params.yaml", "variants.yaml"):
+    for name in ("params.yaml", "variants.yaml", "dvc.yaml", "pretrain/groupvit-mini/config.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text((ROOT / name).read_text())
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -62,6 +63,33 @@ def test_every_row_of_every_table_has_a_run():
         ),
         ("variants.yaml", "vocabulary: freq1k", "vocabulary: freq2k", "freq2k in `nouns.vocabularies`"),
         ("params.yaml", "processes: null", "processes: 3", "cannot be shared by 3 processes evenly"),
+        (
+            "params.yaml",
+            "batch_divisor: 8",
+            "batch_divisor: 1",
+            "256 images in params.yaml are more than the 128",
+        ),
+        ("params.yaml", "coco_train: 1600", "coco_train: 5", "are more than the 25 captions of an epoch"),
+        ("params.yaml", "batch_divisor: 8", "batch_divisor: 200", "leaves no two images to tell apart"),
+        ("params.yaml", "{224: 64, 384: 112}", "{224: 64}", "has no size for 384"),
+        (
+            "params.yaml",
+            "{224: 64, 384: 112}",
+            "{224: 65, 384: 112}",
+            "finetune.image_sizes.224: 65 pixels are no multiple of the patches of 8",
+        ),
+        ("params.yaml", "register: noise-free-ge-384", "register: nope", "tracking.register: nope is not in"),
+        ("params.yaml", "artefacts: []", "artefacts: [nope]", "weights.artefacts: no weights 'nope'"),
+        ("params.yaml", "  stride: null", "  stride: [512]", "sweep.stride: every stride is larger"),
+        ("params.yaml", "    width: 96 ", "    width: 64 ", "variants.dino-input.dino_input: features of 64"),
+        ("params.yaml", "\nroot: .", "\nroot: ..", "root: .. is not the project's root"),
+        (
+            "params.yaml",
+            "params_file: params.yaml",
+            "params_file: full/params.yaml",
+            "would read another profile",
+        ),
+        ("dvc.yaml", "  - variants.yaml", "  - others.yaml", "variants.yaml is not under `vars` of dvc.yaml"),
     ],
 )
 def test_a_fault_is_named_with_its_place(project: Path, file: str, old: str, new: str, message: str):

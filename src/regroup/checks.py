@@ -6,13 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from regroup.checks_of_training import untrainable
 from regroup.errors import RegroupError
 from regroup.params import Params, load_params
 from regroup.places import place_faults
 from regroup.profile import pipeline_faults
 from regroup.report.reference import Reference, RowRef, thesis
 from regroup.segmentation.protocols import load_protocol
+from regroup.settings import read_yaml
 from regroup.sources.mini.names import drawn_names
+from regroup.sources.weights import find_weights
 from regroup.variants import Variant, load_variants
 
 NOT_FROM_VARIANTS = frozenset({1, 2, 12})
@@ -42,9 +45,9 @@ def check_study(params_file: Path) -> Study:
 
     Raises:
         RegroupError: every fault found, one a line: an unknown key, part, objective or table row, two runs
-            that are the same, a table row that no run fills, a vocabulary, dataset, source or variant that is
-            named but not defined, a protocol without the drawn world's classes, a batch that the processes
-            cannot share.
+            that are the same, a table row that no run fills, a vocabulary, dataset, source, checkpoint or
+            variant that is named but not defined, a protocol without the drawn world's classes, a batch or an
+            image size that cannot be trained with, a profile whose files are not where it says.
     """
     params = load_params(params_file)
     variants = load_variants(params.variants_file)
@@ -56,6 +59,8 @@ def check_study(params_file: Path) -> Study:
         *_unscorable(params, params_file),
         *pipeline_faults(params),
         *map(str, place_faults(params.name)),
+        *_misplaced(params, params_file),
+        *dict.fromkeys(untrainable(variants, params, params_file)),
     ]
     if faults:
         raise RegroupError("\n".join(faults))
@@ -107,22 +112,20 @@ def _unfilled_rows(
 
 
 def _unknown_names(variants: Mapping[str, Variant], params: Params, path: Path) -> Iterator[str]:
-    settings = params.finetune
     for name, variant in variants.items():
         where = f"{params.variants_file}: variants.{name}"
         vocabulary = variant.labels.vocabulary
         if vocabulary is not None and vocabulary not in params.nouns.vocabularies:
             known = ", ".join(params.nouns.vocabularies) or "none"
             yield f"{where}.labels.vocabulary: no {vocabulary} in `nouns.vocabularies` of {path} ({known})"
-        batch = max(2, variant.batch // settings.batch_divisor)
-        processes = settings.processes or max(1, params.resources["finetune"].gpus)
-        if variant.trained and batch % processes:
-            yield f"{where}.batch: {batch} images in {path} cannot be shared by {processes} processes evenly"
     named = {
         "figures": params.figures.variants,
         "dissect.variants": params.dissect.variants,
         "sweep.variant": (params.sweep.variant,),
         "learning.panels": params.learning.variants,
+        "tracking.register": (params.tracking.final_model,)
+        if params.tracking.final_model is not None
+        else (),
     }
     for key, names in named.items():
         for name in names:
@@ -144,9 +147,31 @@ def _unknown_names(variants: Mapping[str, Variant], params: Params, path: Path) 
                 yield f"{path}: {key}: {dataset} is not under evaluate.datasets"
     if params.learning.dataset not in params.evaluate.validation.datasets:
         yield f"{path}: learning.dataset: {params.learning.dataset} is not in evaluate.validation.datasets"
+    try:
+        find_weights(params.weights.artefacts)
+    except RegroupError as error:
+        yield f"{path}: {error}"
+
+
+def _misplaced(params: Params, path: Path) -> Iterator[str]:
+    """A graph beside the parameters has to read these, from this root, and the same variants."""
+    pipeline = path.with_name("dvc.yaml")
+    if not pipeline.is_file():
+        return
+    if params.params_file.resolve() != path.resolve():
+        yield f"{path}: params_file: is {params.params_file}, so {pipeline} would read another profile"
+    if (path.parent / params.root).resolve() != Path.cwd():
+        yield f"{path}: root: {params.root} is not the project's root, seen from {path.parent}"
+    graph = read_yaml(pipeline)
+    named = graph.get("vars", []) if isinstance(graph, dict) else []
+    files = {(path.parent / one).resolve() for one in named if isinstance(one, str)}
+    if params.variants_file.resolve() not in files:
+        yield f"{path}: variants_file: {params.variants_file} is not under `vars` of {pipeline}"
 
 
 def _unscorable(params: Params, path: Path) -> Iterator[str]:
+    if not params.sweep.combined(params.evaluate):
+        yield f"{path}: sweep.stride: every stride is larger than every window"
     for name, dataset in params.evaluate.datasets.items():
         where = f"{path}: evaluate.datasets.{name}"
         if dataset.source not in params.sources:

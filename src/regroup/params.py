@@ -7,16 +7,16 @@ run before any work starts.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from regroup.analysis.settings import DissectParams, FigureParams
 from regroup.captions.settings import NounReportParams, NounsParams, ShardsParams
 from regroup.dino.settings import DinoParams
 from regroup.segmentation.settings import EvaluateParams, SweepParams
-from regroup.settings import Settings, parse, read_yaml
-from regroup.sources.settings import SourceParams, WeightsParams, WorldParams
+from regroup.settings import EachOnce, Name, Settings, parse, read_yaml
+from regroup.sources.settings import SourceKey, SourceParams, WeightsParams, WorldParams
 from regroup.tracking import TrackingParams
 from regroup.training.settings import CheckpointParams, FinetuneParams, PretrainParams
 
@@ -27,6 +27,7 @@ StageName = Literal[
     "shards",
     "nouns",
     "noun_report",
+    "resolve",
     "dino",
     "finetune",
     "evaluate",
@@ -37,35 +38,43 @@ StageName = Literal[
     "tables",
     "page",
 ]
-SourceKey = Literal["coco", "voc12", "context", "ade"]
+TableNumber = Annotated[int, Field(ge=1, le=1000)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 class TablesParams(Settings):
     """Which tables of the thesis are printed."""
 
-    numbers: tuple[int, ...] = tuple(range(1, 15))
+    numbers: Annotated[tuple[TableNumber, ...], EachOnce] = tuple(range(1, 15))
 
 
 class PageParams(Settings):
     """The report's page: pictures of more than `webp_above_kb` go into it as WebP of `webp_quality`."""
 
-    webp_above_kb: int = Field(default=150, ge=0)
+    webp_above_kb: int = Field(default=150, ge=0, le=1_000_000)
     webp_quality: int = Field(default=88, ge=1, le=100)
 
 
 class CurvePanel(Settings):
     """A panel of the validation curves: its lines, each the mean of some variants (seeds of one)."""
 
-    title: str
-    lines: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(min_length=1)
+    title: Text
+    lines: dict[Text, Annotated[tuple[Name, ...], Field(min_length=1), EachOnce]] = Field(min_length=1)
 
 
 class LearningParams(Settings):
     """Validation curves (Figure 24) on one dataset of `evaluate.validation`."""
 
-    dataset: str
-    start: str = Field(description="variant that all others start from")
-    panels: tuple[CurvePanel, ...]
+    dataset: Name
+    start: Name = Field(description="variant that all others start from")
+    panels: tuple[CurvePanel, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _titles_tell_apart(self) -> LearningParams:
+        titles = [panel.title for panel in self.panels]
+        if twice := [title for k, title in enumerate(titles) if title in titles[:k]]:
+            raise ValueError(f"panels: two are called {twice[0]!r}")
+        return self
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -83,16 +92,16 @@ class LearningParams(Settings):
 class Resources(Settings):
     """What one stage may use; `runtime` in minutes. Read by both engines."""
 
-    threads: int = Field(default=1, ge=1)
-    mem_mb: int = Field(default=2000, ge=100)
-    runtime: int = Field(default=30, ge=1)
-    gpus: int = Field(default=0, ge=0)
+    threads: int = Field(default=1, ge=1, le=1024)
+    mem_mb: int = Field(default=2000, ge=100, le=100_000_000)
+    runtime: int = Field(default=30, ge=1, le=525_600)
+    gpus: int = Field(default=0, ge=0, le=1024)
 
 
 class Params(Settings):
     """One profile."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: Name
     root: Path
     params_file: Path
     variants_file: Path
@@ -115,6 +124,19 @@ class Params(Settings):
     page: PageParams
     tracking: TrackingParams
     resources: dict[StageName, Resources]
+
+    @model_validator(mode="after")
+    def _nothing_is_left_out(self) -> Params:
+        if missing := [stage for stage in get_args(StageName) if stage not in self.resources]:
+            raise ValueError(f"resources: no entry for {', '.join(missing)}; every stage has one")
+        if "coco" not in self.sources:
+            raise ValueError("sources: coco is missing, and every variant is trained on its captions")
+        return self
+
+    @property
+    def drawn(self) -> bool:
+        """Whether any of the data is drawn by this project; numbers and pictures must say so then."""
+        return any(source.kind == "mini" for source in self.sources.values())
 
     @property
     def layout(self) -> Layout:
@@ -145,6 +167,8 @@ class Layout:
         self.mapped_labels = Path(".state", name, "labels.arrow")
         self.token_cache = Path(".state", name, "tokens")
         self.text_cache = Path(".state", name, "text")
+        self.variants = Path("data", name, "variants")
+        self.dino_settings = Path("data", name, "dino.json")
         self._raw = Path("data", name, "raw")
         self.dino = Path("data", name, "dino")
         self._runs = Path("runs", name)
@@ -153,6 +177,10 @@ class Layout:
     def raw(self, source: str) -> Path:
         """The raw data of one source."""
         return self._raw / source
+
+    def resolved(self, variant: str) -> Path:
+        """The settings of one variant, every default filled in."""
+        return self.variants / f"{variant}.json"
 
     def run(self, variant: str) -> Path:
         """The checkpoint folder of one variant."""

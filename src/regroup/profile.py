@@ -22,6 +22,7 @@ from regroup.params import Params
 from regroup.settings import parse, read_yaml
 from regroup.sources.settings import SourceParams
 
+MADE = "# Made from "
 HEADER = """\
 # Made from {overrides} and {base}: edit the first, then run `regroup profile {name}`.
 """
@@ -36,13 +37,17 @@ def make_profile(folder: Path) -> Path:
         The params.yaml that was written.
 
     Raises:
-        RegroupError: not at the project's root, no overrides, or an override that is unknown or ill-typed.
+        RegroupError: not at the project's root, no overrides, an override that is unknown, ill-typed or out
+            of its range, or files of another origin in the folder.
     """
     overrides = folder / "overrides.yaml"
     if not Path("params.yaml").is_file() or not Path("dvc.yaml").is_file():
         raise RegroupError("params.yaml and dvc.yaml are not here; run this from the project's root")
     if folder.is_absolute() or ".." in folder.parts or len(folder.parts) != 1:
         raise RegroupError(f"{folder}: a profile is a folder directly under the project's root")
+    for path in (folder / "dvc.yaml", folder / "params.yaml"):
+        if path.is_file() and not path.read_text(encoding="utf-8", errors="replace").startswith(MADE):
+            raise RegroupError(f"{path}: was not made by `regroup profile`, and would be overwritten")
     text = render(overrides)
     params = parse(Params, YAML(typ="safe").load(text), overrides)
     write_text(folder / "dvc.yaml", render_pipeline(Path("dvc.yaml"), params))
@@ -66,6 +71,9 @@ def render(overrides: Path) -> str:
     base = Path("params.yaml") if other is None else Path(str(other), "params.yaml")
     if not base.is_file():
         raise RegroupError(f"{overrides}: base: no profile `{other}` here ({base} does not exist)")
+    if base.parent == overrides.parent:
+        raise RegroupError(f"{overrides}: base: `{other}` is this profile itself")
+    read_yaml(base)  # for its words about a file that is no YAML
     yaml = _round_trip()
     document = yaml.load(base)
     placed = {
@@ -74,7 +82,10 @@ def render(overrides: Path) -> str:
         "params_file": f"{name}/params.yaml",
         "variants_file": "variants.yaml",
     }
-    _lay_over(document, {**placed, **values})
+    for key, own in placed.items():
+        if key != "variants_file" and values.get(key, own) != own:
+            raise RegroupError(f"{overrides}: {key}: is {own!r} for a profile in this folder; leave it out")
+    _lay_over(document, {**placed, **values}, overrides)
     buffer = io.StringIO()
     yaml.dump(document, buffer)
     text = buffer.getvalue()
@@ -161,7 +172,7 @@ def _round_trip() -> YAML:
     return yaml
 
 
-def _lay_over(document: CommentedMap, values: Mapping[str, Any]) -> None:
+def _lay_over(document: CommentedMap, values: Mapping[str, Any], source: Path) -> None:
     """Mappings are merged key by key, anything else is replaced; null drops an entry that is a mapping.
 
     A dotted key reaches inside.
@@ -171,8 +182,10 @@ def _lay_over(document: CommentedMap, values: Mapping[str, Any]) -> None:
         place = document
         for parent in parents:
             place = place.setdefault(parent, CommentedMap())
+            if not isinstance(place, CommentedMap):
+                raise RegroupError(f"{source}: {dotted}: `{parent}` is one value, not a mapping of keys")
         if isinstance(value, dict) and isinstance(place.get(key), dict):
-            _lay_over(place[key], value)
+            _lay_over(place[key], value, source)
         elif value is None and isinstance(place.get(key), dict):
             del place[key]
         elif isinstance(value, list) and isinstance(place.get(key), CommentedSeq):

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -13,11 +23,70 @@ from regroup.errors import RegroupError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=64)]
+"""What files, DVC's stages and Snakemake's rules are called after: a profile, a variant, a dataset ...
+
+Lower case, because some file systems take `GE` and `ge` for one; no dot, which is a path to DVC; no space or
+mark that a shell would read as its own; no hyphen in front, which would be an option.
+"""
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""What every generator in use takes."""
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A probability or a part of a whole."""
+Pixels = Annotated[int, Field(ge=1, le=65_535)]
+"""A side of an image; no JPEG is longer."""
+
+
+def rule_name(name: str) -> str:
+    """A name as part of a Snakemake rule, an identifier: names that differ in `-` and `_` alone are one."""
+    return name.replace("-", "_")
+
+
+def same_rule(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of names that Snakemake could not tell apart."""
+    first: dict[str, str] = {}
+    return [
+        (first[rule_name(name)], name) for name in names if first.setdefault(rule_name(name), name) != name
+    ]
+
+
+def _in_order(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"the first of {list(pair)} is larger than the second")
+    return pair
+
+
+def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if twice := [value for k, value in enumerate(values) if value in values[:k]]:
+        raise ValueError(f"{twice[0]!r} is listed twice")
+    return values
+
+
+InOrder = AfterValidator(_in_order)
+"""For a pair, least and most."""
+EachOnce = AfterValidator(_each_once)
+"""For a list in which nothing may stand twice."""
+
 
 class Settings(BaseModel):
-    """Frozen settings: an unknown key is an error."""
+    """Frozen settings: an unknown key is an error, and so is a number that is infinite or none.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Every number has a range, at least of what could be meant (a test looks at each).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _a_truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """`epochs: yes` is a slip; pydantic would read 1."""
+        wanted = str(cls.model_fields[str(info.field_name)].annotation)
+        table = isinstance(value, dict) and wanted.startswith("dict[")  # others check their own keys
+        parts = value.values() if table else value if isinstance(value, list) else [value]
+        if "bool" not in wanted and any(isinstance(part, bool) for part in parts):
+            raise ValueError("a number or a word is wanted, not true or false")
+        return value
 
 
 def read_yaml(path: Path) -> Any:
@@ -27,11 +96,19 @@ def read_yaml(path: Path) -> Any:
         RegroupError: the file is missing or is not YAML.
     """
     try:
-        return YAML(typ="safe").load(path)
+        return _load(path)
     except FileNotFoundError:
         raise RegroupError(f"{path}: no such file") from None
     except YAMLError as error:
         raise RegroupError(f"{path}: not valid YAML: {error}") from None
+
+
+def _load(path: Path) -> Any:
+    """By libyaml, where it is installed; it knows YAML 1.1 alone and refuses `{url: http://...}`."""
+    try:
+        return YAML(typ="safe").load(path)
+    except YAMLError:
+        return YAML(typ="safe", pure=True).load(path)
 
 
 def parse(model: type[Model], value: Any, path: Path) -> Model:
@@ -39,8 +116,7 @@ def parse(model: type[Model], value: Any, path: Path) -> Model:
 
     Raises:
         RegroupError: one line a fault, each with the dotted key, what is wrong, and for a misspelt key the
-        name
-            that was probably meant.
+            name that was probably meant.
     """
     try:
         return model.model_validate(value)
@@ -60,7 +136,12 @@ def _explain(fault: dict[str, Any], model: type[BaseModel]) -> str:
         return f"{key}: unknown key{hint}"
     if fault["type"] == "missing":
         return f"{key}: this key is missing"
-    return f"{key}: {fault['msg']} (got {fault['input']!r})"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] == NAME_PATTERN:
+        message = "a name is lower-case letters and digits, then also - and _"
+    if isinstance(fault["input"], dict | BaseModel):  # the message says what in it is wrong
+        return f"{key}: {message}" if key else message
+    return f"{key or '(top level)'}: {message} (got {fault['input']!r})"
 
 
 def _keys(schema: Any) -> set[str]:

@@ -6,38 +6,46 @@ epochs); how large an epoch, a batch or an image is belongs to the profile (`par
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from regroup.captions.settings import LabelSource, Padding
 from regroup.errors import RegroupError
 from regroup.model.parts import Part
-from regroup.settings import Settings, parse, read_yaml
+from regroup.settings import Name, Seed, Settings, parse, read_yaml, same_rule
 
 
 class TableRow(Settings):
     """One row of one of the tables, by the row's id in `report/thesis.yaml`."""
 
-    table: int = Field(ge=1)
+    table: int = Field(ge=1, le=1000)
     row: str
 
 
 class LabelSettings(Settings):
     """Which labels a caption gives and how many are drawn (sections 4.1, 5.6, 5.7)."""
 
-    source: Literal["none", "nouns", "phrases+nouns"] = "phrases+nouns"
-    count: int = Field(default=5, ge=0)
-    padding: Literal["caption", "null", "mask"] = "null"
-    vocabulary: str | None = None
+    source: LabelSource = "phrases+nouns"
+    count: int = Field(default=5, ge=0, le=64)
+    padding: Padding = "null"
+    vocabulary: Name | None = None
+
+    @model_validator(mode="after")
+    def _a_vocabulary_is_of_labels(self) -> LabelSettings:
+        if self.vocabulary is not None and self.source == "none":
+            raise ValueError("`vocabulary` chooses among labels, of which `source: none` has none")
+        return self
 
 
 class ObjectiveSettings(Settings):
     """One term of the total loss: its name in `regroup.objectives`, its weight and its options."""
 
     name: str
-    weight: float = 1.0
+    weight: float = Field(default=1.0, ge=0, le=1_000_000)
     options: dict[str, str] = Field(default_factory=dict)
 
 
@@ -52,16 +60,26 @@ class Variant(Settings):
 
     title: str
     rows: tuple[TableRow, ...] = ()
-    epochs: int = Field(default=30, ge=1)
-    batch: int = Field(default=256, ge=2)
+    epochs: int = Field(default=30, ge=1, le=100_000)
+    batch: int = Field(default=256, ge=2, le=1_048_576)
     resolution: Literal[224, 384] = 224
     trainable: Part = "both_gbs"
     labels: LabelSettings = LabelSettings()
     objectives: tuple[ObjectiveSettings, ...] = ()
-    seed: int = 123
+    seed: Seed = 123
     grouping_blocks: Literal[1, 2, 3] = 2
     last_group_tokens: int | None = Field(default=None, ge=1, le=8)
     dino_input: bool = False
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Variant:
+        if self.objectives and self.trainable == "nothing":
+            raise ValueError("`trainable: nothing` leaves nothing to its `objectives`; drop one of the two")
+        if self.objectives and not any(term.weight for term in self.objectives):
+            raise ValueError("objectives: every weight is 0, so there is nothing to minimise")
+        if self.dino_input and self.grouping_blocks == 1:
+            raise ValueError("`dino_input` feeds the second grouping block, and `grouping_blocks` is 1")
+        return self
 
     @property
     def reads_dino(self) -> bool:
@@ -73,41 +91,66 @@ class Variant(Settings):
         """Whether there is anything to train."""
         return bool(self.objectives)
 
+    @property
+    def science(self) -> dict[str, Any]:
+        """What the run computes, every default filled in, as plain values: no title and no rows.
+
+        Where nothing is trained, nothing else of the variant is used.
+        """
+        unused = {"title", "rows"} if self.trained else set(type(self).model_fields) - {"objectives"}
+        return self.model_dump(mode="json", exclude=unused)
+
 
 class _File(Settings):
-    variants: dict[str, Variant]
+    variants: dict[Name, Variant] = Field(min_length=1)
 
 
 def load_variants(path: Path) -> Mapping[str, Variant]:
     """Read and check `variants.yaml`.
 
     Raises:
-        RegroupError: an unknown key or objective, a table row that two variants claim with different seeds
-            excluded, or two variants that would be the same run.
+        RegroupError: a name that DVC or Snakemake cannot address, an unknown key or objective, an objective
+            without what it needs, a variant without a title, nothing to train where something is named, or
+            two variants that would be the same run. Which table rows exist, `regroup check` knows.
     """
-    from regroup.objectives import validate_objectives  # only here: it imports torch, settings need not
-
     variants = parse(_File, read_yaml(path), path).variants
+    faults = [
+        f"{path}: variants.{second}: to Snakemake it is the same name as {first}; rename one of them"
+        for first, second in same_rule(variants)
+    ]
     for name, variant in variants.items():
-        try:
-            validate_objectives([(o.name, o.options) for o in variant.objectives])
-        except RegroupError as error:
-            raise RegroupError(f"{path}: variants.{name}.objectives: {error}") from None
-        needs_labels = {"multi_label", "noise_free", "label_entropy", "segment_entropy"}
-        used = needs_labels & {o.name for o in variant.objectives}
-        if used and (variant.labels.source == "none" or variant.labels.count == 0):
-            raise RegroupError(
-                f"{path}: variants.{name}.labels: {', '.join(sorted(used))} needs labels: source, count"
-            )
+        faults += [f"{path}: variants.{name}.{fault}" for fault in _faults(variant)]
+    if faults:
+        raise RegroupError("\n".join(faults))
     _refuse_twins(variants, path)
     return variants
+
+
+def _faults(variant: Variant) -> Iterator[str]:
+    from regroup.objectives import (  # only here: it imports torch, settings need not
+        needs,
+        validate_objectives,
+    )
+
+    if not variant.title.strip():
+        yield "title: is empty; tables and curves are labelled with it"
+    if not variant.trained and variant.trainable != "nothing":
+        yield "objectives: there are none, so nothing is trained; give some, or say `trainable: nothing`"
+    try:
+        validate_objectives([(term.name, term.options) for term in variant.objectives])
+    except RegroupError as error:
+        yield f"objectives: {error}"
+        return
+    hungry = [one.name for one in variant.objectives if needs([(one.name, one.weight, one.options)]).labels]
+    if hungry and (variant.labels.source == "none" or variant.labels.count == 0):
+        yield f"labels: {', '.join(sorted(hungry))} needs labels: source, count"
 
 
 def _refuse_twins(variants: Mapping[str, Variant], path: Path) -> None:
     """Two entries with the same science would train the same model twice."""
     seen: dict[str, str] = {}
     for name, variant in variants.items():
-        science = variant.model_dump_json(exclude={"title", "rows"})
+        science = json.dumps(variant.science)
         if science in seen:
             raise RegroupError(
                 f"{path}: variants.{name} and variants.{seen[science]} are the same run; "

@@ -235,12 +235,14 @@ def test_the_metrics_files_fill_tables_1_and_2(model: GroupViT, voc: Path, tmp_p
         tmp_path,
         variant="original",
         profile="mini",
+        drawn=True,
         checkpoint=tmp_path / "checkpoint",
     )
     table = build_table(
         1,
         {"visual_grouping_wb": [tmp_path / "k10_wb.json"], "alignment": [tmp_path / "alignment.json"]},
         profile="mini",
+        drawn=True,
     )
     ours = {row.id: row.cells[0].ours for row in table.rows}
     assert ours["alignment"].mean == scores["alignment"].miou

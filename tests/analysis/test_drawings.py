@@ -66,19 +66,20 @@ def drawings(model: GroupViT) -> list[Drawn]:
     points = np.random.default_rng(0).normal(size=(6, 2))
     names = ["cat", "dog", "cow"] * 2
     return [
-        segments_figure({"a": model, "b": model}, images, 32, "mini"),
-        attention_figure(model, images, 32, "mini", "a"),
-        entropy_figure(("a", model), ("b", model), ("b", model), classes, images, 32, "mini"),
+        segments_figure({"a": model, "b": model}, images, 32, "mini", True),
+        attention_figure(model, images, 32, "mini", True, "a"),
+        entropy_figure(("a", model), ("b", model), ("b", model), classes, images, 32, "mini", True),
         concepts_figure(
             [(one.image, whole.groups(), one.mask) for one, whole in zip(images, encoded, strict=True)],
             load_protocol("voc").classes,
             background=True,
             profile="mini",
+            drawn=True,
             model_name="a",
         ),
-        affinity_figure(model, average_colours, images, "mini", ("DINO", "GroupViT")),
-        disparity_figure({"voc": []}, ("a", "b"), "mini"),
-        tsne_figure({("voc", "a"): (points, names), ("voc", "b"): (points, names)}, "mini"),
+        affinity_figure(model, average_colours, images, "mini", True, ("DINO", "GroupViT")),
+        disparity_figure({"voc": []}, ("a", "b"), "mini", True),
+        tsne_figure({("voc", "a"): (points, names), ("voc", "b"): (points, names)}, "mini", True),
     ]
 
 
@@ -100,14 +101,14 @@ def test_every_figure_says_what_it_shows_and_that_it_is_mini(model: GroupViT, tm
 
 
 def test_figures_of_photographs_have_no_label_of_the_drawn_world(model: GroupViT) -> None:
-    said = words(segments_figure({"a": model}, shown(), 32, "full").figure)
+    said = words(segments_figure({"a": model}, shown(), 32, "full", False).figure)
     assert "(full)" in said
     assert "OpenMoji" not in said
 
 
 def test_the_same_model_draws_the_same_bytes(model: GroupViT, tmp_path: Path) -> None:
     def draw() -> dict[str, bytes]:
-        drawn = segments_figure({"a": model}, shown(1), 32, "mini")
+        drawn = segments_figure({"a": model}, shown(1), 32, "mini", True)
         return {path.name: path.read_bytes() for path in drawn.save(tmp_path)}
 
     assert draw() == draw()
@@ -180,7 +181,7 @@ def test_disparities_are_of_classes_that_appear_and_can_be_predicted(tmp_path: P
     after = per_class(tmp_path / "b.parquet", cat=35.0, dog=50.0, cow=20.0, hidden=9.0, absent=None)
     found = read_disparities(before, after, "voc")
     assert [(one.name, one.change) for one in found] == [("dog", 20), ("cow", 0), ("cat", -5)]
-    drawn = disparity_figure({"voc": found}, ("old", "new"), "mini")
+    drawn = disparity_figure({"voc": found}, ("old", "new"), "mini", True)
     assert [patch.get_width() for patch in drawn.figure.axes[0].patches] == [20, 0, -5]
     assert [label.get_text() for label in drawn.figure.axes[0].get_yticklabels()] == ["dog", "cow", "cat"]
     with pytest.raises(RegroupError, match=r"b\.parquet: was not scored on dataset `coco`"):

@@ -42,7 +42,7 @@ def middle(figure: Figure, column: int) -> list[int]:
 
 def test_columns_rows_and_legend_are_named() -> None:
     figure = qualitative_panel(
-        [sample("COCO"), sample("PVOC")], title="Masks", profile="full", footnote="A note."
+        [sample("COCO"), sample("PVOC")], title="Masks", profile="full", drawn=False, footnote="A note."
     )
     shown = texts(figure)
     assert shown[0] == "Masks (full)"
@@ -52,23 +52,23 @@ def test_columns_rows_and_legend_are_named() -> None:
 
 
 def test_the_legend_has_the_classes_that_appear_and_no_others() -> None:
-    shown = texts(qualitative_panel([sample(prediction=2)], title="T", profile="full"))
+    shown = texts(qualitative_panel([sample(prediction=2)], title="T", profile="full", drawn=False))
     assert {"cat", "dog", "background", "not scored"} <= set(shown)
     assert "kite" not in shown
 
 
 def test_mini_is_named_and_its_glyphs_attributed() -> None:
-    shown = " ".join(texts(qualitative_panel([sample()], title="T", profile="mini")))
+    shown = " ".join(texts(qualitative_panel([sample()], title="T", profile="mini", drawn=True)))
     assert "T (mini)" in shown
     assert "OpenMoji" in shown
     assert "CC BY-SA 4.0" in shown
-    full = " ".join(texts(qualitative_panel([sample()], title="T", profile="full")))
+    full = " ".join(texts(qualitative_panel([sample()], title="T", profile="full", drawn=False)))
     assert "mini" not in full
     assert "OpenMoji" not in full
 
 
 def test_a_class_has_one_colour_and_the_background_none() -> None:
-    figure = qualitative_panel([sample()], title="T", profile="full")
+    figure = qualitative_panel([sample()], title="T", profile="full", drawn=False)
     truth, original, tuned = (middle(figure, column) for column in (1, 2, 3))
     assert truth == tuned
     assert max(original) - min(original) == 0
@@ -78,17 +78,17 @@ def test_a_class_has_one_colour_and_the_background_none() -> None:
 
 
 def test_another_class_has_another_colour() -> None:
-    figure = qualitative_panel([sample(prediction=2)], title="T", profile="full")
+    figure = qualitative_panel([sample(prediction=2)], title="T", profile="full", drawn=False)
     assert middle(figure, 1) != middle(figure, 3)
 
 
 def test_pixels_without_score_are_hatched() -> None:
-    strip = picture(qualitative_panel([sample()], title="T", profile="full"), 1)[:, -40:]
+    strip = picture(qualitative_panel([sample()], title="T", profile="full", drawn=False), 1)[:, -40:]
     assert set(np.unique(strip).tolist()) == {170, 255}
 
 
 def test_names_stand_on_their_regions() -> None:
-    figure = qualitative_panel([sample(prediction=2)], title="T", profile="full")
+    figure = qualitative_panel([sample(prediction=2)], title="T", profile="full", drawn=False)
     written = [[text.get_text() for text in axes.texts] for axes in figure.axes]
     assert written == [[], ["cat"], [], ["dog"]]
     (name,) = figure.axes[1].texts
@@ -103,7 +103,7 @@ def test_specks_get_no_name() -> None:
     speck = np.zeros((40, 60), np.int64)
     speck[20, 20] = 3
     figure = qualitative_panel(
-        [PanelSample(one.image, one.truth, {"a": speck}, NAMES)], title="T", profile="full"
+        [PanelSample(one.image, one.truth, {"a": speck}, NAMES)], title="T", profile="full", drawn=False
     )
     assert not figure.axes[2].texts
 
@@ -111,7 +111,7 @@ def test_specks_get_no_name() -> None:
 def test_the_same_samples_give_the_same_bytes(tmp_path: Path) -> None:
     written = []
     for name in ("a", "b"):
-        figure = qualitative_panel([sample("COCO")], title="T", profile="mini")
+        figure = qualitative_panel([sample("COCO")], title="T", profile="mini", drawn=True)
         paths = save_figure(figure, tmp_path / name / "panel", panel_data([sample("COCO")]))
         written.append([path.read_bytes() for path in paths])
     assert written[0] == written[1]
@@ -138,7 +138,7 @@ def test_faulty_samples_are_named() -> None:
     with pytest.raises(ValueError, match="image: must be H x W x 3 of uint8"):
         PanelSample(good.image / 255, good.truth, {}, NAMES)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least one"):
-        qualitative_panel([], title="T", profile="full")
+        qualitative_panel([], title="T", profile="full", drawn=False)
     other = PanelSample(good.image, good.truth, {"x": good.truth}, NAMES)
     with pytest.raises(ValueError, match="every sample must have the prediction columns"):
-        qualitative_panel([good, other], title="T", profile="full")
+        qualitative_panel([good, other], title="T", profile="full", drawn=False)

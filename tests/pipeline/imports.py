@@ -8,8 +8,18 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src"
 
-CARRIERS = ("stage.py", "params.py", "variants.py", "settings.py", "errors.py", "io.py", "tracking/")
-"""They carry values which DVC tracks by key, or write what others made: neither declared nor followed."""
+CARRIERS = (
+    "stage.py",
+    "params.py",
+    "resolved.py",
+    "variants.py",
+    "settings.py",
+    "errors.py",
+    "io.py",
+    "tracking/",
+)
+"""They carry values which DVC tracks by key or in the files of `resolve`, or write what others made: neither
+declared nor followed."""
 
 
 def imported_modules(script: Path) -> set[str]:
@@ -24,14 +34,18 @@ def imported_modules(script: Path) -> set[str]:
     return {_name(file) for file in found if file.name != "__init__.py"}
 
 
+def is_carrier(name: str) -> bool:
+    """Whether a module, as a path below `src/regroup`, is one of them."""
+    # the settings of a package are carriers too: params.yaml has their values
+    return name.startswith(CARRIERS) or name.endswith("/settings.py")
+
+
 def _name(file: Path) -> str:
     return file.relative_to(SOURCE / "regroup").as_posix()
 
 
 def _carrier(file: Path) -> bool:
-    name = _name(file)
-    # the settings of a package are carriers too: params.yaml has their values
-    return name.startswith(CARRIERS) or name.endswith("/settings.py")
+    return is_carrier(_name(file))
 
 
 @cache

@@ -5,16 +5,24 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
-from imports import SOURCE, imported_modules
+from imports import SOURCE, imported_modules, is_carrier
 from ruamel.yaml import YAML
 
+from regroup.dino.settings import DinoParams, StandInParams
+from regroup.model.config import GroupViTConfig
 from regroup.params import Layout, Params, load_params
 from regroup.profile import render, render_pipeline
 from regroup.settings import read_yaml
-from regroup.variants import load_variants
+from regroup.training.settings import (
+    AugmentationSettings,
+    CheckpointParams,
+    FinetuneParams,
+    OptimiserParams,
+)
+from regroup.variants import LabelSettings, Variant, load_variants
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "src/regroup/"
@@ -56,6 +64,8 @@ def test_every_declared_module_is_imported(stage: str):
     used = imported_modules(ROOT / "stages" / f"{stage}.py")
     for dep in declared(stage):
         path = ROOT / dep
+        if stage == "resolve":
+            continue  # it writes down the defaults that these hold: see below
         assert path.exists(), dep
         modules = sorted(path.rglob("*.py")) if path.is_dir() else [path] * (path.suffix == ".py")
         names = {module.relative_to(SOURCE / "regroup").as_posix() for module in modules}
@@ -70,7 +80,8 @@ def test_a_stage_has_one_name_everywhere(stage: str):
     assert (ROOT / "stages" / f"{stage}.py").is_file()
     params = load_params(ROOT / "params.yaml")
     assert stage in params.resources
-    section = "sources" if stage == "source" else stage
+    # what is resolved is of several sections
+    section = {"source": "sources", "resolve": "finetune"}.get(stage, stage)
     assert section in Params.model_fields
 
 
@@ -81,6 +92,9 @@ def test_the_layout_is_what_dvc_declares():
     assert outs["nouns"] == [str(layout.captions)]
     assert outs["noun_report"] == [str(layout.nouns)]
     assert outs["weights"] == [str(layout.weights)]
+    assert outs["resolve"] == [str(layout.variants), str(layout.dino_settings)]
+    assert str(layout.resolved("${key}")) in STAGES["finetune"]["deps"]
+    assert str(layout.dino_settings) in STAGES["dino"]["deps"]
     assert outs["dino"] == [str(layout.dino)]
     assert outs["finetune"] == [str(layout.run("${key}")), f"{layout.curves}/${{key}}.csv"]
     assert set(outs["evaluate"]) == {
@@ -107,6 +121,32 @@ def test_every_knob_is_watched_by_the_stage_that_reads_it():
     # where things are changes no result; of the resources only threads may, in the last digits
     free = {"name", "root", "params_file", "variants_file", "tracking"}
     assert watched - {"variants"} == set(Params.model_fields) - free
+
+
+def test_every_default_of_a_run_is_watched_by_the_stage_that_writes_it_down():
+    """A default lives in the module of its class; `resolve` is run again when one of them is edited."""
+    deps = set(declared("resolve"))
+    waiting: list[Any] = [Variant, CheckpointParams, FinetuneParams, DinoParams]
+    seen: set[Any] = set()
+    while waiting:
+        kind = waiting.pop()
+        waiting += get_args(kind)
+        if kind in seen or not hasattr(kind, "__annotations__") or not kind.__module__.startswith("regroup."):
+            continue
+        seen.add(kind)
+        waiting += get_type_hints(kind).values()
+        assert f"src/{kind.__module__.replace('.', '/')}.py" in deps, kind
+    assert {AugmentationSettings, OptimiserParams, LabelSettings, GroupViTConfig, StandInParams} <= seen
+
+
+def test_a_run_depends_on_its_own_file_alone():
+    """Neither on all parameters of its profile, nor on the modules that hold defaults for others too."""
+    for stage in ("finetune", "dino"):
+        keys = [key for files in STAGES[stage]["params"] for keys in files.values() for key in keys]
+        assert keys == [f"resources.{stage}.threads"]
+    watched = [dep.removeprefix(PACKAGE) for dep in declared("finetune")]
+    assert not [dep for dep in watched if is_carrier(dep)]
+    assert not [dep for dep in watched if (SOURCE / "regroup" / dep / "settings.py").exists()]
 
 
 @pytest.mark.parametrize(

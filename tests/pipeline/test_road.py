@@ -79,6 +79,7 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
     run_stage(monkeypatch, project, "shards")
     run_stage(monkeypatch, project, "nouns")
     run_stage(monkeypatch, project, "noun_report")
+    run_stage(monkeypatch, project, "resolve")
     run_stage(monkeypatch, project, "dino")
     for variant in variants:
         run_stage(monkeypatch, project, "finetune", variant)

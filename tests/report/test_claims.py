@@ -43,7 +43,7 @@ def test_every_table_with_results_of_its_own_has_a_claim() -> None:
     ],
 )
 def test_the_thesis_on_its_own_claims(claim: str, counts: tuple[int, int], verdict: str) -> None:
-    result = by_id(check_claims({}, profile="full"))[claim]
+    result = by_id(check_claims({}, profile="full", drawn=False))[claim]
     assert holds(result) == counts
     assert result.thesis == verdict
     assert result.ours == "missing"
@@ -52,8 +52,8 @@ def test_the_thesis_on_its_own_claims(claim: str, counts: tuple[int, int], verdi
 def test_runs_that_fill_two_rows_count_once_in_the_spread(metrics: WriteMetrics) -> None:
     seeds = [metrics(f"t{k}", coco=30.0 + k) for k in range(3)]
     others = [metrics(f"g{k}", coco=30.0 + 3 * k) for k in range(2)]
-    once = check_claims({10: {"ge": seeds, "le": others}}, profile="mini")
-    twice = check_claims({9: {"se": seeds}, 10: {"ge": seeds, "le": others}}, profile="mini")
+    once = check_claims({10: {"ge": seeds, "le": others}}, profile="mini", drawn=True)
+    twice = check_claims({9: {"se": seeds}, 10: {"ge": seeds, "le": others}}, profile="mini", drawn=True)
     assert once.spreads == twice.spreads
     assert [str(ref) for ref in twice.seeded] == ["table 9, row se", "table 10, row le"]
 
@@ -67,7 +67,7 @@ def test_seeds_decide_between_agree_disagree_and_cannot_tell(metrics: WriteMetri
             "noise_free_ge": [metrics("n", coco=33.0, voc=41.0, context=10.0)],
         }
     }
-    found = by_id(check_claims(runs, profile="mini"))
+    found = by_id(check_claims(runs, profile="mini", drawn=True))
     assert found["recipe_improves_coco"].ours == "agree"
     assert found["recipe_keeps_pascal"].ours == "disagree"
     keeps = {one.dataset: one.ours for one in found["recipe_keeps_pascal"].comparisons}
@@ -76,13 +76,13 @@ def test_seeds_decide_between_agree_disagree_and_cannot_tell(metrics: WriteMetri
     assert keeps["context"].found is not None
     assert keeps["context"].found.half == pytest.approx(0.4303, abs=1e-3)
     assert found["noise_free_best"].ours == "missing"
-    told = " ".join(format_what_moved(check_claims(runs, profile="mini")).split())
+    told = " ".join(format_what_moved(check_claims(runs, profile="mini", drawn=True)).split())
     assert "It comes from table 10, row fine_tuning; rows with one run are judged by it." in told
 
 
 def test_without_seeds_two_models_cannot_be_told_apart(metrics: WriteMetrics) -> None:
     runs = {6: {"refined": [metrics("r", coco=31.0)], "fine_tuning": [metrics("f", coco=30.0)]}}
-    moved = check_claims(runs, profile="mini")
+    moved = check_claims(runs, profile="mini", drawn=True)
     assert by_id(moved)["refined_labels_help"].ours == "cannot tell"
     assert "No row of ours has several seeds" in format_what_moved(moved)
 
@@ -93,7 +93,7 @@ def test_settings_of_one_checkpoint_are_compared_without_seeds(metrics: WriteMet
         file = metrics(row, voc=50.0 - k if row != "k10" else 51.0)
         file.write_text(file.read_text().replace(f'"digest": "{row}"', '"digest": "pretrained"'))
         rows[row] = [file]
-    assert by_id(check_claims({2: rows}, profile="mini"))["ten_neighbours"].ours == "agree"
+    assert by_id(check_claims({2: rows}, profile="mini", drawn=True))["ten_neighbours"].ours == "agree"
 
 
 def test_an_experiment_given_for_one_table_serves_the_others(metrics: WriteMetrics) -> None:
@@ -105,13 +105,13 @@ def test_an_experiment_given_for_one_table_serves_the_others(metrics: WriteMetri
         },
         14: {"dino": [metrics("d", coco=20.0)]},
     }
-    found = by_id(check_claims(runs, profile="mini"))
+    found = by_id(check_claims(runs, profile="mini", drawn=True))
     assert found["other_depths_fail"].ours == "agree"
     assert found["dino_gains_nothing"].ours == "agree"
 
 
 def test_the_table_names_mini_fits_and_leaves_nothing_blank(metrics: WriteMetrics, tmp_path: Path) -> None:
-    moved = check_claims({11: {"ge": [metrics("g", coco=30.0)]}}, profile="mini")
+    moved = check_claims({11: {"ge": [metrics("g", coco=30.0)]}}, profile="mini", drawn=True)
     text = format_what_moved(moved)
     assert max(map(len, text.splitlines())) <= 100
     assert "What moved (mini)" in text
@@ -132,9 +132,9 @@ def test_the_table_names_mini_fits_and_leaves_nothing_blank(metrics: WriteMetric
 
 def test_runs_of_another_profile_and_unknown_rows_are_refused(metrics: WriteMetrics) -> None:
     with pytest.raises(RegroupError, match="made by profile 'mini'"):
-        check_claims({11: {"ge": [metrics("g", coco=30.0)]}}, profile="full")
+        check_claims({11: {"ge": [metrics("g", coco=30.0)]}}, profile="full", drawn=False)
     with pytest.raises(RegroupError, match="table 11: no row is called 'gee'"):
-        check_claims({11: {"gee": []}}, profile="full")
+        check_claims({11: {"gee": []}}, profile="full", drawn=False)
 
 
 CLAIM = "id: c, table: 11, section: '1', text: T, rows: [ge], datasets: [coco], relation: higher"

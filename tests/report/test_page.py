@@ -34,6 +34,7 @@ def build(project: Path) -> str:
     return build_page(
         params.layout.report,
         profile=params.name,
+        drawn=params.drawn,
         settings=params.page,
         params_file=params.params_file,
         titles={"ge-384": "Group entropy", "original": "Original"},

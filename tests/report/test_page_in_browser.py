@@ -41,6 +41,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = build_page(
         root / params.layout.report,
         profile=params.name,
+        drawn=params.drawn,
         settings=params.page,
         params_file=params.params_file,
         titles={"ge-384": "Group entropy", "original": "Original"},

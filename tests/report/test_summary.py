@@ -15,7 +15,7 @@ TABLES = Path("reports", "mini", "tables")
 
 @pytest.mark.parametrize("profile", ["mini", "full"])
 def test_it_shows_the_table_and_where_to_look(profile: str) -> None:
-    table = build_table(11, {}, profile=profile)
+    table = build_table(11, {}, profile=profile, drawn=profile == "mini")
     figure = Path("reports", profile, "figures", "qualitative.png")
     text = format_summary([table], tables=TABLES, figures=[figure])
     assert text.startswith(format_console(table))
@@ -26,17 +26,19 @@ def test_it_shows_the_table_and_where_to_look(profile: str) -> None:
 
 
 def test_the_page_is_named_when_there_is_one() -> None:
-    table = build_table(11, {}, profile="mini")
+    table = build_table(11, {}, profile="mini", drawn=True)
     page = Path("reports", "mini", "index.html")
     assert "Report:  reports/mini/index.html" in format_summary([table], tables=TABLES, figures=[], page=page)
     assert "Report:" not in format_summary([table], tables=TABLES, figures=[])
 
 
 def test_it_tells_what_is_complete_and_what_the_claims_are(metrics: Callable[..., Path]) -> None:
-    full = build_table(11, {"ge": [metrics("ge", coco=1.0, voc=1.0, context=1.0, ade=1.0)]}, profile="mini")
+    full = build_table(
+        11, {"ge": [metrics("ge", coco=1.0, voc=1.0, context=1.0, ade=1.0)]}, profile="mini", drawn=True
+    )
     figures = [Path("reports/mini/figures/a.png"), Path("reports/mini/sweep/b.png")]
     verdicts: dict[Verdict, int] = {"agree": 3, "disagree": 0, "cannot tell": 2, "missing": 0}
-    every = [build_table(number, {}, profile="mini") for number in range(1, 11)]
+    every = [build_table(number, {}, profile="mini", drawn=True) for number in range(1, 11)]
     text = format_summary([full], every=[*every, full], verdicts=verdicts, tables=TABLES, figures=figures)
     assert "11: 1/4" in text
     assert "Claims:  3 agree, 2 cannot tell (reports/mini/tables/what_moved.md)" in text

@@ -28,7 +28,7 @@ def read_csv(table: Table, folder: Path) -> dict[str, dict[str, str]]:
 
 def test_one_run_beside_the_thesis(metrics: WriteMetrics, tmp_path: Path) -> None:
     file = metrics("ge", coco=30.126, voc=42.0, context=22.25, ade=7.0)
-    row = read_csv(build_table(11, {"ge": [file]}, profile="mini"), tmp_path)["ge"]
+    row = read_csv(build_table(11, {"ge": [file]}, profile="mini", drawn=True), tmp_path)["ge"]
     assert (row["coco_thesis"], row["coco_ours"], row["coco_delta"]) == ("27.86", "30.13", "+2.27")
     assert (row["voc_thesis"], row["voc_ours"], row["voc_delta"]) == ("53.38", "42.00", "-11.38")
     assert row["context_delta"] == "+0.00"
@@ -37,7 +37,7 @@ def test_one_run_beside_the_thesis(metrics: WriteMetrics, tmp_path: Path) -> Non
 
 def test_seeds_are_shown_as_mean_and_sample_deviation(metrics: WriteMetrics, tmp_path: Path) -> None:
     files = [metrics(f"np-{seed}", coco=value) for seed, value in enumerate((30.0, 31.0, 32.0))]
-    table = build_table(5, {"np_nouns_5": files}, profile="mini")
+    table = build_table(5, {"np_nouns_5": files}, profile="mini", drawn=True)
     row = read_csv(table, tmp_path)["np_nouns_5"]
     assert (row["coco_ours"], row["coco_ours_std"], row["coco_ours_runs"]) == ("31.00", "1.00", "3")
     assert (row["coco_thesis"], row["coco_thesis_std"]) == ("26.74", "0.21")
@@ -48,7 +48,7 @@ def test_seeds_are_shown_as_mean_and_sample_deviation(metrics: WriteMetrics, tmp
 
 @pytest.mark.parametrize("number", ALL)
 def test_without_runs_every_table_says_missing_and_nothing_is_blank(number: int, tmp_path: Path) -> None:
-    table = build_table(number, {}, profile="full")
+    table = build_table(number, {}, profile="full", drawn=False)
     rows = read_csv(table, tmp_path)
     assert list(rows) == [row.id for row in thesis().table(number).rows]
     for row in rows.values():
@@ -62,18 +62,22 @@ def test_without_runs_every_table_says_missing_and_nothing_is_blank(number: int,
 
 
 def test_a_dataset_that_a_run_was_not_scored_on_is_missing(metrics: WriteMetrics, tmp_path: Path) -> None:
-    row = read_csv(build_table(11, {"ge": [metrics("ge", coco=30.0)]}, profile="mini"), tmp_path)["ge"]
+    row = read_csv(build_table(11, {"ge": [metrics("ge", coco=30.0)]}, profile="mini", drawn=True), tmp_path)[
+        "ge"
+    ]
     assert (row["coco_ours"], row["voc_ours"]) == ("30.00", "missing")
 
 
 def test_runs_that_do_not_exist_yet_are_counted(metrics: WriteMetrics, tmp_path: Path) -> None:
-    table = build_table(11, {"ge": [metrics("a", coco=30.0), tmp_path / "later.json"]}, profile="mini")
+    table = build_table(
+        11, {"ge": [metrics("a", coco=30.0), tmp_path / "later.json"]}, profile="mini", drawn=True
+    )
     assert "GE: 1 of 2 runs." in table.notes
     assert read_csv(table, tmp_path)["ge"]["coco_ours_runs"] == "1"
 
 
 def test_mini_is_named_wherever_its_numbers_stand(metrics: WriteMetrics, tmp_path: Path) -> None:
-    table = build_table(11, {"ge": [metrics("ge", coco=30.0)]}, profile="mini")
+    table = build_table(11, {"ge": [metrics("ge", coco=30.0)]}, profile="mini", drawn=True)
     texts = [format_console(table)]
     texts += [path.read_text() for path in write_table(table, tmp_path) if path.suffix != ".csv"]
     for text in texts:
@@ -84,7 +88,7 @@ def test_mini_is_named_wherever_its_numbers_stand(metrics: WriteMetrics, tmp_pat
 
 
 def test_full_is_not_called_mini(metrics: WriteMetrics, tmp_path: Path) -> None:
-    table = build_table(11, {"ge": [metrics("ge", profile="full", coco=30.0)]}, profile="full")
+    table = build_table(11, {"ge": [metrics("ge", profile="full", coco=30.0)]}, profile="full", drawn=False)
     assert all("mini" not in path.read_text() for path in write_table(table, tmp_path))
 
 
@@ -96,12 +100,15 @@ def test_the_terminal_form_fits_100_columns(number: int, metrics: WriteMetrics) 
             metrics(f"{row.id}-{k}", coco=0.004 + k, voc=99.99 - k, context=50.0, ade=100.0) for k in (0, 1)
         ]
         rows[row.id] = files
-    for table in (build_table(number, {}, profile="mini"), build_table(number, rows, profile="mini")):
+    for table in (
+        build_table(number, {}, profile="mini", drawn=True),
+        build_table(number, rows, profile="mini", drawn=True),
+    ):
         assert max(map(len, format_console(table).splitlines())) <= 100
 
 
 def test_columns_of_the_terminal_form_are_aligned(metrics: WriteMetrics) -> None:
-    text = format_console(build_table(11, {"original": [metrics("o", coco=9.5)]}, profile="mini"))
+    text = format_console(build_table(11, {"original": [metrics("o", coco=9.5)]}, profile="mini", drawn=True))
     lines = text.splitlines()
     original = next(line for line in lines if line.startswith("Original"))
     tuned = next(line for line in lines if line.startswith("Fine-tuning"))
@@ -111,15 +118,15 @@ def test_columns_of_the_terminal_form_are_aligned(metrics: WriteMetrics) -> None
 
 def test_the_same_files_give_the_same_bytes_in_any_order(metrics: WriteMetrics, tmp_path: Path) -> None:
     files = [metrics(f"np-{k}", coco=30.1 + k / 3, voc=40.7 - k / 7) for k in range(5)]
-    first = write_table(build_table(5, {"caption": files}, profile="mini"), tmp_path / "a")
-    again = write_table(build_table(5, {"caption": files[::-1]}, profile="mini"), tmp_path / "b")
+    first = write_table(build_table(5, {"caption": files}, profile="mini", drawn=True), tmp_path / "a")
+    again = write_table(build_table(5, {"caption": files[::-1]}, profile="mini", drawn=True), tmp_path / "b")
     assert [path.name for path in first] == ["table05.csv", "table05.json", "table05.md", "table05.tex"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
 
 @pytest.mark.parametrize("number", ALL)
 def test_latex_rows_have_as_many_cells_as_columns(number: int, tmp_path: Path) -> None:
-    *_, tex = write_table(build_table(number, {}, profile="mini"), tmp_path)
+    *_, tex = write_table(build_table(number, {}, profile="mini", drawn=True), tmp_path)
     text = tex.read_text()
     assert not re.search(r"[^\x00-\x7f]", text)
     specification = re.findall(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}", text)[1]
@@ -141,17 +148,17 @@ def test_rows_that_nothing_fills_are_named(metrics: WriteMetrics) -> None:
         "noise_free_ge",
     ]
     assert str(thesis().unfilled(filled, [14])[0]) == "table 14, row dino"
-    table = build_table(11, filled[11], profile="mini")
+    table = build_table(11, filled[11], profile="mini", drawn=True)
     assert "Nothing fills: Original; Fine-tuning; Non-noisy CL + GE." in table.notes
     assert table.complete == 0
 
 
 def test_readers_of_single_runs_are_told_what_chance_does() -> None:
-    table = build_table(11, {}, profile="mini", spreads={"coco": Spread(0.25, 4), "voc": None})
+    table = build_table(11, {}, profile="mini", drawn=True, spreads={"coco": Spread(0.25, 4), "voc": None})
     (note,) = [note for note in table.notes if "by chance" in note]
     # t(4) x 0.5 x sqrt(2) = 2.776 x 0.7071
     assert note.endswith("(95%): COCO 1.96.")
-    assert not any("by chance" in note for note in build_table(11, {}, profile="mini").notes)
+    assert not any("by chance" in note for note in build_table(11, {}, profile="mini", drawn=True).notes)
 
 
 def test_scores_for_dvc_are_one_file_a_run(metrics: WriteMetrics, tmp_path: Path) -> None:
@@ -175,31 +182,32 @@ def test_scores_have_datasets_of_ones_own(metrics: WriteMetrics, tmp_path: Path)
 
 def test_the_grid_comes_back_from_its_json(metrics: WriteMetrics, tmp_path: Path) -> None:
     files = [metrics(f"np-{k}", coco=30.0 + k) for k in range(2)]
-    write_table(build_table(5, {"caption": files}, profile="mini"), tmp_path)
+    write_table(build_table(5, {"caption": files}, profile="mini", drawn=True), tmp_path)
     grid = read_grid(tmp_path / "table05.json")
     assert markdown(grid) == (tmp_path / "table05.md").read_text()
 
 
 def test_protocols_are_named_and_a_mixed_column_is_flagged(metrics: WriteMetrics) -> None:
     one = {"ge": [metrics("a", protocol="voc", voc=1.0)], "original": [metrics("b", protocol="voc", voc=2.0)]}
-    assert "Protocols: PVOC voc." in build_table(11, one, profile="mini").notes
+    assert "Protocols: PVOC voc." in build_table(11, one, profile="mini", drawn=True).notes
     two = {**one, "original": [metrics("c", protocol="voc_other", voc=2.0)]}
     assert any(
-        "different protocols (voc, voc_other)" in note for note in build_table(11, two, profile="mini").notes
+        "different protocols (voc, voc_other)" in note
+        for note in build_table(11, two, profile="mini", drawn=True).notes
     )
 
 
 def test_files_of_another_profile_are_refused(metrics: WriteMetrics) -> None:
     file = metrics("ge", profile="mini", coco=30.0)
     with pytest.raises(RegroupError, match=r"ge\.json: profile: made by profile 'mini'.*about 'full'"):
-        build_table(11, {"ge": [file]}, profile="full")
+        build_table(11, {"ge": [file]}, profile="full", drawn=False)
 
 
 def test_a_row_that_the_table_does_not_have_is_refused() -> None:
     with pytest.raises(
         RegroupError, match="table 11: no row is called 'gee'; its rows are original, fine_tuning"
     ):
-        build_table(11, {"gee": []}, profile="mini")
+        build_table(11, {"gee": []}, profile="mini", drawn=True)
 
 
 @pytest.mark.parametrize("value", ["101", "-1", "NaN", "null", '"thirty"'])
@@ -207,7 +215,7 @@ def test_impossible_scores_are_refused(value: str, metrics: WriteMetrics) -> Non
     file = metrics("ge", coco=30.0)
     file.write_text(file.read_text().replace("30.0", value))
     with pytest.raises(RegroupError, match=r"ge\.json: datasets\.coco\.miou: "):
-        build_table(11, {"ge": [file]}, profile="mini")
+        build_table(11, {"ge": [file]}, profile="mini", drawn=True)
 
 
 def test_one_run_cannot_count_as_two_seeds(metrics: WriteMetrics, tmp_path: Path) -> None:
@@ -215,4 +223,4 @@ def test_one_run_cannot_count_as_two_seeds(metrics: WriteMetrics, tmp_path: Path
     copy = tmp_path / "copy.json"
     copy.write_bytes(file.read_bytes())
     with pytest.raises(RegroupError, match="the same weights as in"):
-        build_table(11, {"ge": [file, copy]}, profile="mini")
+        build_table(11, {"ge": [file, copy]}, profile="mini", drawn=True)

@@ -55,7 +55,9 @@ def test_every_point_scores_as_it_does_alone_and_the_model_runs_once_an_encoding
     assert sum(windows) == 4 * once
     assert len({row.miou for row in rows}) > 4
 
-    paths = write_sweep(rows, tmp_path, title="mini") + write_heat_maps(rows, tmp_path, profile="mini")
+    paths = write_sweep(rows, tmp_path, title="mini") + write_heat_maps(
+        rows, tmp_path, profile="mini", drawn=True
+    )
     assert sorted(path.name for path in paths) == FILES
     with (tmp_path / "sweep.csv").open() as file:
         stored = list(csv.DictReader(file))
@@ -67,7 +69,7 @@ def test_every_point_scores_as_it_does_alone_and_the_model_runs_once_an_encoding
         assert data["miou"].tolist() == [row.miou for row in rows]
     first = {path.name: path.read_bytes() for path in paths}
     write_sweep(rows, tmp_path, title="mini")
-    write_heat_maps(rows, tmp_path, profile="mini")
+    write_heat_maps(rows, tmp_path, profile="mini", drawn=True)
     assert {path.name: path.read_bytes() for path in paths} == first
 
 
@@ -102,7 +104,7 @@ def test_rows_of_table_12_are_filled_by_position(model: GroupViT, voc: Path, tmp
     paths = write_rows(rows, grid, tmp_path, variant="v", profile="mini", checkpoint=tmp_path / "checkpoint")
     names = [f"res{side}_bg{percent}" for side in (448, 512) for percent in (90, 95, 98)]
     assert [path.stem for path in paths] == names, "no row for the fourth threshold"
-    table = build_table(12, {path.stem: [path] for path in paths}, profile="mini")
+    table = build_table(12, {path.stem: [path] for path in paths}, profile="mini", drawn=True)
     ours = {row.id: row.cells[1].ours for row in table.rows}
     assert [ours[name].mean for name in names] == [row.miou for row in rows]
     assert ours["res448_bg99"] is None

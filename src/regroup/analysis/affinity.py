@@ -30,7 +30,12 @@ def patch_affinity(features: Tensor) -> Tensor:
 
 
 def affinity_figure(
-    model: GroupViT, dino: PatchFeatures, shown: Sequence[Shown], profile: str, names: tuple[str, str]
+    model: GroupViT,
+    dino: PatchFeatures,
+    shown: Sequence[Shown],
+    profile: str,
+    drawn: bool,
+    names: tuple[str, str],
 ) -> Drawn:
     """Patch affinity of both models for some images, at the image size of the model (Figure 23).
 
@@ -39,6 +44,7 @@ def affinity_figure(
         dino: features of the same patches.
         shown: images.
         profile: the profile's name.
+        drawn: whether its data is drawn.
         names: of `dino` and of `model`, for headings.
     """
     side = model.config.image.image_size
@@ -64,7 +70,9 @@ def affinity_figure(
         f"standard deviation: {names[0]} {spread[0]:.2f}, {names[1]} {spread[1]:.2f}."
     )
     headings = ["image", *(name.replace(" ", "\n", 1) for name in names)] * min(per_row, len(shown))
-    figure = tile_page(rows, headings, title=title, profile=profile, notes=[text], scales=[scale], aspect=1.0)
+    figure = tile_page(
+        rows, headings, title=title, profile=profile, drawn=drawn, notes=[text], scales=[scale], aspect=1.0
+    )
     data: dict[str, NDArray[np.generic]] = {}
     for number, (theirs_, ours) in enumerate(pairs):
         data[f"{number:02}/{names[0]}"] = theirs_.astype(np.float16)

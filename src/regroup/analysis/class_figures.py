@@ -74,7 +74,7 @@ def read_disparities(before: Path, after: Path, dataset: str) -> list[Disparity]
 
 
 def disparity_figure(
-    disparities: Mapping[str, Sequence[Disparity]], names: tuple[str, str], profile: str
+    disparities: Mapping[str, Sequence[Disparity]], names: tuple[str, str], profile: str, drawn: bool
 ) -> Drawn:
     """Bars of each class's change in IoU, one panel a dataset (Figures 18 and 19)."""
     title = f"IoU of each class, {names[1]} against {names[0]}"
@@ -87,7 +87,9 @@ def disparity_figure(
         for dataset, some in disparities.items()
     }
     most = max((len(some) for some in panels.values()), default=1)
-    notes = [line for note in (text, figure_note(profile) or "") for line in textwrap.wrap(note, 138)]
+    notes = [
+        line for note in (text, figure_note(profile, drawn=drawn) or "") for line in textwrap.wrap(note, 138)
+    ]
     bottom = 0.45 + 0.13 * len(notes)
     with style.settings():
         page = style.Page(0.6 + 0.16 * most + bottom)
@@ -180,13 +182,14 @@ def embed(features: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def tsne_figure(
-    panels: Mapping[tuple[str, str], tuple[NDArray[np.float64], Sequence[str]]], profile: str
+    panels: Mapping[tuple[str, str], tuple[NDArray[np.float64], Sequence[str]]], profile: str, drawn: bool
 ) -> Drawn:
     """Segments of the last stage in the plane, coloured by the class their model gives them (Figure 20).
 
     Args:
         panels: (dataset, model) -> points [S, 2] and the class of each; panels of a dataset stand in one row.
         profile: the profile's name.
+        drawn: whether its data is drawn.
     """
     datasets = list(dict.fromkeys(dataset for dataset, _ in panels))
     models = list(dict.fromkeys(model for _, model in panels))
@@ -196,7 +199,9 @@ def tsne_figure(
         "itself gives them. Distances between clusters mean little; what counts is which classes mix. Each "
         "panel has axes of its own."
     )
-    notes = [line for note in (text, figure_note(profile) or "") for line in textwrap.wrap(note, 138)]
+    notes = [
+        line for note in (text, figure_note(profile, drawn=drawn) or "") for line in textwrap.wrap(note, 138)
+    ]
     size, legend = 2.65, 1.5
     bottom = 0.1 + 0.13 * len(notes)
     with style.settings():

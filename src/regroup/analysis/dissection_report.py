@@ -20,6 +20,7 @@ def write_dissection(
     *,
     variant: str,
     profile: str,
+    drawn: bool,
     checkpoint: Path,
 ) -> list[Path]:
     """Write `<analysis>.json` of each analysis, in the form of a metrics file, `dissection.csv` and `.md`.
@@ -29,6 +30,7 @@ def write_dissection(
         folder: where to.
         variant: name of the checkpoint.
         profile: name of the profile.
+        drawn: whether its data is drawn; the Markdown then says so.
         checkpoint: the weights, whose digest is written.
     """
     weights = {"sha256": sha256(find_weights(checkpoint))}
@@ -42,7 +44,7 @@ def write_dissection(
     rows = _rows(scores, variant)
     table, markdown = folder / "dissection.csv", folder / "dissection.md"
     write_text(table, csv_text([COLUMNS, *rows]))
-    write_text(markdown, format_dissection(rows, profile=profile))
+    write_text(markdown, format_dissection(rows, profile=profile, drawn=drawn))
     return [*paths, table, markdown]
 
 
@@ -61,12 +63,12 @@ def _rows(scores: Mapping[str, Mapping[str, DatasetScores]], variant: str) -> li
     ]
 
 
-def format_dissection(rows: list[tuple[str, ...]], *, profile: str) -> str:
+def format_dissection(rows: list[tuple[str, ...]], *, profile: str, drawn: bool) -> str:
     """The rows as a Markdown table."""
     lines = [f"# Grouping and alignment, each on its own ({profile})", ""]
     lines += [f"| {' | '.join(cells)} |" for cells in (COLUMNS, ("---",) * 4 + ("---:",) * 2, *rows)]
     lines += ["", "mIoU in percent (section 5.4). Without background, its pixels are not scored."]
-    if note := table_note(profile):
+    if note := table_note(profile, drawn=drawn):
         lines += ["", note]
     return "\n".join(lines) + "\n"
 

@@ -70,6 +70,7 @@ class Gallery:
         metrics: folder of the per-class scores.
         dino: the patch features that GroupViT's are compared with.
         profile: its name.
+        drawn: whether its data is drawn.
     """
 
     models: Mapping[str, GroupViT]
@@ -80,6 +81,7 @@ class Gallery:
     metrics: Path
     dino: DinoKeys
     profile: str
+    drawn: bool
 
     def draw(self) -> Iterator[Drawn]:
         """Every figure that the profile's datasets allow."""
@@ -144,13 +146,15 @@ class Gallery:
     def _panel(
         self, name: str, samples: Sequence[PanelSample], title: str, text: str, thesis: tuple[int, ...]
     ) -> Drawn:
-        figure = qualitative_panel(samples, title=title, profile=self.profile, footnote=text)
+        figure = qualitative_panel(
+            samples, title=title, profile=self.profile, drawn=self.drawn, footnote=text
+        )
         return Drawn(name, figure, panel_data(samples), Caption(title, text, thesis, self.profile))
 
     def segments(self) -> Drawn:
         """Figure 1."""
         models = self._models(self.figures.pretrained, self.figures.baseline)
-        return segments_figure(models, self._shown[:ROWS], self.evaluate.window, self.profile)
+        return segments_figure(models, self._shown[:ROWS], self.evaluate.window, self.profile, self.drawn)
 
     def concepts(self) -> Drawn:
         """Figures 6 and 7."""
@@ -163,13 +167,14 @@ class Gallery:
             protocol.classes,
             background=protocol.background,
             profile=self.profile,
+            drawn=self.drawn,
             model_name=self.figures.pretrained,
         )
 
     def attention(self) -> Drawn:
         """Figure 9."""
         window, name = self.evaluate.window, self.figures.pretrained
-        return attention_figure(self._pretrained, self._shown[:ROWS], window, self.profile, name)
+        return attention_figure(self._pretrained, self._shown[:ROWS], window, self.profile, self.drawn, name)
 
     def entropy(self) -> Drawn:
         """Figures 10, 14 and 15."""
@@ -181,7 +186,14 @@ class Gallery:
         classes = {name: embed_prompts(model, prompts) for name, model in parts}
         before, groups, labels = parts
         return entropy_figure(
-            before, groups, labels, classes, self._shown[:ROWS], self.evaluate.window, self.profile
+            before,
+            groups,
+            labels,
+            classes,
+            self._shown[:ROWS],
+            self.evaluate.window,
+            self.profile,
+            self.drawn,
         )
 
     def dissection(self) -> Drawn:
@@ -212,7 +224,7 @@ class Gallery:
         features = self.dino
         name = "DINO" if features.config.kind == "published" else "DINO (stand-in)"
         names = name, f"GroupViT ({self.figures.pretrained})"
-        return affinity_figure(self._pretrained, features, self._shown[:9], self.profile, names)
+        return affinity_figure(self._pretrained, features, self._shown[:9], self.profile, self.drawn, names)
 
     @cached_property
     def _disparities(self) -> dict[str, list[Disparity]]:
@@ -224,7 +236,7 @@ class Gallery:
     def disparity(self) -> Drawn:
         """Figures 18 and 19."""
         names = self.figures.pretrained, self.figures.baseline
-        return disparity_figure(self._disparities, names, self.profile)
+        return disparity_figure(self._disparities, names, self.profile, self.drawn)
 
     def low_iou(self) -> Drawn:
         """Figures 21 and 22."""
@@ -261,4 +273,4 @@ class Gallery:
                     most=self.figures.points,
                 )
                 panels[name, variant] = embed(features), [protocol.classes[label] for label in ids]
-        return tsne_figure(panels, self.profile)
+        return tsne_figure(panels, self.profile, self.drawn)

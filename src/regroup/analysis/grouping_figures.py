@@ -39,7 +39,7 @@ def encode_shown(model: GroupViT, shown: Sequence[Shown], window: int) -> list[W
 
 
 def segments_figure(
-    models: Mapping[str, GroupViT], shown: Sequence[Shown], window: int, profile: str
+    models: Mapping[str, GroupViT], shown: Sequence[Shown], window: int, profile: str, drawn: bool
 ) -> Drawn:
     """Segments of the first and of the last grouping stage, for each model (Figure 1)."""
     columns: dict[str, list[np.ndarray]] = {}
@@ -56,7 +56,7 @@ def segments_figure(
         "Each colour is one group token: a pixel has the colour of the token it is assigned to most. Colours "
         "of the first stage have nothing to do with those of the last."
     )
-    figure = tile_page(rows, ["image", *columns], title=title, profile=profile, notes=[text])
+    figure = tile_page(rows, ["image", *columns], title=title, profile=profile, drawn=drawn, notes=[text])
     data = {
         f"{i:02}/{name.replace(chr(10), ' ')}": m[i] for name, m in columns.items() for i in range(len(shown))
     }
@@ -69,7 +69,9 @@ def _largest(soft: Tensor, image: WholeImage) -> np.ndarray:
     return largest_group(enlarge(soft, height, width)[None])[0].cpu().numpy()
 
 
-def attention_figure(model: GroupViT, shown: Sequence[Shown], window: int, profile: str, name: str) -> Drawn:
+def attention_figure(
+    model: GroupViT, shown: Sequence[Shown], window: int, profile: str, drawn: bool, name: str
+) -> Drawn:
     """Where each group token of the last stage looks (Figure 9)."""
     scale = Scale("share of a pixel that belongs to the group token (eq. 34)", "viridis", 1.0)
     rows, count = [], 0
@@ -85,7 +87,9 @@ def attention_figure(model: GroupViT, shown: Sequence[Shown], window: int, profi
         "assignments. In every pixel the maps sum to one: one that is bright in two maps has no clear group."
     )
     headings = ["image", *(f"group {k}" for k in range(count))]
-    figure = tile_page(rows, headings, title=title, profile=profile, notes=[text], scales=[scale])
+    figure = tile_page(
+        rows, headings, title=title, profile=profile, drawn=drawn, notes=[text], scales=[scale]
+    )
     return Drawn("attention", figure, data, Caption(title, text, (9,), profile))
 
 
@@ -115,6 +119,7 @@ def entropy_figure(
     shown: Sequence[Shown],
     window: int,
     profile: str,
+    drawn: bool,
 ) -> Drawn:
     """Entropy over groups and over labels, before and after a penalty on it (Figures 10, 14 and 15).
 
@@ -126,6 +131,7 @@ def entropy_figure(
         shown: images.
         window: side of the square that is encoded.
         profile: the profile's name.
+        drawn: whether its data is drawn.
     """
     maps: dict[str, list[np.ndarray]] = {}
     data: dict[str, NDArray[np.generic]] = {}
@@ -174,7 +180,13 @@ def entropy_figure(
         + "."
     )
     figure = tile_page(
-        rows, ["image", *maps], title=title, profile=profile, notes=[text], scales=list(scales.values())
+        rows,
+        ["image", *maps],
+        title=title,
+        profile=profile,
+        drawn=drawn,
+        notes=[text],
+        scales=list(scales.values()),
     )
     return Drawn("entropy", figure, data, Caption(title, text, (10, 14, 15), profile))
 
@@ -224,6 +236,7 @@ def concepts_figure(
     *,
     background: bool,
     profile: str,
+    drawn: bool,
     model_name: str,
     rows: int = 4,
 ) -> Drawn:
@@ -234,13 +247,14 @@ def concepts_figure(
         names: of the classes.
         background: whether id 0 is the background.
         profile: the profile's name.
+        drawn: whether its data is drawn.
         model_name: whose segments they are.
         rows: group tokens that are shown, those that have most concepts.
     """
     concepts = find_concepts(((groups, mask) for _, groups, mask in segmented), background)
     common = Counter(one.group for one in concepts)
     order = sorted(common, key=lambda group: (-common[group], group))[:rows]
-    drawn = []
+    groups_drawn = []
     data: dict[str, NDArray[np.generic]] = {}
     for group in order:
         mine = [one for one in concepts if one.group == group]
@@ -259,7 +273,7 @@ def concepts_figure(
             data[f"group{group}/{len(tiles) - 1}/image_number"] = np.array(one.image)
             data[f"group{group}/{len(tiles) - 1}/inside"] = np.packbits(groups == group)
             data[f"group{group}/{len(tiles) - 1}/shape"] = np.array(groups.shape)
-        drawn.append((f"group {group}", tiles))
+        groups_drawn.append((f"group {group}", tiles))
     title = f"Concepts of single group tokens, {model_name}"
     text = (
         "Each row is one group token of the last stage, with what it groups kept in colour: on the left "
@@ -267,5 +281,5 @@ def concepts_figure(
         "classes. Below: the class, and the segment's overlap with it."
     )
     headings = [*[f"commonest, {k}" for k in (1, 2, 3)], *[f"other class {k}" for k in (1, 2, 3)]]
-    figure = tile_page(drawn, headings, title=title, profile=profile, notes=[text])
+    figure = tile_page(groups_drawn, headings, title=title, profile=profile, drawn=drawn, notes=[text])
     return Drawn("concepts", figure, data, Caption(title, text, (6, 7), profile))

@@ -75,18 +75,18 @@ class PanelSample:
 
 
 def qualitative_panel(
-    samples: Sequence[PanelSample], *, title: str, profile: str, footnote: str = ""
+    samples: Sequence[PanelSample], *, title: str, profile: str, drawn: bool, footnote: str = ""
 ) -> Figure:
     """Draw one row a sample: image, ground truth, then each prediction.
 
     A class has one colour throughout, and its name is written on its larger regions, so that nothing rests on
-    colour alone. A drawn profile (`mini`) is named in the title, and the note with the attribution of its
-    glyphs stands below.
+    colour alone. Of drawn images, a note with the attribution of their glyphs stands below.
 
     Args:
         samples: at least one; all with the same prediction columns.
         title: without the profile's name.
         profile: where the images and the models are from.
+        drawn: whether the images are drawn.
         footnote: further text below the legend.
 
     Raises:
@@ -98,7 +98,9 @@ def qualitative_panel(
     if any(tuple(sample.predictions) != columns for sample in samples):
         raise ValueError(f"every sample must have the prediction columns {columns}")
     with style.settings():
-        return _draw(samples, columns, f"{title} ({profile})", [figure_note(profile) or "", footnote])
+        return _draw(
+            samples, columns, f"{title} ({profile})", [figure_note(profile, drawn=drawn) or "", footnote]
+        )
 
 
 def panel_data(samples: Sequence[PanelSample]) -> dict[str, NDArray[Any]]:

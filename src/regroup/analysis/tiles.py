@@ -44,6 +44,7 @@ def tile_page(
     *,
     title: str,
     profile: str,
+    drawn: bool,
     notes: Sequence[str] = (),
     scales: Sequence[Scale] = (),
     aspect: float = 0.75,
@@ -54,7 +55,8 @@ def tile_page(
         rows: a label for each row, and its tiles; None leaves a place empty.
         headings: of the columns.
         title: without the profile's name, which is added.
-        profile: where images and models are from; a drawn one is noted below, with its attribution.
+        profile: where images and models are from.
+        drawn: whether the images are drawn; it is noted below, with the glyphs' attribution.
         notes: sentences below.
         scales: colour scales below the tiles.
         aspect: height of a tile as a share of its width.
@@ -65,7 +67,10 @@ def tile_page(
     width = (style.PAGE_WIDTH - left - _GAP * (columns - 1)) / columns
     step = width * aspect + _GAP + (0.12 if worded else 0)
     lines = [
-        line for note in (*notes, figure_note(profile) or "") if note for line in textwrap.wrap(note, 138)
+        line
+        for note in (*notes, figure_note(profile, drawn=drawn) or "")
+        if note
+        for line in textwrap.wrap(note, 138)
     ]
     bottom = 0.08 + _LINE * len(lines) + (0.34 if scales else 0)
     with style.settings():

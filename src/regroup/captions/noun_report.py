@@ -104,13 +104,14 @@ def rank_frequency_figure(
     return page.figure
 
 
-def write_noun_report(captions: Path, out: Path, *, profile: str, rows: int = 40) -> list[Path]:
+def write_noun_report(captions: Path, out: Path, *, profile: str, drawn: bool, rows: int = 40) -> list[Path]:
     """Write the figure `noun_frequency`, the tables `frequent_nouns` and `suspicious_nouns` (section 5.7.1).
 
     Args:
         captions: output folder of the stage `nouns`.
         out: gets the figure (.png, .svg, .npz, .json) and the tables (.csv, .md, .tex).
-        profile: name of the profile; tables of a drawn one say so.
+        profile: name of the profile.
+        drawn: whether its data is drawn; tables then say so.
         rows: nouns in the printed tables; the .csv files have all.
 
     Returns:
@@ -126,7 +127,7 @@ def write_noun_report(captions: Path, out: Path, *, profile: str, rows: int = 40
     }
     figure = rank_frequency_figure(nouns, thresholds, profile=profile)
     paths = save_figure(figure, out / "noun_frequency", data, caption=_caption(thresholds, profile))
-    note = table_note(profile)
+    note = table_note(profile, drawn=drawn)
     notes = () if note is None else (note,)
     frequent = Grid(
         heading="Most frequent nouns",

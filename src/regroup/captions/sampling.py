@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from regroup.captions.prompts import TRAINING_TEMPLATES, prompt
 from regroup.captions.randomness import combine, sample_keys
+from regroup.captions.settings import LabelSource, Padding
 from regroup.captions.table import Int32, Int64, LabelTable, Ragged
 from regroup.captions.tokens import tokenize
 from regroup.errors import RegroupError
-
-LabelSource = Literal["none", "nouns", "phrases+nouns"]
-Padding = Literal["caption", "null", "mask"]
 
 TEMPLATES = len(TRAINING_TEMPLATES)
 _LABEL_DRAW, _TEMPLATE_DRAW = 1, 2

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, model_validator
 
-from regroup.settings import Settings
+from regroup.settings import Name, Pixels, Settings
 
-VocabularyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+LabelSource = Literal["none", "nouns", "phrases+nouns"]
+"""Which labels of a caption are drawn from."""
+Padding = Literal["caption", "null", "mask"]
+"""What stands in the places of a caption with too few labels: see `regroup.captions.sampling`."""
 
 
 class ShardsParams(Settings):
@@ -20,16 +23,16 @@ class ShardsParams(Settings):
     many jobs can make them. `threads` never changes the result.
     """
 
-    short_side: int | None = Field(default=None, ge=1)
+    short_side: Pixels | None = None
     jpeg_quality: int = Field(default=95, ge=1, le=100)
-    images_per_shard: int = Field(default=1000, ge=1)
-    threads: int = Field(default=1, ge=1)
+    images_per_shard: int = Field(default=1000, ge=1, le=10_000_000)
+    threads: int = Field(default=1, ge=1, le=1024)
 
 
 class NounReportParams(Settings):
     """The report on what captions name; `rows` of its printed tables."""
 
-    rows: int = Field(default=40, ge=1)
+    rows: int = Field(default=40, ge=1, le=10_000)
 
 
 class NounsParams(Settings):
@@ -43,5 +46,11 @@ class NounsParams(Settings):
     tagger: Literal["textblob", "nltk"] = "textblob"
     tagger_path: Path | None = None
     verbs: bool = False
-    processes: int = Field(default=1, ge=1)
-    vocabularies: dict[VocabularyName, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    processes: int = Field(default=1, ge=1, le=1024)
+    vocabularies: dict[Name, Annotated[int, Field(ge=0, le=10**9)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _nltk_needs_a_path(self) -> NounsParams:
+        if self.tagger == "nltk" and self.tagger_path is None:
+            raise ValueError("`tagger: nltk` needs `tagger_path`, the folder or zip archive of its weights")
+        return self

@@ -19,8 +19,9 @@ def add_parser(commands: Any) -> None:
         "check",
         help="check a profile's parameters, variants and tables against each other",
         description="Check that every key, part, objective, vocabulary and table row that a study names "
-        "exists, that every row of its tables has a run, and that no two runs are the same. Reads two files "
-        "and runs nothing; exit status 2 with one line a fault.",
+        "exists and every number is in its range, that DVC and Snakemake can address every name, that "
+        "batches and image sizes fit, that every row of its tables has a run, and that no two runs are the "
+        "same. Runs nothing; exit status 2 with one line a fault.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

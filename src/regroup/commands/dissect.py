@@ -61,7 +61,7 @@ def _run(arguments: argparse.Namespace) -> None:
     variant = arguments.checkpoint.stem
     out = arguments.out or Path("reports", params.name, "dissection", variant)
     written = write_dissection(
-        scores, out, variant=variant, profile=params.name, checkpoint=arguments.checkpoint
+        scores, out, variant=variant, profile=params.name, drawn=params.drawn, checkpoint=arguments.checkpoint
     )
     print((out / "dissection.md").read_text())
     print(f"written: {', '.join(str(path) for path in written)}")

@@ -11,13 +11,12 @@ from regroup.profile import make_profile
 EXAMPLE = """example:
   mkdir mycoco
   cat > mycoco/overrides.yaml <<'YAML'
+  base: full
   sources:
     coco: {kind: local, root: /datasets/coco}
-    voc12: null
-    context: null
-    ade: null
   YAML
   regroup profile mycoco
+  regroup check --params mycoco/params.yaml
   dvc repro mycoco/dvc.yaml"""
 
 

@@ -53,7 +53,7 @@ def _run(arguments: argparse.Namespace) -> None:
     filled = thesis().fill(runs)
     built = params.tables.numbers
     numbers = arguments.table or ([MAIN_TABLE] if MAIN_TABLE in built or not built else [built[0]])
-    moved = check_claims(filled, profile=params.name)
+    moved = check_claims(filled, profile=params.name, drawn=params.drawn)
 
     def built_table(number: int) -> Table:
         return profile_table(number, filled.get(number, {}), params, spreads=moved.spreads)

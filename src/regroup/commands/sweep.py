@@ -67,7 +67,9 @@ def _run(arguments: argparse.Namespace) -> None:
     name = arguments.checkpoint.stem
     out = arguments.out or Path("reports", params.name, "sweep", name)
     title = f"Inference settings, {name} ({params.name})"
-    written = write_sweep(rows, out, title=title) + write_heat_maps(rows, out, profile=params.name)
+    written = write_sweep(rows, out, title=title) + write_heat_maps(
+        rows, out, profile=params.name, drawn=params.drawn
+    )
     print(format_markdown(rows, title))
     for row in best(rows).values():
         threshold = "" if row.threshold is None else f", threshold {row.threshold:g}"

@@ -18,9 +18,19 @@ from regroup.training.settings import AugmentationSettings
 
 
 def make_features(
-    params: DinoParams, shards: Path, *, observe: Callable[[int, dict[str, float]], None]
+    params: DinoParams,
+    shards: Path,
+    *,
+    view: AugmentationSettings | None = None,
+    observe: Callable[[int, dict[str, float]], None],
 ) -> DinoKeys:
     """Read the published weights, or train the stand-in on the images of `shards`.
+
+    Args:
+        params: which of the two.
+        shards: output of the stage `shards`.
+        view: how crops are taken; None: as `params` has it.
+        observe: called with (step, metrics) now and then.
 
     Raises:
         RegroupError: the file is no DINO ViT or lacks the layer; no shards, or fewer images than a batch.
@@ -28,15 +38,12 @@ def make_features(
     if params.kind == "file":
         return load_dino(params.path, layer=params.layer)
     settings = params.stand_in
-    view = AugmentationSettings(
-        crop_scale=(settings.crop_area, 1.0), rand_augment_ops=0, colour_jitter=0, erasing=0
-    )
     reader = CaptionReader(
         shards,
         seed=settings.seed,
         batch_size=settings.batch,
         drop_last=True,
-        transform=Augmentation(settings.image_size, view),
+        transform=Augmentation(settings.image_size, view or settings.view),
     )
     epochs = (reader.epoch(number) for number in itertools.count())
     return train_stand_in(map(_pixels, itertools.chain.from_iterable(epochs)), settings, observe=observe)

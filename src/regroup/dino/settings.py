@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from regroup.model.config import DinoConfig
-from regroup.settings import Settings
+from regroup.settings import Pixels, Seed, Settings
+from regroup.training.settings import AugmentationSettings
 
 
 class StandInParams(Settings):
@@ -20,20 +21,27 @@ class StandInParams(Settings):
     `momentum` of the teacher; `jitter` of brightness and colour between the two views of a crop.
     """
 
-    patch_size: int = Field(default=8, ge=1)
-    image_size: int = Field(default=48, ge=1)
-    width: int = Field(default=96, ge=1)
-    heads: int = Field(default=4, ge=1)
-    layer: int = Field(default=1, ge=1)
-    steps: int = Field(default=200, ge=0)
-    batch: int = Field(default=16, ge=2)
-    learning_rate: float = Field(default=2e-3, gt=0)
-    weight_decay: float = Field(default=0.04, ge=0)
+    patch_size: int = Field(default=8, ge=1, le=256)
+    image_size: Pixels = 48
+    width: int = Field(default=96, ge=1, le=8192)
+    heads: int = Field(default=4, ge=1, le=256)
+    layer: int = Field(default=1, ge=1, le=100)
+    steps: int = Field(default=200, ge=0, le=10_000_000)
+    batch: int = Field(default=16, ge=2, le=65_536)
+    learning_rate: float = Field(default=2e-3, gt=0, le=10)
+    weight_decay: float = Field(default=0.04, ge=0, le=10)
     momentum: float = Field(default=0.97, ge=0, lt=1)
-    prototypes: int = Field(default=256, ge=2)
+    prototypes: int = Field(default=256, ge=2, le=1_000_000)
     jitter: float = Field(default=0.2, ge=0, lt=1)
     crop_area: float = Field(default=0.25, gt=0, le=1)
-    seed: int = Field(default=11, ge=0)
+    seed: Seed = 11
+
+    @property
+    def view(self) -> AugmentationSettings:
+        """How a crop is taken: nothing is done to its colours, which the two views of it differ in."""
+        return AugmentationSettings(
+            crop_scale=(self.crop_area, 1.0), rand_augment_ops=0, colour_jitter=0, erasing=0
+        )
 
     @property
     def network(self) -> DinoConfig:
@@ -68,7 +76,7 @@ class DinoParams(Settings):
 
     kind: Literal["file", "stand-in"] = "file"
     path: Path
-    layer: int = Field(default=9, ge=1)
+    layer: int = Field(default=9, ge=1, le=100)
     stand_in: StandInParams = StandInParams()
 
     @property

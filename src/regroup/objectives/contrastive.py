@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from regroup.captions.settings import Padding
 from regroup.model.collectives import all_gather, rank
-from regroup.objectives.inputs import Padding
 from regroup.objectives.reduce import global_mean, inverse_temperature, unit
 
 Form = Literal["thesis", "published"]

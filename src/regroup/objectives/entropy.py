@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from regroup.captions.settings import Padding
 from regroup.objectives.contrastive import Form
-from regroup.objectives.inputs import Padding
 from regroup.objectives.reduce import entropy_terms, global_mean, unit, wide
 
 GROUP_WEIGHT, LABEL_WEIGHT = 0.2, 0.1

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from torch import Tensor
 
-Padding = Literal["caption", "null", "mask"]
+from regroup.captions.settings import Padding
 
 
 @dataclass(frozen=True)

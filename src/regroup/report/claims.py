@@ -129,6 +129,7 @@ class WhatMoved:
     """
 
     profile: str
+    drawn: bool
     margin: float
     spreads: Mapping[Dataset, Spread | None]
     seeded: tuple[RowRef, ...]
@@ -139,6 +140,7 @@ def check_claims(
     runs: Mapping[int, Mapping[str, Sequence[Path]]],
     *,
     profile: str,
+    drawn: bool,
     claims: Claims | None = None,
     reference: Reference | None = None,
 ) -> WhatMoved:
@@ -148,6 +150,7 @@ def check_claims(
         runs: table -> row id -> metrics files (several: seeds). An experiment that is printed in several
             tables need only be given for one of them.
         profile: the profile that all files must be from.
+        drawn: whether its data is drawn.
         claims: what to check; the thesis's claims by default.
         reference: the printed values; the thesis's by default.
 
@@ -187,7 +190,7 @@ def check_claims(
             for dataset in claim.datasets
         ]
         results.append(ClaimResult(claim, tuple(comparisons)))
-    return WhatMoved(profile, claims.margin, our_spreads, seeded, tuple(results))
+    return WhatMoved(profile, drawn, claims.margin, our_spreads, seeded, tuple(results))
 
 
 def _finding(

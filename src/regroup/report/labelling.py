@@ -1,4 +1,7 @@
-"""Words that keep results of the drawn world from being taken for the thesis's."""
+"""Words that keep results of the drawn world from being taken for the thesis's.
+
+Whether data is drawn is a fact of the profile's sources (`Params.drawn`), and never read from its name.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,9 @@ OPENMOJI = "Drawn with emojis by OpenMoji (openmoji.org), licence CC BY-SA 4.0."
 """Attribution that must stand beside every picture with glyphs."""
 
 
-def is_drawn(profile: str) -> bool:
-    """Whether a profile is `mini` or one made from it (`mini-...`), which draw their own images."""
-    return profile == "mini" or profile.startswith("mini-")
-
-
-def table_note(profile: str) -> str | None:
-    """What a table of a drawn profile must say; None for others."""
-    if not is_drawn(profile):
+def table_note(profile: str, *, drawn: bool) -> str | None:
+    """What a table of a profile must say if its data is drawn; None for others."""
+    if not drawn:
         return None
     return (
         f"{profile}: our numbers come from a small model on small drawn images. They are not the thesis's "
@@ -21,8 +19,8 @@ def table_note(profile: str) -> str | None:
     )
 
 
-def figure_note(profile: str) -> str | None:
-    """What a figure of a drawn profile must say, attribution included; None for others."""
-    if not is_drawn(profile):
+def figure_note(profile: str, *, drawn: bool) -> str | None:
+    """What a figure of a profile must say if its data is drawn, attribution included; None for others."""
+    if not drawn:
         return None
     return f"{profile}: drawn images, small model; not the thesis's experiment. {OPENMOJI}"

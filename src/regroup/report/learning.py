@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from regroup.errors import RegroupError
 from regroup.report import style
 from regroup.report.figures import Caption, Drawn
-from regroup.report.labelling import figure_note, is_drawn
+from regroup.report.labelling import figure_note
 from regroup.report.style import PAGE_WIDTH, PALETTE, Page
 
 Floats = NDArray[np.float64]
@@ -69,7 +69,7 @@ def _read_line(names: Sequence[str], folder: Path, dataset: str) -> Line:
 
 
 def draw_learning(
-    panels: Mapping[str, Mapping[str, Line]], start: float, *, dataset: str, profile: str
+    panels: Mapping[str, Mapping[str, Line]], start: float, *, dataset: str, profile: str, drawn: bool
 ) -> Drawn:
     """Draw the panels two in a row; bands are one standard deviation over seeds.
 
@@ -77,18 +77,21 @@ def draw_learning(
         panels: title -> label -> line. A label has one colour in all panels.
         start: mIoU in percent of the checkpoint that all runs start from: a dotted line.
         dataset: as it is called in titles.
-        profile: stands in the title; a drawn one gets its note.
+        profile: stands in the note.
+        drawn: whether its data is drawn; title and note say so.
     """
     text = (
         "mIoU on some validation images of each run's snapshots, against epochs. Dotted: the checkpoint that "
         "runs start from. A band is one standard deviation over seeds."
     )
-    notes = [line for note in (text, figure_note(profile) or "") for line in textwrap.wrap(note, 138)]
+    notes = [
+        line for note in (text, figure_note(profile, drawn=drawn) or "") for line in textwrap.wrap(note, 138)
+    ]
     rows, height, bottom = -(-len(panels) // 2), 1.9, 0.85 + 0.13 * len(notes)
     data: dict[str, NDArray[Any]] = {}
     with style.settings():
         page = Page(bottom + rows * (height + 1.0) - 0.3)
-        label = f" ({profile})" if is_drawn(profile) else ""
+        label = f" ({profile})" if drawn else ""
         page.text(0.1, page.height - 0.2, f"Validation mIoU while training{label}", fontsize=9, weight="bold")
         labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
         every = np.concatenate(

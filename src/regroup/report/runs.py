@@ -46,7 +46,7 @@ def profile_table(
     Raises:
         RegroupError: as `build_table`.
     """
-    table = build_table(number, runs, profile=params.name, spreads=spreads)
+    table = build_table(number, runs, profile=params.name, drawn=params.drawn, spreads=spreads)
     sides, thresholds = params.sweep.short_side or (params.evaluate.short_side,), params.sweep.threshold
     if number != 12 or (sides, thresholds) == ((448, 512), (0.9, 0.95, 0.98, 0.99)):
         return table

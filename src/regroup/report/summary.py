@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from regroup.report.comparison import Verdict
-from regroup.report.labelling import is_drawn
 from regroup.report.tables import Table, format_console
 
 
@@ -43,7 +42,7 @@ def format_summary(
         *(format_console(table) for table in shown),
         *(f"{what + ':':<9}{where}" for what, where in places),
     ]
-    if is_drawn(shown[0].profile):
+    if shown[0].drawn:
         lines.append('To run the study on real data: README, "The real study"')
     return "\n".join(lines) + "\n"
 

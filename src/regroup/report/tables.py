@@ -15,7 +15,7 @@ from pathlib import Path
 
 from regroup.report.comparison import Spread, t95
 from regroup.report.grid import Grid, console, write_grid
-from regroup.report.labelling import is_drawn, table_note
+from regroup.report.labelling import table_note
 from regroup.report.reference import DATASET_TITLES, Dataset, Reference, thesis
 from regroup.report.scores import Metrics, Score, protocol_name, read_runs, score
 
@@ -57,6 +57,7 @@ class Table:
     number: int
     title: str
     profile: str
+    drawn: bool
     labels: tuple[str, ...]
     datasets: tuple[Dataset, ...]
     rows: tuple[Row, ...]
@@ -83,6 +84,7 @@ def build_table(
     rows: Mapping[str, Sequence[Path]],
     *,
     profile: str,
+    drawn: bool,
     reference: Reference | None = None,
     spreads: Mapping[Dataset, Spread | None] | None = None,
 ) -> Table:
@@ -92,8 +94,8 @@ def build_table(
         number: the table of the thesis (or of `reference`).
         rows: row id -> metrics files; several files are seeds. A row that is not there, has no file, or whose
             files do not exist yet is shown as missing.
-        profile: the profile that all files must be from; it stands in the title, and for a drawn one (`mini`)
-            also in the column headings and the notes.
+        profile: the profile that all files must be from; it stands in the title.
+        drawn: whether its data is drawn; column headings and notes say so.
         reference: printed values; the thesis's own by default.
         spreads: what seeds do to our scores, from all rows with several; a note tells it to readers of rows
             with one.
@@ -118,7 +120,7 @@ def build_table(
     unfilled = [_label(row.labels) for row in printed.rows if row.id not in rows]
     incomplete = {name: (len(runs[name]), len(set(paths))) for name, paths in rows.items()}
     notes = [
-        *([note] if (note := table_note(profile)) else []),
+        *([note] if (note := table_note(profile, drawn=drawn)) else []),
         f"mIoU in percent; section {printed.section}. {printed.setting}.",
         *([printed.note] if printed.note else []),
         *(f"{_label(row.labels)}: {row.note}." for row in printed.rows if row.note),
@@ -131,7 +133,16 @@ def build_table(
         *([f"Nothing fills: {'; '.join(unfilled)}."] if unfilled else []),
         *_seed_notes(printed.datasets, spreads or {}),
     ]
-    return Table(number, printed.title, profile, printed.labels, printed.datasets, tuple(built), tuple(notes))
+    return Table(
+        number=number,
+        title=printed.title,
+        profile=profile,
+        drawn=drawn,
+        labels=printed.labels,
+        datasets=printed.datasets,
+        rows=tuple(built),
+        notes=tuple(notes),
+    )
 
 
 def write_table(table: Table, folder: Path) -> list[Path]:
@@ -201,7 +212,7 @@ def _with_spread(score: Score | None, none: str) -> str:
 
 def _grid(table: Table) -> Grid:
     """For readers: a score and its spread share a cell."""
-    ours = f"ours ({table.profile})" if is_drawn(table.profile) else "ours"
+    ours = f"ours ({table.profile})" if table.drawn else "ours"
     rows = []
     for row in table.rows:
         cells = list(row.labels)

@@ -8,7 +8,7 @@ from pathlib import Path
 from regroup.report.claims import ClaimResult, Finding, WhatMoved
 from regroup.report.comparison import Verdict, overall
 from regroup.report.grid import Grid, console, write_grid
-from regroup.report.labelling import is_drawn, table_note
+from regroup.report.labelling import table_note
 from regroup.report.reference import DATASET_TITLES
 from regroup.report.tables import MISSING, NOT_PRINTED, rounded
 
@@ -34,7 +34,7 @@ def verdict_counts(moved: WhatMoved) -> dict[Verdict, int]:
 
 
 def _grid(moved: WhatMoved) -> Grid:
-    ours = f"ours ({moved.profile})" if is_drawn(moved.profile) else "ours"
+    ours = f"ours ({moved.profile})" if moved.drawn else "ours"
     rows = []
     for result in moved.results:
         datasets = ", ".join(DATASET_TITLES[dataset] for dataset in result.claim.datasets)
@@ -62,7 +62,7 @@ def _cell(result: ClaimResult, findings: Sequence[Finding]) -> str:
 
 def _notes(moved: WhatMoved) -> list[str]:
     known = {dataset: spread for dataset, spread in moved.spreads.items() if spread is not None}
-    note = table_note(moved.profile)
+    note = table_note(moved.profile, drawn=moved.drawn)
     texts = [
         "A claim is one or more comparisons of two rows on a dataset; the count says how many of them come "
         "out as claimed, seeds aside.",

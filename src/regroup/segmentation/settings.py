@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from regroup.errors import RegroupError
-from regroup.settings import Settings
+from regroup.settings import EachOnce, Name, Pixels, Settings, Share
+from regroup.sources.settings import SourceKey
 
 ProtocolName = Literal[
     "voc", "context60", "context59", "coco_object_stuffthingmaps", "coco_object_instances", "ade150"
 ]
 
+Classes = Annotated[int, Field(ge=1, le=10_000)]
+Datasets = Annotated[tuple[Name, ...], EachOnce]
+
 
 class InferenceParams(Settings):
     """How an image is scaled, cut into windows and scored (section 5.3: 448, 448, 224, five classes)."""
 
-    short_side: int = Field(default=448, ge=1, description="pixels of the image's short side")
-    long_side: int = Field(default=2048, ge=1, description="most pixels of its long side")
-    window: int = Field(default=448, ge=1, description="side of the sliding window")
-    stride: int = Field(default=224, ge=1, description="pixels between windows")
-    top_k: int = Field(default=5, ge=1, description="classes a window may contain (eq. 33)")
+    short_side: Pixels = Field(default=448, description="pixels of the image's short side")
+    long_side: Pixels = Field(default=2048, description="most pixels of its long side")
+    window: Pixels = Field(default=448, description="side of the sliding window")
+    stride: Pixels = Field(default=224, description="pixels between windows")
+    top_k: Classes = Field(default=5, description="classes a window may contain (eq. 33)")
 
     @model_validator(mode="after")
     def _windows_cover_the_image(self) -> InferenceParams:
@@ -36,32 +40,30 @@ class InferenceParams(Settings):
 class DatasetParams(Settings):
     """One dataset to score."""
 
-    source: Literal["coco", "voc12", "context", "ade"] = Field(description="the raw data it is read from")
+    source: SourceKey = Field(description="the raw data it is read from")
     protocol: ProtocolName
-    threshold: float | None = Field(
-        default=None, ge=0, le=1, description="of background; null: the protocol's"
-    )
+    threshold: Share | None = Field(default=None, description="of background; null: the protocol's")
     names: Literal["all", "drawn"] = Field(default="all", description="drawn: those of the mini world")
     split: Literal["train", "val"] = "val"
-    limit: int | None = Field(default=None, ge=1, description="only the first so many images")
+    limit: int | None = Field(default=None, ge=1, le=100_000_000, description="only the first so many images")
 
 
 class ValidationParams(Settings):
     """What the points of validation curves are scored on: the first `images` of some of the datasets."""
 
-    datasets: tuple[str, ...] = ()
-    images: int = Field(default=500, ge=1)
+    datasets: Datasets = ()
+    images: int = Field(default=500, ge=1, le=100_000_000)
 
 
 class EvaluateParams(InferenceParams):
     """Inference settings and the datasets they are used on."""
 
-    batch: int = Field(default=8, ge=1, description="windows in a pass of the model")
+    batch: int = Field(default=8, ge=1, le=65_536, description="windows in a pass of the model")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     reuse_stage_one: bool = Field(
         default=False, description="keep tokens of the first stage on disk, for variants that share it"
     )
-    datasets: dict[str, DatasetParams] = Field(min_length=1)
+    datasets: dict[Name, DatasetParams] = Field(min_length=1)
     validation: ValidationParams = ValidationParams()
 
     @model_validator(mode="after")
@@ -97,18 +99,23 @@ class SweepGrid(Settings):
     Pairs of a window and a larger stride are left out.
     """
 
-    short_side: tuple[int, ...] | None = Field(default=None, min_length=1)
-    window: tuple[int, ...] | None = Field(default=None, min_length=1)
-    stride: tuple[int, ...] | None = Field(default=None, min_length=1)
-    top_k: tuple[int, ...] | None = Field(default=None, min_length=1)
-    threshold: tuple[float, ...] = Field(default=(0.9, 0.95, 0.98, 0.99), min_length=1)
+    short_side: Annotated[tuple[Pixels, ...], EachOnce] | None = Field(default=None, min_length=1)
+    window: Annotated[tuple[Pixels, ...], EachOnce] | None = Field(default=None, min_length=1)
+    stride: Annotated[tuple[Pixels, ...], EachOnce] | None = Field(default=None, min_length=1)
+    top_k: Annotated[tuple[Classes, ...], EachOnce] | None = Field(default=None, min_length=1)
+    threshold: Annotated[tuple[Share, ...], EachOnce] = Field(default=(0.9, 0.95, 0.98, 0.99), min_length=1)
+
+    def combined(self, inference: InferenceParams) -> list[tuple[int, int]]:
+        """Windows and strides that are tried together."""
+        windows, strides = self.window or (inference.window,), self.stride or (inference.stride,)
+        return [(window, stride) for window in windows for stride in strides if stride <= window]
 
 
 class SweepParams(SweepGrid):
     """The grid, and what it is tried on."""
 
-    variant: str = Field(description="of variants.yaml")
-    datasets: tuple[str, ...] = Field(description="of `evaluate.datasets`")
+    variant: Name = Field(description="of variants.yaml")
+    datasets: Datasets = Field(min_length=1, description="of `evaluate.datasets`")
 
     @property
     def grid(self) -> SweepGrid:

@@ -19,7 +19,7 @@ _CELL, _LEFT, _TOP, _BOTTOM = 0.32, 2.6, 0.55, 0.8
 """Height of a cell, and room for labels around the cells, in inches."""
 
 
-def heat_map(rows: Sequence[SweepRow], *, profile: str) -> Figure:
+def heat_map(rows: Sequence[SweepRow], *, profile: str, drawn: bool) -> Figure:
     """Draw one dataset's rows: thresholds across, everything else down, the best cell framed."""
     varied = [key for key in _NAMES if len({getattr(row, key) for row in rows}) > 1] or ["short_side"]
     points = list(dict.fromkeys(_point(row, varied) for row in rows))
@@ -50,11 +50,11 @@ def heat_map(rows: Sequence[SweepRow], *, profile: str) -> Figure:
     )
     fixed = _point(chosen, [key for key in _NAMES if key not in varied])
     page.text(0.1, 0.22, f"{framed} Everywhere: {fixed}." if fixed else framed, fontsize=6)
-    page.text(0.1, 0.08, figure_note(profile) or "", fontsize=6)
+    page.text(0.1, 0.08, figure_note(profile, drawn=drawn) or "", fontsize=6)
     return page.figure
 
 
-def write_heat_maps(rows: Sequence[SweepRow], folder: Path, *, profile: str) -> list[Path]:
+def write_heat_maps(rows: Sequence[SweepRow], folder: Path, *, profile: str, drawn: bool) -> list[Path]:
     """Write `sweep-<dataset>` as PNG, SVG and data for every dataset; return the paths."""
     paths = []
     with style.settings():
@@ -75,7 +75,7 @@ def write_heat_maps(rows: Sequence[SweepRow], folder: Path, *, profile: str) -> 
                 (),
                 profile,
             )
-            figure = heat_map(mine, profile=profile)
+            figure = heat_map(mine, profile=profile, drawn=drawn)
             paths += save_figure(figure, folder / f"sweep-{name}", data, caption=caption)
     return paths
 

@@ -7,11 +7,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from regroup.settings import Settings
+from regroup.settings import EachOnce, InOrder, Seed, Settings, Share
 
+SourceKey = Literal["coco", "voc12", "context", "ade"]
+"""What a profile may name; `web` is drawn only to pretrain."""
 SourceName = Literal["coco", "voc12", "context", "ade", "web"]
 SourceKind = Literal["mini", "local", "download"]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+Images = Annotated[int, Field(ge=1, le=1_000_000)]
+Objects = Annotated[int, Field(ge=1, le=20)]
+Height = Annotated[float, Field(gt=0, le=1)]
 
 
 class SourceParams(Settings):
@@ -37,7 +41,7 @@ class SourceParams(Settings):
 class WeightsParams(Settings):
     """Published weights to fetch, by their names in `artefacts.yaml`; `root` and `url` as for sources."""
 
-    artefacts: tuple[str, ...] = ()
+    artefacts: Annotated[tuple[str, ...], EachOnce] = ()
     root: Path | None = None
     url: str | None = None
 
@@ -45,23 +49,31 @@ class WeightsParams(Settings):
 class Style(Settings):
     """How one dataset of the drawn world looks and speaks; the datasets differ in it as real ones do."""
 
-    hue: float = Field(default=0, description="degrees by which all colours are turned")
-    hue_jitter: float = Field(default=8, ge=0, description="an image departs from `hue` by up to this much")
-    saturation: float = Field(default=1, gt=0, description="1 keeps the colours, less greys them")
-    paleness: Fraction = Field(default=0, description="share of white mixed into every pixel")
-    objects: tuple[int, int] = Field(default=(1, 3), description="fewest and most objects in an image")
-    size: tuple[float, float] = Field(
+    hue: float = Field(default=0, ge=-360, le=360, description="degrees by which all colours are turned")
+    hue_jitter: float = Field(
+        default=8, ge=0, le=360, description="an image departs from `hue` by up to this much"
+    )
+    saturation: float = Field(default=1, gt=0, le=10, description="1 keeps the colours, less greys them")
+    paleness: Share = Field(default=0, description="share of white mixed into every pixel")
+    objects: Annotated[tuple[Objects, Objects], InOrder] = Field(
+        default=(1, 3), description="fewest and most objects in an image"
+    )
+    size: Annotated[tuple[Height, Height], InOrder] = Field(
         default=(0.4, 0.75), description="height of an object as a share of the short side"
     )
-    rotation: float = Field(default=10, ge=0, description="objects are tilted by up to this many degrees")
-    scenery: Fraction = Field(
+    rotation: float = Field(
+        default=10, ge=0, le=180, description="objects are tilted by up to this many degrees"
+    )
+    scenery: Share = Field(
         default=0.4, description="chance of a tree, building, window ... behind the objects"
     )
-    clutter: int = Field(default=0, ge=0, description="most stars, hearts, keys ...: things without a name")
+    clutter: int = Field(
+        default=0, ge=0, le=100, description="most stars, hearts, keys ...: things without a name"
+    )
     noise: int = Field(default=4, ge=0, le=64, description="pixel noise, in grey levels")
-    out_of_place: Fraction = Field(default=0.2, description="chance that an object is not where it belongs")
-    twins: Fraction = Field(default=0.25, description="chance that an object is drawn twice")
-    caption_noise: Fraction = Field(default=0.05, description="chance that a caption names something absent")
+    out_of_place: Share = Field(default=0.2, description="chance that an object is not where it belongs")
+    twins: Share = Field(default=0.25, description="chance that an object is drawn twice")
+    caption_noise: Share = Field(default=0.05, description="chance that a caption names something absent")
 
 
 class WorldParams(Settings):
@@ -72,19 +84,19 @@ class WorldParams(Settings):
     the three zero-shot sets in their own.
     """
 
-    seed: int = Field(default=7, ge=0)
+    seed: Seed = 7
     short_side: int = Field(default=96, ge=48, le=512, description="pixels")
     jpeg_quality: int = Field(default=88, ge=50, le=95)
 
-    coco_train: int = Field(default=1600, ge=1)
-    coco_val: int = Field(default=200, ge=1)
-    voc12_train: int = Field(default=300, ge=1)
-    voc12_val: int = Field(default=150, ge=1)
-    context_train: int = Field(default=100, ge=1)
-    context_val: int = Field(default=150, ge=1)
-    ade_train: int = Field(default=20, ge=1)
-    ade_val: int = Field(default=150, ge=1)
-    web: int = Field(default=6000, ge=1)
+    coco_train: Images = 1600
+    coco_val: Images = 200
+    voc12_train: Images = 300
+    voc12_val: Images = 150
+    context_train: Images = 100
+    context_val: Images = 150
+    ade_train: Images = 20
+    ade_val: Images = 150
+    web: Images = 6000
 
     web_style: Style = Style(
         objects=(1, 3), caption_noise=0.25, hue_jitter=15, size=(0.35, 0.85), scenery=0.5

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from regroup.model.config import GroupViTConfig, ImageConfig, StageConfig, TextConfig
-from regroup.settings import Settings
+from regroup.model.parts import FrozenBatchNorm
+from regroup.settings import InOrder, Pixels, Seed, Settings, Share
+
+Area = Annotated[float, Field(gt=0, le=1)]
+Ratio = Annotated[float, Field(ge=0.01, le=100)]
+Areas = Annotated[tuple[Area, Area], InOrder]
+Ratios = Annotated[tuple[Ratio, Ratio], InOrder]
+Rate = Annotated[float, Field(ge=0, le=10)]
+Weight = Annotated[float, Field(ge=0, le=1000)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+Batch = Annotated[int, Field(ge=4, le=1_048_576)]
+Steps = Annotated[int, Field(ge=1, le=100_000_000)]
+Megabytes = Annotated[int, Field(ge=0, le=100_000_000)]
 
 
 class AugmentationSettings(Settings):
@@ -21,16 +33,16 @@ class AugmentationSettings(Settings):
     1 - j to 1 + j. `erasing`: probability that a box of 2% to 33% of the area becomes noise.
     """
 
-    crop_scale: tuple[float, float] = (0.08, 1.0)
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = Field(default=0.5, ge=0, le=1)
-    rand_augment_ops: int = Field(default=2, ge=0)
-    rand_augment_probability: float = Field(default=0.5, ge=0, le=1)
+    crop_scale: Areas = (0.08, 1.0)
+    crop_ratio: Ratios = (3 / 4, 4 / 3)
+    flip: Share = 0.5
+    rand_augment_ops: int = Field(default=2, ge=0, le=14)
+    rand_augment_probability: Share = 0.5
     rand_augment_magnitude: float = Field(default=9.0, ge=0, le=10)
-    colour_jitter: float = Field(default=0.4, ge=0, le=1)
-    erasing: float = Field(default=0.25, ge=0, le=1)
-    erasing_scale: tuple[float, float] = (0.02, 1 / 3)
-    erasing_ratio: tuple[float, float] = (0.3, 1 / 0.3)
+    colour_jitter: Share = 0.4
+    erasing: Share = 0.25
+    erasing_scale: Areas = (0.02, 1 / 3)
+    erasing_ratio: Ratios = (0.3, 1 / 0.3)
 
 
 class CheckpointParams(Settings):
@@ -44,7 +56,7 @@ class CheckpointParams(Settings):
     kind: Literal["file", "random"] = "file"
     path: Path
     model: GroupViTConfig | None = None
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _random_needs_model(self) -> CheckpointParams:
@@ -58,16 +70,23 @@ class CheckpointParams(Settings):
 class OptimiserParams(Settings):
     """AdamW and the learning-rate schedule (section 5.3); rates are absolute, not scaled."""
 
-    learning_rate: float = Field(default=1.6e-5, gt=0)
-    warmup_learning_rate: float = Field(default=4e-8, ge=0)
-    final_learning_rate: float = Field(default=4e-7, ge=0)
-    warmup_epochs: float = Field(default=1, ge=0)
-    decay_epochs: float = Field(default=12, gt=0)
-    cycles: int = Field(default=2, ge=1)
-    weight_decay: float = Field(default=0.05, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = Field(default=1e-8, gt=0)
-    clip: float = Field(default=5.0, gt=0)
+    learning_rate: float = Field(default=1.6e-5, gt=0, le=10)
+    warmup_learning_rate: Rate = 4e-8
+    final_learning_rate: Rate = 4e-7
+    warmup_epochs: float = Field(default=1, ge=0, le=10_000)
+    decay_epochs: float = Field(default=12, gt=0, le=10_000)
+    cycles: int = Field(default=2, ge=1, le=10_000)
+    weight_decay: Rate = 0.05
+    betas: tuple[Momentum, Momentum] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0, le=1)
+    clip: float = Field(default=5.0, gt=0, le=1_000_000)
+
+    @model_validator(mode="after")
+    def _rates_rise_and_fall(self) -> OptimiserParams:
+        for key in ("warmup_learning_rate", "final_learning_rate"):
+            if getattr(self, key) > self.learning_rate:
+                raise ValueError(f"`{key}` {getattr(self, key):g} is above `learning_rate`, the highest")
+        return self
 
 
 class FinetuneParams(Settings):
@@ -84,26 +103,26 @@ class FinetuneParams(Settings):
     steps; `snapshots`: the trained part is kept so often during a run, for the validation curve.
     """
 
-    epoch_samples: int | None = Field(default=None, ge=1)
-    batch_divisor: int = Field(default=1, ge=1)
-    image_sizes: dict[Literal[224, 384], int] = {224: 224, 384: 384}  # noqa: RUF012 - pydantic copies it
-    max_steps: int | None = Field(default=None, ge=1)
-    processes: int | None = Field(default=None, ge=1)
-    chunks: int = Field(default=1, ge=1)
+    epoch_samples: int | None = Field(default=None, ge=2, le=10**12)
+    batch_divisor: int = Field(default=1, ge=1, le=1024)
+    image_sizes: dict[Literal[224, 384], Pixels] = {224: 224, 384: 384}  # noqa: RUF012 - pydantic copies it
+    max_steps: Steps | None = None
+    processes: int | None = Field(default=None, ge=1, le=65_536)
+    chunks: int = Field(default=1, ge=1, le=65_536)
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compile: bool = False
     deterministic: bool = True
-    frozen_batch_norm: Literal["train", "eval"] = "train"
+    frozen_batch_norm: FrozenBatchNorm = "train"
     optimiser: OptimiserParams = OptimiserParams()
     augmentation: AugmentationSettings = AugmentationSettings()
-    views: int | None = Field(default=None, ge=1)
-    keep_views_mb: int = Field(default=1024, ge=0)
-    workers: int = Field(default=0, ge=0)
-    keep_decoded_mb: int = Field(default=256, ge=0)
-    save_every: int = Field(default=50, ge=1)
-    log_every: int = Field(default=5, ge=1)
-    snapshots: int = Field(default=5, ge=0)
+    views: int | None = Field(default=None, ge=1, le=1_000_000)
+    keep_views_mb: Megabytes = 1024
+    workers: int = Field(default=0, ge=0, le=1024)
+    keep_decoded_mb: Megabytes = 256
+    save_every: Steps = 50
+    log_every: Steps = 5
+    snapshots: int = Field(default=5, ge=0, le=10_000)
 
 
 MINI_MODEL = GroupViTConfig(
@@ -127,36 +146,38 @@ class PretrainPhase(Settings):
     `text_steps` of the text tower alone come first.
     """
 
-    steps: int = Field(ge=1)
-    until: int | None = Field(default=None, ge=1)
-    learning_rate: float = Field(gt=0)
-    text_steps: int = Field(default=0, ge=0)
+    steps: Steps
+    until: Steps | None = None
+    learning_rate: float = Field(gt=0, le=10)
+    text_steps: int = Field(default=0, ge=0, le=100_000_000)
 
 
 class PretrainParams(Settings):
     """How the mini checkpoint is pretrained; phase n draws from seed + n and goes on from the one before."""
 
-    seed: int = Field(default=5, ge=0)
-    phases: tuple[PretrainPhase, ...] = (
+    seed: int = Field(default=5, ge=0, le=2**31)
+    phases: Annotated[tuple[PretrainPhase, ...], Field(min_length=1)] = (
         PretrainPhase(steps=2400, until=2000, learning_rate=4e-4, text_steps=200),
         PretrainPhase(steps=1800, learning_rate=6e-4),
     )
-    text_batch: int = Field(default=96, ge=4, description="texts a step there")
-    batch: int = Field(default=32, ge=4, description="images of `image_size` of the model a step")
-    warmup_steps: int = Field(default=100, ge=0)
-    weight_decay: float = Field(default=0.05, ge=0)
-    clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
-    area: tuple[float, float] = Field(default=(0.25, 0.9), description="share of the image in a crop")
-    large_every: int = Field(default=5, ge=2, description="every so many steps images are larger")
-    large_size: int = Field(default=128, ge=8, description="pixels of those images")
-    large_batch: int = Field(default=10, ge=4)
-    large_area: tuple[float, float] = (0.4, 1.0)
-    labels: int = Field(default=3, ge=1, description="nouns of a caption in the multi-label loss")
-    mask_weight: float = Field(default=2.0, ge=0, description="of the patches' cross-entropy through Attn")
-    token_weight: float = Field(default=2.0, ge=0, description="of that of stage 1's own patches")
-    stuff_weight: float = Field(default=0.3, ge=0, description="of a stuff pixel there; a thing's is 1")
-    background_weight: float = Field(default=0.3, ge=0, description="of a pixel that shows no candidate")
-    class_weight: float = Field(
-        default=0.5, ge=0, description="of the whole image's cross-entropy over candidates"
+    text_batch: Batch = Field(default=96, description="texts a step there")
+    batch: Batch = Field(default=32, description="images of `image_size` of the model a step")
+    warmup_steps: int = Field(default=100, ge=0, le=100_000_000)
+    weight_decay: Rate = 0.05
+    clip: float = Field(default=1.0, gt=0, le=1_000_000, description="largest norm of the gradient")
+    area: Areas = Field(default=(0.25, 0.9), description="share of the image in a crop")
+    large_every: int = Field(
+        default=5, ge=2, le=1_000_000, description="every so many steps images are larger"
+    )
+    large_size: int = Field(default=128, ge=8, le=65_535, description="pixels of those images")
+    large_batch: Batch = 10
+    large_area: Areas = (0.4, 1.0)
+    labels: int = Field(default=3, ge=1, le=64, description="nouns of a caption in the multi-label loss")
+    mask_weight: Weight = Field(default=2.0, description="of the patches' cross-entropy through Attn")
+    token_weight: Weight = Field(default=2.0, description="of that of stage 1's own patches")
+    stuff_weight: Weight = Field(default=0.3, description="of a stuff pixel there; a thing's is 1")
+    background_weight: Weight = Field(default=0.3, description="of a pixel that shows no candidate")
+    class_weight: Weight = Field(
+        default=0.5, description="of the whole image's cross-entropy over candidates"
     )
     model: GroupViTConfig = MINI_MODEL

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from regroup.params import PageParams
 from regroup.report.grid import Grid, read_grid
-from regroup.report.labelling import OPENMOJI, is_drawn, table_note
+from regroup.report.labelling import OPENMOJI, table_note
 from regroup.report.page.curves import HEIGHT, WIDTH, Curve, read_curve
 from regroup.report.page.pictures import read_pictures
 
@@ -52,6 +52,7 @@ def build_page(
     report: Path,
     *,
     profile: str,
+    drawn: bool,
     settings: PageParams,
     params_file: Path,
     titles: Mapping[str, str],
@@ -62,6 +63,7 @@ def build_page(
         report: `reports/<profile>`, with `tables/*.json`, curves and figures `*/NAME.png`; whatever
             is there is shown.
         profile: its name.
+        drawn: whether its data is drawn; a warning and the glyphs' attribution then stand on the page.
         settings: how pictures go in.
         params_file: the profile's parameters, for the commands.
         titles: of the variants, by their names.
@@ -79,8 +81,8 @@ def build_page(
         .get_template("page.html")
         .render(
             profile=profile,
-            drawn=is_drawn(profile),
-            note=table_note(profile),
+            drawn=drawn,
+            note=table_note(profile, drawn=drawn),
             openmoji=OPENMOJI,
             main=main,
             claims=claims,
