@@ -89,29 +89,26 @@ class Artefacts:
 
     def __init__(self, root: Path, uri: str) -> None:
         """Those of the store at `uri`, as `tracking_uri` returns it, for the project at `root`."""
-        self.root = root
         path = uri.partition(":///")[2].partition("?")[0]
         self.database = Path(os.path.normpath(path)) if uri.startswith("sqlite") else None
+        self.inside = self.database is not None and self.database.is_relative_to(root)
+        # what is relative in another project's database is so to that project
+        self.base = root if self.database is None or self.inside else self.database.parent
 
     @property
-    def home(self) -> Path | None:
-        """Folder of the artefacts; None where a server has them."""
-        if self.database is None:
-            return None
-        inside = self.database.is_relative_to(self.root)
-        return (self.root if inside else self.database.parent) / ARTEFACTS
+    def home(self) -> Path:
+        """Folder of the artefacts, unless a server has them."""
+        return self.base / ARTEFACTS
 
     def for_new_experiment(self, uri: str) -> str | None:
         """What MLflow is told where artefacts go; None leaves it to the server."""
-        if self.home is not None:
-            return self.home.as_uri()
         # without a server, MLflow would put artefacts below whatever folder it is started in
-        return None if uri.startswith("http") else (self.root / ARTEFACTS).as_uri()
+        return None if uri.startswith("http") else self.home.as_uri()
 
     def absolute(self, location: str) -> str:
         """A location as MLflow can use it from any working folder."""
         relative = not urlsplit(location).scheme and not Path(location).is_absolute()
-        return (self.root / location).as_uri() if relative else location
+        return (self.base / location).as_uri() if relative else location
 
     def mend(self) -> None:
         """Make the locations in the project's database its own, in one transaction.
@@ -127,10 +124,8 @@ class Artefacts:
         """
         if self.database is None or not self.database.is_file():
             return
-        assert self.home is not None
-        inside = self.database.is_relative_to(self.root)
-        new = ARTEFACTS if inside else self.home.as_uri()
-        columns = COLUMNS if inside else COLUMNS[:1]
+        new = ARTEFACTS if self.inside else self.home.as_uri()
+        columns = COLUMNS if self.inside else COLUMNS[:1]
         with closing(sqlite3.connect(self.database, timeout=20)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             if "experiments" not in tables:
@@ -142,7 +137,7 @@ class Artefacts:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
                 for location, folder in old.items():
-                    if inside:
+                    if self.inside:
                         self._fetch(connection, location, folder)
                     for table, column in columns:
                         if table in tables:
@@ -166,7 +161,6 @@ class Artefacts:
 
     def _fetch(self, connection: sqlite3.Connection, location: str, folder: Path) -> None:
         """Copy artefacts of this database's runs that lie in another project's folder."""
-        assert self.home is not None
         if folder == self.home:
             return
         rows = connection.execute(

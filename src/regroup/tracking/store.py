@@ -99,7 +99,7 @@ class Store:
         except (RegroupError, TypeError, ValueError):  # there was none, or a kill has damaged the note
             return None
         except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
             return None
         return (run.info.run_id, int(done)) if run.info.lifecycle_stage == "active" else None

@@ -10,78 +10,16 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from tracked import SETTINGS, client, lock, md5, runs, stage
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
-
-from regroup.tracking import StageRun, TrackingParams, dvc_digest, read_last_runs, track_stage
+from regroup.tracking import TrackingParams, dvc_digest, read_last_runs, track_stage
 from regroup.tracking.check import check
 from regroup.tracking.publish import publish
 from regroup.tracking.reader import Journal
 from regroup.tracking.store import Store
-
-SETTINGS = TrackingParams(experiment="study")
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables; making them takes seconds, copying them does not."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    client(path.parent).search_experiments()
-    return path
-
-
-@pytest.fixture
-def root(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("MLFLOW_TRACKING_URI", "REGROUP_PIPELINE_RUN", "DVC_EXP_NAME"):
-        monkeypatch.delenv(name, raising=False)
-    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
-    monkeypatch.chdir(tmp_path)  # where MLflow's own commands find a project's artefacts
-    return tmp_path
-
-
-def stage(
-    root: Path,
-    name: str = "finetune@ge",
-    *,
-    profile: str = "mini",
-    inputs: tuple[str, ...] = (),
-    outputs: tuple[str, ...] = (),
-    settings: TrackingParams = SETTINGS,
-) -> AbstractContextManager[StageRun]:
-    return track_stage(
-        name,
-        profile=profile,
-        root=root,
-        params={"optimiser": {"rate": 0.1, "betas": [0.9, 0.95]}, "resume": None},
-        inputs=[root / path for path in inputs],
-        outputs=[root / path for path in outputs],
-        settings=settings,
-    )
-
-
-def client(root: Path) -> "MlflowClient":
-    from mlflow import MlflowClient  # seconds
-
-    return MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
-
-
-def runs(root: Path, condition: str = "tags.kind = 'stage'") -> "list[Run]":
-    experiment = client(root).get_experiment_by_name("study")
-    if experiment is None:
-        return []
-    return list(client(root).search_runs([experiment.experiment_id], condition, order_by=["start_time"]))
-
-
-def md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes()).hexdigest()
 
 
 def test_a_stage_becomes_a_run_with_everything_that_went_in_and_came_out(root: Path) -> None:
@@ -380,15 +318,6 @@ print(publish(Path({str(root)!r})), "run")
     assert done.stdout == "1 run\n"
 
 
-def lock(root: Path, outputs: dict[str, str]) -> None:
-    """A project with these outputs in its dvc.lock."""
-    (root / "params.yaml").write_text("name: mini\ntracking: {experiment: study}\n")
-    listed = "".join(
-        f"    - {{path: '{path}', md5: '{digest}', size: 1}}\n" for path, digest in outputs.items()
-    )
-    (root / "dvc.lock").write_text(f"schema: '2.0'\nstages:\n  one:\n    outs:\n{listed}")
-
-
 def test_every_locked_output_is_found_by_its_digest(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "made.txt").write_text("made")
     (root / "kept@1.txt").write_text("kept")
@@ -465,7 +394,7 @@ def test_the_final_model_is_registered_once_and_segments_an_image(root: Path) ->
 
     from regroup.tracking.registry import example
 
-    source = Path(__file__).parents[1] / "pretrain" / "groupvit-mini"
+    source = Path(__file__).parents[2] / "pretrain" / "groupvit-mini"
     shutil.copytree(source, root / "runs/mini/ge")
     settings = TrackingParams(experiment="study", final_model="ge")
     for _ in range(2):
@@ -496,11 +425,3 @@ def test_the_final_model_is_registered_once_and_segments_an_image(root: Path) ->
 def test_a_stage_does_not_import_mlflow() -> None:
     code = "import sys, regroup.tracking; sys.exit('mlflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.fixture(autouse=True)
-def _no_leak() -> Iterator[None]:
-    environment = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(environment)
