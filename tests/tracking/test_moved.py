@@ -180,7 +180,7 @@ def test_a_registered_model_moves_along(original: Path) -> None:
     (run,) = {version.run_id for version in client(moved).search_model_versions()}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(moved)
-        assert Path(client(moved).download_artifacts(run, "model/MLmodel")).is_relative_to(moved)
+        assert Path(client(moved).download_artifacts(run, "model/MLmodel")).is_file()
     assert register(Store(moved, URI.format(moved), "study"), moved, "mini", "ge") is None
 
 
