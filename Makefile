@@ -40,6 +40,7 @@ repro: env  ## the whole study on the embedded data, a stage a core; ENGINE=dvc:
 	@python -m regroup.tracking publish
 	@regroup page > /dev/null
 	@regroup summary
+	@regroup verify || true
 
 check: env  ## format, lint and types
 	ruff format --check .

@@ -2,6 +2,7 @@
 
 from regroup.analysis.gallery import Gallery
 from regroup.errors import RegroupError
+from regroup.io import write_bytes
 from regroup.model import load_checkpoint
 from regroup.model.dino import load_features
 from regroup.sources.manifest import raw_root
@@ -19,7 +20,8 @@ def main(stage: Stage) -> None:
     checkpoints = {name: layout.run(name) for name in settings.variants}
     raw = {source: layout.raw(source) for source in dict.fromkeys(sources)}
     inputs = [*checkpoints.values(), *raw.values(), layout.dino]
-    with stage.tracked(settings, stage.params.dissect, params, inputs=inputs, outputs=[layout.figures]):
+    outputs = [layout.figures, layout.cover]
+    with stage.tracked(settings, stage.params.dissect, params, inputs=inputs, outputs=outputs):
         gallery = Gallery(
             models={name: load_checkpoint(path).eval() for name, path in checkpoints.items()},
             figures=settings,
@@ -33,6 +35,8 @@ def main(stage: Stage) -> None:
         )
         for drawn in gallery.draw():
             drawn.save(layout.figures)
+        # the one picture that is in git, for the README
+        write_bytes(layout.cover, (layout.figures / layout.cover.name).read_bytes())
 
 
 if __name__ == "__main__":

@@ -16,15 +16,15 @@ def main(stage: Stage) -> None:
     for row in thesis().unfilled(runs, settings.numbers):
         print(f"{stage.params.variants_file}: nothing fills {row}")
     inputs = [layout.metrics, layout.sweep, layout.dissection]
-    with stage.tracked(settings, inputs=inputs, outputs=[layout.tables]):
+    with stage.tracked(settings, inputs=inputs, outputs=[layout.tables, layout.table_data]):
         moved = check_claims(runs, profile=profile, drawn=stage.params.drawn)
         for number in settings.numbers:
             table = profile_table(number, runs.get(number, {}), stage.params, spreads=moved.spreads)
-            write_table(table, layout.tables)
+            write_table(table, layout.tables, data=layout.table_data)
         final = stage.params.sweep.variant
         write_summary(layout.metrics, final, verdict_counts(moved), layout.tables, profile=profile)
         write_scores(layout.metrics, list(stage.variants()), layout.tables, profile=profile)
-        write_what_moved(moved, layout.tables)
+        write_what_moved(moved, layout.tables, data=layout.table_data)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ COMMANDS = {
     "doctor": ("regroup.commands.doctor", "say what a profile needs and what is missing"),
     "profile": ("regroup.commands.profile", "make a profile from its overrides.yaml"),
     "summary": ("regroup.commands.summary", "print a profile's tables and where to look further"),
+    "verify": ("regroup.commands.verify", "compare the scores that were made with those that are checked in"),
     "page": ("regroup.commands.page", "write the report's page with the facts of the last run"),
     "checkpoint": ("regroup.commands.checkpoint", "inspect and convert checkpoints"),
     "shards": ("regroup.commands.shards", "verify caption shards"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -103,8 +104,8 @@ def test_the_layout_is_what_dvc_declares():
     }
     assert outs["sweep"] == [str(layout.sweep)]
     assert outs["dissect"] == [f"{layout.dissection}/${{item}}"]
-    assert outs["tables"] == [str(layout.tables)]
-    assert outs["figures"] == [str(layout.figures)]
+    assert outs["tables"] == [str(layout.tables), str(layout.table_data)]
+    assert outs["figures"] == [str(layout.figures), str(layout.cover)]
     assert outs["learning"] == [str(layout.learning)]
     assert outs["page"] == [str(layout.page)]
 
@@ -176,8 +177,23 @@ def test_everything_that_is_reported_is_on_the_page():
     """The page shows what lies below reports/<profile>, so it has to wait for all of it."""
     made = {path for outs in outputs().values() for path in outs if path.startswith("reports/${name}/")}
     folders = {"/".join(path.split("/")[:3]) for path in made} - {"reports/${name}/page.html"}
-    # of the metrics it shows what the tables say of them
-    assert folders - {"reports/${name}/metrics"} <= set(STAGES["page"]["deps"])
+    # of the metrics it shows what the tables say of them; the Markdown and the cover are there for git
+    others = {"reports/${name}/metrics", "reports/${name}/tables", "reports/${name}/qualitative.png"}
+    assert folders - others <= set(STAGES["page"]["deps"])
+
+
+def test_git_has_what_people_read_and_dvc_the_rest():
+    """An output that neither had would be lost, and one that both had would be refused by DVC."""
+    cached = {}
+    for entry in stages(ROOT / "dvc.yaml").values():
+        for out in entry["outs"]:
+            path, how = next(iter(out.items())) if isinstance(out, dict) else (out, {})
+            path = re.sub(r"\$\{\w+\}", "mini", path)
+            # git ignores files; a folder is as its files are
+            cached[path if Path(path).suffix else f"{path}/x"] = how.get("cache", True)
+    command = ["git", "check-ignore", "--no-index", "--stdin"]
+    found = subprocess.run(command, cwd=ROOT, input="\n".join(cached), capture_output=True, text=True)
+    assert set(found.stdout.splitlines()) == {path for path, is_cached in cached.items() if is_cached}
 
 
 def test_files_that_full_points_at_are_made_by_its_own_stages():

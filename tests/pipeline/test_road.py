@@ -92,7 +92,7 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
     run_stage(monkeypatch, project, "figures")
     run_stage(monkeypatch, project, "page")
 
-    rows = list(csv.DictReader((project / "reports/mini/tables/table11.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((project / "reports/mini/table_data/table11.csv").read_text().splitlines()))
     assert len(rows) == 4
     for name, row in zip(TABLE_11, rows, strict=True):
         metrics = json.loads((project / f"reports/mini/metrics/{name}.json").read_text())
@@ -122,6 +122,10 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
     wanted = {1, 6, 7, 9, 10, *range(12, 24), 25, 26, 27}
     assert thesis == wanted
     assert (figures / "qualitative.png").stat().st_size > 10_000
+    cover = project / "reports/mini/qualitative.png"
+    assert cover.read_bytes() == (figures / "qualitative.png").read_bytes()
+    in_git = {path.suffix for path in (project / "reports/mini/tables").glob("*.*")}
+    assert in_git <= {".md", ".csv", ".json"}
     page = (project / "reports/mini/index.html").read_text()
     assert "Table 11 (mini)" in page
     assert "data:image/" in page

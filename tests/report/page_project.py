@@ -41,10 +41,10 @@ def make_project(root: Path) -> None:
         runs[row] = [report / "metrics" / f"{name}.json"]
         runs[row][0].write_text(json.dumps(content))
     for number in (5, 11):
-        write_table(
-            build_table(number, runs if number == 11 else {}, profile="mini", drawn=True), report / "tables"
-        )
-    write_what_moved(check_claims({11: runs}, profile="mini", drawn=True), report / "tables")
+        table = build_table(number, runs if number == 11 else {}, profile="mini", drawn=True)
+        write_table(table, report / "tables", data=report / "table_data")
+    moved = check_claims({11: runs}, profile="mini", drawn=True)
+    write_what_moved(moved, report / "tables", data=report / "table_data")
     for k, name in enumerate(("panel", "bars")):
         Image.new("RGB", (800, 500), (40, 90 + 60 * k, 160)).save(report / "figures" / f"{name}.png")
     about = {"title": "What is seen", "caption": ODD, "thesis": [12, 13], "profile": "mini"}

@@ -47,7 +47,10 @@ def test_the_page_needs_nothing_but_itself_and_says_mini(project: Path) -> None:
     assert not re.search(r"@import|url\((?!#)", page)
     assert outside
     # anchors, data in the page, and the files of the report beside it
-    assert not [link for link in outside if not link.startswith(("#", "data:", "tables/", "figures/"))]
+    beside = ("#", "data:", "tables/", "table_data/", "figures/")
+    assert not [link for link in outside if not link.startswith(beside)]
+    files = {link for link in outside if link.startswith("table")}
+    assert not [link for link in files if not (project / "reports/mini" / link).is_file()]
     assert "small model on small drawn images" in page
     assert "OpenMoji" in page
     assert "Figures 12, 13 of the thesis." in page
@@ -69,7 +72,7 @@ def test_text_from_files_is_text(project: Path) -> None:
 def test_what_is_missing_is_said(project: Path) -> None:
     page = build(project)
     assert page.count('class="number missing"') >= 3 * 2 * 3  # three rows, ours and delta, but for two scores
-    for file in (project / "reports/mini/tables").iterdir():
+    for file in (project / "reports/mini/table_data").iterdir():
         file.unlink()
     assert "No table has been built: missing." in build(project)
 
@@ -198,6 +201,6 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def test_a_grid_file_that_is_none_is_named(project: Path) -> None:
-    (project / "reports/mini/tables/table11.json").write_text(json.dumps({"rows": []}))
+    (project / "reports/mini/table_data/table11.json").write_text(json.dumps({"rows": []}))
     with pytest.raises(RegroupError, match=r"table11\.json: heading: Field required"):
         build(project)

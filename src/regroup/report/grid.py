@@ -35,12 +35,18 @@ class Grid:
     notes: tuple[str, ...] = ()
 
 
-def write_grid(grid: Grid, stem: Path, *, csv: Sequence[Sequence[str]]) -> list[Path]:
-    """Write `stem`.csv (the lines of `csv`), .json (the grid itself), .md and .tex; return their paths."""
+def write_grid(
+    grid: Grid, stem: Path, *, csv: Sequence[Sequence[str]], data: Path | None = None
+) -> list[Path]:
+    """Write `stem`.csv (the lines of `csv`), .json (the grid itself), .md and .tex; return their paths.
+
+    `data` is a folder for all but the Markdown, which is what people read; by default they lie together.
+    """
     contents = {".csv": csv_text(csv), ".json": _json(grid), ".md": markdown(grid), ".tex": latex(grid)}
     paths = []
     for suffix, content in contents.items():
-        path = stem.with_name(stem.name + suffix)
+        folder = stem.parent if data is None or suffix == ".md" else data
+        path = folder / f"{stem.name}{suffix}"
         write_text(path, content)
         paths.append(path)
     return paths

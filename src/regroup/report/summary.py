@@ -32,7 +32,7 @@ def format_summary(
     """
     places = [
         *([("Report", str(page))] if page else []),
-        ("Tables", f"{tables}{os.sep}tableNN.md, .csv, .tex{_rows(every)}"),
+        ("Tables", f"{tables}{os.sep}tableNN.md{_rows(every)}"),
         *([("Claims", _claims(verdicts, tables))] if verdicts else []),
         *_figures(figures),
         ("Numbers", "dvc metrics show"),

@@ -145,12 +145,12 @@ def build_table(
     )
 
 
-def write_table(table: Table, folder: Path) -> list[Path]:
-    """Write `table<NN>.csv`, `.md` and `.tex` (a `tabular` with booktabs rules); return their paths.
+def write_table(table: Table, folder: Path, *, data: Path | None = None) -> list[Path]:
+    """Write `table<NN>.csv`, `.json`, `.md` and `.tex` (a `tabular` with booktabs rules); return their paths.
 
-    The same table gives the same bytes.
+    The same table gives the same bytes. `data` is a folder for all but the Markdown; by default the same.
     """
-    return write_grid(_grid(table), folder / f"table{table.number:02}", csv=_csv_grid(table))
+    return write_grid(_grid(table), folder / f"table{table.number:02}", csv=_csv_grid(table), data=data)
 
 
 def format_console(table: Table, *, width: int = 100) -> str:

@@ -13,9 +13,12 @@ from regroup.report.reference import DATASET_TITLES
 from regroup.report.tables import MISSING, NOT_PRINTED, rounded
 
 
-def write_what_moved(moved: WhatMoved, folder: Path) -> list[Path]:
-    """Write `what_moved.md`, `.tex` (one line a claim) and `.csv` (one a comparison); return their paths."""
-    return write_grid(_grid(moved), folder / "what_moved", csv=_comparisons(moved))
+def write_what_moved(moved: WhatMoved, folder: Path, *, data: Path | None = None) -> list[Path]:
+    """Write `what_moved.md`, `.json`, `.tex` (one line a claim) and `.csv` (one a comparison).
+
+    `data` is a folder for all but the Markdown; by default the same. Returns their paths.
+    """
+    return write_grid(_grid(moved), folder / "what_moved", csv=_comparisons(moved), data=data)
 
 
 def format_what_moved(moved: WhatMoved, *, width: int = 100) -> str:

@@ -7,8 +7,9 @@ import os
 import sys
 from pathlib import Path
 
+from regroup.errors import RegroupError
 from regroup.tracking.check import check
-from regroup.tracking.journal import tracking_uri
+from regroup.tracking.location import check_uri, tracking_uri
 from regroup.tracking.publish import publish
 from regroup.tracking.store import QUIET, experiments
 from regroup.tracking.view import view_address
@@ -28,23 +29,47 @@ def main() -> None:
     for command in (writer, viewer, checker):
         command.add_argument("--root", type=Path, default=Path(), help="root of the project")
     arguments = parser.parse_args()
+    try:
+        raise SystemExit(_run(arguments))
+    except (RegroupError, OSError) as error:
+        print(f"{parser.prog} {arguments.command}: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _run(arguments: argparse.Namespace) -> int:
     root = arguments.root.resolve()
+    if not root.is_dir():
+        raise RegroupError(f"--root {arguments.root}: no such folder")
     if arguments.command == "publish":
         publish(root, wait=not arguments.no_wait)
     elif arguments.command == "check":
-        raise SystemExit(check(root, arguments.params))
+        return check(root, arguments.params)
     else:
         publish(root)
-        _serve(tracking_uri(root, arguments.uri), arguments.port)
+        _serve(root, _store(root, arguments.uri), arguments.port)
+    return 0
 
 
-def _serve(uri: str, port: int) -> None:
+def _store(root: Path, given: str | None) -> str:
+    if given is None:
+        return tracking_uri(root, None)
+    # named on the command line, it comes before MLFLOW_TRACKING_URI
+    prefix, found, path = check_uri(given).partition(":///")
+    return f"{prefix}:///{root / path}" if found and prefix.startswith("sqlite") else given
+
+
+def _serve(root: Path, uri: str, port: int) -> None:
     if uri.startswith("http"):
         print(f"The runs are at {uri}")
         return
     os.environ.update(QUIET)
-    for name, number in experiments(uri).items():
+    try:
+        known = experiments(uri)
+    except Exception as error:  # whatever a database comes up with
+        raise RegroupError(f"MLflow's store {uri}: {type(error).__name__}: {error}") from None
+    for name, number in known.items():
         print(f"The last run of every stage of {name}: {view_address(port, number)}", flush=True)
+    os.chdir(root)  # artefacts of a database in the project are relative to it
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [*command, "--workers", "1", "--backend-store-uri", uri])
 

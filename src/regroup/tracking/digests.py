@@ -20,6 +20,9 @@ class Digest:
     """Bytes, of all files."""
 
 
+DIGESTS = Path(".state/digests")
+"""Where a project remembers the digests of large files."""
+
 LARGE = 32_000_000
 """From this size on, a file's digest is remembered: hashing 20 GB of shards takes longer than some stages."""
 

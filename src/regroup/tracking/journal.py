@@ -2,7 +2,8 @@
 
 Lines, each with `event` and `time` (milliseconds since 1970): `start` (what ran, on what), `metrics` (a step
 and its values), `end` (status, error, outputs). While the stage lives, its process holds a lock on the file;
-a journal that has no `end` and is not locked belongs to a stage that was killed.
+a journal that has no `end` and is not locked belongs to a stage that was killed. No line says where the
+project lies, so a journal that is moved or copied with it is published where it then is.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from regroup.tracking.digests import dvc_digest
+from regroup.errors import RegroupError
+from regroup.tracking.digests import DIGESTS, dvc_digest
 from regroup.tracking.last_run import LastRun, write_last_run
+from regroup.tracking.location import check_uri, portable_uri
 
 JOURNALS = Path(".state/tracking")
-DIGESTS = Path(".state/digests")
+FORMAT = 2
+"""Of a journal's lines. The first format had no such number, and the store's absolute path."""
 RUN_VARIABLE = "REGROUP_PIPELINE_RUN"
 
 COPY_BYTES = 1_000_000
@@ -49,6 +53,22 @@ class TrackingParams(BaseModel):
     """Name of the MLflow experiment."""
     final_model: str | None = Field(default=None, alias="register")
     """The variant whose checkpoint becomes the model `regroup-<profile>`; null: none."""
+
+    @field_validator("uri")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        try:
+            return None if value is None else check_uri(value)
+        except RegroupError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("experiment")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        # MLflow refuses a name without letters, at the end of the first stage
+        if not value.strip():
+            raise ValueError("the experiment needs a name")
+        return value
 
 
 class StageRun:
@@ -80,7 +100,7 @@ class StageRun:
 
     def _start(self, root: Path, identity: Mapping[str, object], inputs: Sequence[Path]) -> None:
         with self._guarded():
-            self._write("start", **identity, inputs=[_entry(path, root) for path in inputs])
+            self._write("start", format=FORMAT, **identity, inputs=[_entry(path, root) for path in inputs])
 
     def _end(self, root: Path, outputs: Sequence[Path], error: BaseException | None) -> None:
         with self._guarded():
@@ -222,16 +242,9 @@ def _identity(stage: str, profile: str, root: Path, settings: TrackingParams) ->
         "pipeline_run": os.environ.get(RUN_VARIABLE) or f"{revision[:12]}-{profile}",
         "dvc_experiment": os.environ.get("DVC_EXP_NAME", ""),
         "experiment": settings.experiment,
-        "uri": tracking_uri(_lasting(root), settings.uri),
+        "uri": portable_uri(_lasting(root), settings.uri),
         "register": settings.final_model or "",
     }
-
-
-def tracking_uri(root: Path, given: str | None) -> str:
-    """The MLflow store: MLFLOW_TRACKING_URI, else `given`, else a database at `root`; always absolute."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or given or "sqlite:///mlflow.db"
-    prefix, _, path = uri.partition(":///")
-    return f"{prefix}:///{root / path}" if prefix == "sqlite" else uri
 
 
 def _lasting(root: Path) -> Path:
@@ -249,8 +262,11 @@ def _entry(path: Path, root: Path) -> dict[str, object]:
 
 
 def _name(path: Path, root: Path) -> str:
-    path = path.resolve()
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix().lstrip("/")
+    # a folder of the project may be a link to another disk; its name is that in the project all the same
+    for place in (path.absolute(), path.resolve()):
+        if place.is_relative_to(root) and ".." not in place.parts:
+            return place.relative_to(root).as_posix()
+    return path.resolve().as_posix().lstrip("/")
 
 
 def git_revision(root: Path) -> str:

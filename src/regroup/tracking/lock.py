@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from regroup.errors import RegroupError
 from regroup.settings import read_yaml
 
 
@@ -21,10 +22,14 @@ def locked_outputs(lock: Path) -> list[LockedOutput]:
     """All of them, sorted by path; none if there is no such file.
 
     Raises:
-        RegroupError: the file is not YAML.
+        RegroupError: the file is not YAML, or not a dvc.lock.
     """
-    stages = (read_yaml(lock) or {}).get("stages", {}) if lock.is_file() else {}
-    outs = [out for stage in stages.values() for out in stage.get("outs", ())]
-    return sorted(
-        (LockedOutput(out["path"], out["md5"], out.get("size", 0)) for out in outs), key=lambda out: out.path
-    )
+    content = (read_yaml(lock) or {}) if lock.is_file() else {}
+    try:
+        outs = [out for stage in content.get("stages", {}).values() for out in stage.get("outs", ())]
+        found = [LockedOutput(str(out["path"]), str(out["md5"]), out.get("size", 0)) for out in outs]
+    except (AttributeError, KeyError, TypeError):
+        raise RegroupError(
+            f"{lock}: not as DVC writes it; `git checkout {lock.name}` brings it back"
+        ) from None
+    return sorted(found, key=lambda out: out.path)

@@ -8,79 +8,120 @@ outputs that no run made here are noted with the parent, and the final model is 
 from __future__ import annotations
 
 import fcntl
-import os
+import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from regroup.errors import RegroupError
 from regroup.settings import read_yaml
+from regroup.tracking.held import is_held
 from regroup.tracking.journal import JOURNALS
+from regroup.tracking.location import noted_uri, tracking_uri
 from regroup.tracking.lock import locked_outputs
-from regroup.tracking.reader import Journal, read_journals
+from regroup.tracking.reader import DAMAGED, Journal, find_journals, read_journal, set_aside
 from regroup.tracking.registry import register
 from regroup.tracking.store import Store
 
 GIVE_UP = 3
-"""So many runs that a store does not take mean that it takes none."""
+"""After so many runs in a row that a store does not take, it is asked whether it takes any."""
 
 
 def publish(root: Path, *, wait: bool = True) -> int:
     """Bring MLflow up to date with the journals below `root`; returns the number of runs that were written.
 
     Journals of runs that have ended are removed afterwards. What cannot be recorded, because a server is
-    down, say, is reported on stderr and kept for the next time.
+    down, say, is reported on stderr and kept for the next time. Lines and journals that are damaged are
+    reported and set aside. Nothing of this is an error: the stages' work is done.
 
     Args:
         root: the project's root.
         wait: if another process is publishing, wait for it and then look again; else leave it to that one.
     """
-    stores: dict[tuple[str, str], list[Journal]] = defaultdict(list)
-    with _only_publisher(root / JOURNALS, wait) as only:
-        for journal in read_journals(root / JOURNALS) if only else ():
-            # the environment again: the server may have moved since
-            uri = os.environ.get("MLFLOW_TRACKING_URI") or journal.start["uri"]
-            stores[uri, journal.start["experiment"]].append(journal)
-        return sum(_publish(root, *store, journals) for store, journals in stores.items())
+    root = root.resolve()
+    written = 0
+    try:
+        with _only_publisher(root / JOURNALS, wait) as only:
+            stores: dict[tuple[str, str], list[Journal]] = defaultdict(list)
+            for journal in _journals(root / JOURNALS) if only else ():
+                try:
+                    # the environment first: the server may have moved since
+                    noted = noted_uri(journal.start["uri"], absolute="format" not in journal.start)
+                    stores[tracking_uri(root, noted), journal.start["experiment"]].append(journal)
+                except RegroupError as error:
+                    _warn(f"{journal.name} could not be recorded: {error}; it is kept in {JOURNALS}")
+            for store, journals in stores.items():
+                written += _publish(root, *store, journals)
+    except OSError as error:  # a full disk, a folder that may not be written
+        _warn(f"runs could not be recorded ({error}); they are kept in {JOURNALS} for another try")
+    return written
+
+
+def _journals(folder: Path) -> Iterator[Journal]:
+    """The journals that can be published; of the others a warning."""
+    for path in find_journals(folder):
+        try:
+            if (journal := read_journal(path)) is not None:
+                yield journal
+        except RegroupError as error:
+            set_aside(path.parent)
+            _warn(f"a damaged journal is set aside in {JOURNALS / DAMAGED}: {error}")
+        except OSError as error:
+            _warn(f"{path}: cannot be read ({error.strerror}); it is kept for another try")
 
 
 def _publish(root: Path, uri: str, experiment: str, journals: Sequence[Journal]) -> int:
-    written, errors = 0, []
+    written, errors, in_a_row = 0, [], 0
     try:
         store = Store(root, uri, experiment)
         for journal in journals:
             try:
-                store.write(journal)
-                written += 1
+                _write(store, journal)
+                written, in_a_row = written + 1, 0
             except Exception as error:  # a run that the store refuses must not hold up the others
-                errors.append(error)
-                if len(errors) == GIVE_UP:
-                    break
+                errors.append(f"{journal.name}: {type(error).__name__}: {error}")
+                in_a_row += 1
+                if in_a_row == GIVE_UP:
+                    store.ask()
+                    in_a_row = 0
         if written:
             store.tidy()
     except Exception as error:  # whatever a database or a server comes up with; the stages' work is done
-        errors.append(error)
+        errors.append(f"{type(error).__name__}: {error}")
     if errors:
-        print(
-            f"warning: {len(journals) - written} of {len(journals)} runs could not be recorded at {uri}"
-            f" ({type(errors[0]).__name__}: {errors[0]}); they are kept in {JOURNALS} for another try",
-            file=sys.stderr,
+        _warn(
+            f"{len(journals) - written} of {len(journals)} runs could not be recorded at {uri}"
+            f" ({errors[0]}); they are kept in {JOURNALS} for another try"
         )
-    elif written:
+    if written:
         try:
             for profile in sorted({str(journal.start["profile"]) for journal in journals}):
                 _complete(store, root, profile, journals)
         except Exception as error:  # the runs are recorded; this is tried again with the next
-            print(f"warning: MLflow: {type(error).__name__}: {error}", file=sys.stderr)
+            _warn(f"MLflow: {type(error).__name__}: {error}")
     return written
+
+
+def _write(store: Store, journal: Journal) -> None:
+    store.write(journal)
+    if journal.status == "RUNNING":
+        return
+    if journal.damage:
+        first, place = journal.damage[0], set_aside(journal)
+        _warn(
+            f"{journal.name}: {len(journal.damage)} damaged line(s) of its journal are set aside in "
+            f"{JOURNALS / DAMAGED / place.name} (line {first.line} {first.reason}); the rest is recorded"
+        )
+    shutil.rmtree(journal.folder)
 
 
 def _complete(store: Store, root: Path, profile: str, journals: Sequence[Journal]) -> None:
     """What no stage by itself can tell: outputs that were there already, and the final model."""
     lock = next((path for path in _locks(root) if _profile(path) == profile), None)
     if lock is not None:
-        store.keep(lock, {out.path: out.md5 for out in locked_outputs(lock)})
+        store.keep(lock, locked_outputs(lock), lambda output: is_held(root, output))
     variants = {str(j.start.get("register") or "") for j in journals if j.start["profile"] == profile} - {""}
     busy = {j.start["item"] for j in journals if j.status == "RUNNING" and j.start["stage"] == "finetune"}
     for variant in sorted(variants - busy):
@@ -97,18 +138,22 @@ def _profile(lock: Path) -> str | None:
     return read_yaml(params).get("name") if params.is_file() else None
 
 
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
 @contextmanager
 def _only_publisher(folder: Path, wait: bool) -> Iterator[bool]:
     if not folder.exists():
         yield False
         return
     with (folder / "publisher.lock").open("w") as file:
-        yield _lock(file.fileno(), wait=wait)
+        yield _lock(file.fileno(), fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _lock(descriptor: int, *, wait: bool) -> bool:
+def _lock(descriptor: int, how: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, how)
     except BlockingIOError:
         return False
     return True

@@ -49,7 +49,7 @@ def register(store: Store, root: Path, profile: str, variant: str) -> str | None
         return None
     with tempfile.TemporaryDirectory() as temporary:
         _save(folder, Path(temporary, "model"))
-        store.client.log_artifacts(run, str(Path(temporary, "model")), "model")
+        store.log_artefact(run, Path(temporary, "model"), "model")
     if not store.client.search_registered_models(f"name = '{name}'"):
         store.client.create_registered_model(name, description=_about(profile))
     made = store.client.create_model_version(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
+import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from regroup.errors import RegroupError
 from regroup.io import read_json, write_json
+from regroup.tracking.location import Artefacts
+from regroup.tracking.lock import LockedOutput
 from regroup.tracking.reader import Journal, Json
 from regroup.tracking.view import run_note, view_tags
 
@@ -49,22 +52,32 @@ class Store:
         from mlflow import MlflowClient
 
         self.client: MlflowClient = MlflowClient(tracking_uri=uri)
+        self._artefacts = Artefacts(root.resolve(), uri)
         found = self.client.get_experiment_by_name(experiment)
-        # without a server, MLflow would put artefacts below whatever folder it is started in
-        location = None if uri.startswith("http") else (root / "mlartifacts").as_uri()
-        self.experiment = (
-            found.experiment_id if found else self.client.create_experiment(experiment, location)
-        )
+        if found is None:
+            location = self._artefacts.for_new_experiment(uri)
+            self.experiment = str(self.client.create_experiment(experiment, location))
+        else:
+            self.experiment = str(found.experiment_id)
+            if found.lifecycle_stage == "deleted":
+                self.client.restore_experiment(self.experiment)
+                print(f"MLflow: the experiment `{experiment}` was deleted; it is restored", file=sys.stderr)
+        # a project that was copied or moved brings a database that names another folder
+        self._artefacts.mend()
         for key, text in view_tags().items():
             if found is None or found.tags.get(key) != text:
                 self.client.set_experiment_tag(self.experiment, key, text)
         self._parents: dict[str, str] = {}
 
+    def ask(self) -> None:
+        """Raise what MLflow raises if the store does not answer."""
+        self.client.get_experiment(self.experiment)
+
     def write(self, journal: Journal) -> None:
-        """Write what is new in a journal; remove the journal if its run has ended."""
+        """Write what is new in a journal; that of a run that has ended may be removed afterwards."""
         parent = self._parent(journal.start)
         state = journal.folder / "published.json"
-        run_id, done = read_json(state) if state.exists() else (self._run(journal, parent), 0)
+        run_id, done = self._published(state) or (self._run(journal, parent), 0)
         self._log_metrics(run_id, journal.metrics[done:])
         if journal.status == "RUNNING":
             write_json(state, [run_id, len(journal.metrics)])
@@ -72,15 +85,31 @@ class Store:
         self._log_outputs(run_id, journal)
         if journal.error:
             self.client.set_tag(run_id, "error", journal.error)
+        if journal.damage:
+            self.client.set_tag(run_id, "damaged_lines", str(len(journal.damage)))
         self.client.set_terminated(run_id, status=journal.status, end_time=journal.last_time)
-        shutil.rmtree(journal.folder)
+
+    def _published(self, state: Path) -> tuple[str, int] | None:
+        """Run, and number of metric lines, of an earlier publication; None if there is no such run now."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            run_id, done = read_json(state)
+            run = self.client.get_run(str(run_id))
+        except (RegroupError, TypeError, ValueError):  # there was none, or a kill has damaged the note
+            return None
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return None
+        return (run.info.run_id, int(done)) if run.info.lifecycle_stage == "active" else None
 
     def _run(self, journal: Journal, parent: str) -> str:
         """The run of a journal, made unless it is there from a publication that was cut short."""
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
         name = journal.folder.name
-        if found := self._search(f"tags.journal = '{name}'"):
+        if found := self._search(f"tags.journal = '{plain(name)}'"):
             return str(found[0].info.run_id)
         start = journal.start
         identity = ("stage", "item", "profile", "revision", "pipeline_run", "dvc_experiment")
@@ -93,10 +122,13 @@ class Store:
             "mlflow.parentRunId": parent,
             "mlflow.note.content": run_note(start),
         }
-        name = f"{start['stage']}@{start['item']}" if start["item"] else start["stage"]
-        run = self.client.create_run(self.experiment, start["time"], tags, f"{name} ({start['profile']})")
+        tags["pipeline_run"] = plain(start["pipeline_run"])
+        title = f"{journal.name} ({start['profile']})"
+        run = self.client.create_run(self.experiment, start["time"], tags, title)
         run_id = str(run.info.run_id)
-        params = [Param(spelt(name), value) for name, value in flatten(start["params"]).items()]
+        # two names may be spelt the same, which MLflow would refuse
+        values = {spelt(name): value for name, value in flatten(start["params"]).items()}
+        params = [Param(name, value) for name, value in values.items()]
         for some in _batches(params, 100):
             self.client.log_batch(run_id, params=some)
         context = [InputTag("mlflow.data.context", "input")]
@@ -111,12 +143,12 @@ class Store:
 
     def _parent(self, start: Json) -> str:
         """The run of the pipeline run that a stage belongs to."""
-        pipeline_run = start["pipeline_run"]
+        pipeline_run = plain(start["pipeline_run"])
         if pipeline_run not in self._parents:
             found = self._search(f"tags.kind = 'pipeline' and tags.pipeline_run = '{pipeline_run}'")
             if not found:
-                tags = {name: start[name] for name in ("profile", "revision", "pipeline_run")}
-                tags |= {"kind": "pipeline", "mlflow.source.name": "dvc.yaml"}
+                tags = {"profile": start["profile"], "revision": start["revision"]}
+                tags |= {"pipeline_run": pipeline_run, "kind": "pipeline", "mlflow.source.name": "dvc.yaml"}
                 tags |= {"mlflow.note.content": "One run of the pipeline; the stages that ran are below it."}
                 name = f"{start['profile']} {pipeline_run}"
                 found = [self.client.create_run(self.experiment, start["time"], tags, name)]
@@ -137,13 +169,29 @@ class Store:
     def _log_outputs(self, run_id: str, journal: Journal) -> None:
         from mlflow.entities import RunTag
 
-        tags = [RunTag(spelt(f"output.{entry['path']}"), entry["md5"]) for entry in journal.outputs]
+        digests = {spelt(f"output.{entry['path']}"): entry["md5"] for entry in journal.outputs}
+        tags = [RunTag(name, md5) for name, md5 in digests.items()]
         for some in _batches(tags, 100):
             self.client.log_batch(run_id, tags=some)
         if journal.outputs:
-            self.client.log_dict(run_id, {"outputs": journal.outputs}, "outputs.json")
+            listing = journal.folder / "outputs.json"
+            write_json(listing, {"outputs": journal.outputs})
+            self.log_artefact(run_id, listing)
         if (journal.folder / "files").exists():
-            self.client.log_artifacts(run_id, str(journal.folder / "files"), "outputs")
+            self.log_artefact(run_id, journal.folder / "files", "outputs")
+
+    def log_artefact(self, run_id: str, path: Path, folder: str | None = None) -> None:
+        """Copy a file, or what is in a folder, to the artefacts of a run, below `folder` there."""
+        location = self.client.get_run(run_id).info.artifact_uri
+        if (absolute := self._artefacts.absolute(location)) == location:
+            log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
+            log(run_id, str(path), folder)
+            return
+        # by itself, MLflow would take the location for one below the working folder
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        repository = get_artifact_repository(absolute)
+        (repository.log_artifacts if path.is_dir() else repository.log_artifact)(str(path), folder)
 
     def tidy(self) -> None:
         """Mark what newer runs supersede, and give the pipeline runs of this session their status."""
@@ -161,7 +209,7 @@ class Store:
             children = self._search(f"tags.`mlflow.parentRunId` = '{parent}'")
             self._end_parent(parent, children)
 
-    def keep(self, lock: Path, outputs: Mapping[str, str]) -> None:
+    def keep(self, lock: Path, outputs: Sequence[LockedOutput], held: Callable[[LockedOutput], bool]) -> None:
         """Note with this session's pipeline runs the outputs in dvc.lock that no stage run has made.
 
         They came from DVC's cache or with the repository, so no run may look as if it had made them: the
@@ -169,23 +217,24 @@ class Store:
 
         Args:
             lock: the profile's dvc.lock.
-            outputs: its outputs, path -> MD5.
+            outputs: its outputs.
+            held: whether an output is here; what is not, is not kept.
         """
         from mlflow.entities import RunTag
 
         made = self.digests("tags.kind = 'stage'", "output.")
         kept = {
-            spelt(f"kept.{path}"): md5
-            for path, md5 in outputs.items()
-            if md5 not in made.get(spelt(path), ())
+            spelt(f"kept.{out.path}"): out.md5
+            for out in outputs
+            if out.md5 not in made.get(spelt(out.path), ()) and held(out)
         }
         for parent in self._parents.values():
             for name in self.client.get_run(parent).data.tags:
-                if name.startswith("kept.") and name not in kept:  # made since
+                if name.startswith("kept.") and name not in kept:  # made since, or lost
                     self.client.delete_tag(parent, name)
             for some in _batches([RunTag(name, md5) for name, md5 in kept.items()], 100):
                 self.client.log_batch(parent, tags=some)
-            self.client.log_artifact(parent, str(lock))
+            self.log_artefact(parent, lock)
 
     def digests(self, condition: str, prefix: str) -> dict[str, set[str]]:
         """Output -> the MD5s that the tags of some runs have of it; names spelt as MLflow allows."""
@@ -244,8 +293,14 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def spelt(text: str) -> str:
-    """A name as MLflow allows it: letters, digits and a few signs, not too long."""
-    return re.sub(r"[^\w./: -]", "_", text)[:250]
+    """A name as MLflow allows it: letters, digits and a few signs, a plain path, not too long."""
+    parts = re.sub(r"[^\w./: -]", "_", text)[:250].split("/")
+    return "/".join("_" if part in ("", ".", "..") else part for part in parts)
+
+
+def plain(text: str) -> str:
+    """A text that can stand between quotes in a search."""
+    return text.replace("'", "_")
 
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

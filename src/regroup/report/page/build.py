@@ -60,7 +60,7 @@ def build_page(
     """The page of a report, without the facts of a run.
 
     Args:
-        report: `reports/<profile>`, with `tables/*.json`, curves and figures `*/NAME.png`; whatever
+        report: `reports/<profile>`, with `table_data/*.json`, curves and figures `*/NAME.png`; whatever
             is there is shown.
         profile: its name.
         drawn: whether its data is drawn; a warning and the glyphs' attribution then stand on the page.
@@ -71,7 +71,7 @@ def build_page(
     Raises:
         RegroupError: a file of the report that cannot be read; the message names it.
     """
-    tables = {path.stem: _table(path) for path in sorted((report / "tables").glob("*.json"))}
+    tables = {path.stem: _table(path) for path in sorted((report / "table_data").glob("*.json"))}
     claims = tables.pop(CLAIMS, None)
     main = tables.get(MAIN_TABLE) or next(iter(tables.values()), None)
     curves = _curves(report, titles)
