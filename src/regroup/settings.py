@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from regroup.errors import RegroupError
+from regroup.errors import RegroupError, os_words
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -30,8 +30,12 @@ def read_yaml(path: Path) -> Any:
         return YAML(typ="safe").load(path)
     except FileNotFoundError:
         raise RegroupError(f"{path}: no such file") from None
-    except YAMLError as error:
+    except OSError as error:
+        raise RegroupError(f"{path}: {os_words(error)}") from None
+    except (YAMLError, ValueError) as error:  # ValueError: not UTF-8, a date or a number that is none
         raise RegroupError(f"{path}: not valid YAML: {error}") from None
+    except RecursionError:
+        raise RegroupError(f"{path}: lists or mappings are nested too deeply") from None
 
 
 def parse(model: type[Model], value: Any, path: Path) -> Model:
