@@ -32,7 +32,12 @@ def read_yaml(path: Path) -> Any:
         raise RegroupError(f"{path}: no such file") from None
     except OSError as error:
         raise RegroupError(f"{path}: {os_words(error)}") from None
-    except (YAMLError, ValueError) as error:  # ValueError: not UTF-8, a date or a number that is none
+    except (
+        YAMLError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ) as error:  # the last: tags on what is none, `!!bool x`
         raise RegroupError(f"{path}: not valid YAML: {error}") from None
     except RecursionError:
         raise RegroupError(f"{path}: lists or mappings are nested too deeply") from None
