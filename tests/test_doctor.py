@@ -182,4 +182,7 @@ def test_no_profile_there(project: Path, capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit) as left:
         main(["doctor", "--profile", "fulll"])
     assert left.value.code == 2
-    assert "fulll/params.yaml: no such file" in capsys.readouterr().err
+    assert (
+        "--profile fulll: no params.yaml in it, so it is no profile; here there is full"
+        in capsys.readouterr().err
+    )

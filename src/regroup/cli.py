@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from regroup.errors import RegroupError
+from regroup.commands.arguments import Parser
+from regroup.errors import readable_errors
 
 COMMANDS = {
     "check": ("regroup.commands.check", "check a study's parameters, variants and tables against each other"),
@@ -34,33 +35,40 @@ EXAMPLES = """examples:
   regroup summary                      the tables of the default profile
   regroup profile mycoco               write mycoco/params.yaml from mycoco/overrides.yaml
   regroup segment dog.jpg --classes "dog, grass, sky"
-  regroup COMMAND --help               more about one command"""
+  regroup COMMAND --help               more about one command
+
+exit status: 0 done, 1 done and something was found wrong, 2 not done and why, 130 interrupted"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; bad input ends with one message on standard error and exit status 2."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        prog="regroup",
-        description=sys.modules["regroup"].__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((word for word in argv if not word.startswith("-")), None)
+    known = chosen if chosen in COMMANDS else None
+    with readable_errors(f"regroup {known}" if known else "regroup"):
+        arguments = make_parser(known).parse_args(argv)
+        status = arguments.run(arguments) or 0
+    raise SystemExit(status)
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"regroup {version('regroup-ovs')}")
+        parser.exit()
+
+
+def make_parser(command: str | None) -> Parser:
+    """The parser of one command; the others are there by name alone."""
+    parser = Parser(prog="regroup", description=sys.modules["regroup"].__doc__, epilog=EXAMPLES)
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and end")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, help_line) in COMMANDS.items():
-        if name == chosen:
+        if name == command:
             import_module(module).add_parser(commands)
         else:
             commands.add_parser(name, help=help_line)
-    arguments = parser.parse_args(argv)
-    try:
-        raise SystemExit(arguments.run(arguments) or 0)
-    except RegroupError as error:
-        print(f"regroup {arguments.command}: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except BrokenPipeError:
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print(f"regroup {arguments.command}: interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+    return parser

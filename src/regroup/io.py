@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from regroup.errors import RegroupError
+from regroup.errors import WRITING, RegroupError, os_words
 
 
 @contextmanager
@@ -20,9 +21,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Parent folders are made. If the block raises, the temporary file is removed and whatever stood at `path`
     before is still there.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`, also where the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    # a name may have 255 bytes, so the temporary one must not be longer than the last
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
     os.close(handle)
     temporary = Path(name)
     try:
@@ -34,8 +41,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+    except Exception as error:
+        _name_the_file(error, path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _name_the_file(error: Exception, path: Path) -> None:
+    """Say which file a failed write is about: Python does not, and libraries speak in riddles.
+
+    Raises:
+        OSError: the disk is full, and the error is a library's own for that.
+    """
+    if isinstance(error, OSError) and error.errno in WRITING and error.filename is None:
+        error.filename = str(path)
+    elif not isinstance(error, RegroupError) and getattr(error, "errno", None) is None and _is_full(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+
+
+def _is_full(path: Path) -> bool:
+    disk = os.statvfs(path.parent)
+    return disk.f_blocks > 0 and disk.f_bavail == 0
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -44,14 +71,28 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def text_bytes(content: str) -> bytes:
+    r"""Text as UTF-8.
+
+    What UTF-8 has no place for, the bytes of file names in another encoding, becomes `\udcXX`, which JSON
+    reads back as it was.
+    """
+    return content.encode(errors="backslashreplace")
+
+
+def json_bytes(value: Any) -> bytes:
+    """`value` as indented JSON; floats keep every digit, NaN is refused."""
+    return text_bytes(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
 def write_text(path: Path, content: str) -> None:
-    """Write `content` to `path` atomically, as UTF-8 with Unix line ends."""
-    write_bytes(path, content.encode())
+    """Write `content` to `path` atomically, as UTF-8 with Unix line ends; see `text_bytes`."""
+    write_bytes(path, text_bytes(content))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically; floats keep every digit, NaN is refused."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write `value` to `path` as JSON, atomically; see `json_bytes`."""
+    write_bytes(path, json_bytes(value))
 
 
 def read_json(path: Path) -> Any:
@@ -64,8 +105,12 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RegroupError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise RegroupError(f"{path}: {os_words(error)}") from None
+    except ValueError as error:  # not JSON, not UTF-8, or a number of thousands of digits
         raise RegroupError(f"{path}: not valid JSON ({error})") from None
+    except RecursionError:
+        raise RegroupError(f"{path}: lists or mappings are nested too deeply") from None
 
 
 def sha256(path: Path) -> str:

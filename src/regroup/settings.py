@@ -19,7 +19,7 @@ from pydantic import (
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from regroup.errors import RegroupError
+from regroup.errors import RegroupError, os_words
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -99,8 +99,17 @@ def read_yaml(path: Path) -> Any:
         return _load(path)
     except FileNotFoundError:
         raise RegroupError(f"{path}: no such file") from None
-    except YAMLError as error:
+    except OSError as error:
+        raise RegroupError(f"{path}: {os_words(error)}") from None
+    except (
+        YAMLError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ) as error:  # the last: tags on what is none, `!!bool x`
         raise RegroupError(f"{path}: not valid YAML: {error}") from None
+    except RecursionError:
+        raise RegroupError(f"{path}: lists or mappings are nested too deeply") from None
 
 
 def _load(path: Path) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from regroup.errors import RegroupError
+from regroup.errors import RegroupError, readable_errors
 from regroup.params import Layout, Params, Resources, load_params
 from regroup.settings import Settings
 from regroup.tracking import StageRun, track_stage
@@ -32,8 +32,15 @@ class Stage:
 
     @property
     def resources(self) -> Resources:
-        """What this stage may use."""
-        return self.params.resources[self.name]  # type: ignore[index]
+        """What this stage may use.
+
+        Raises:
+            RegroupError: the profile does not say.
+        """
+        for name, resources in self.params.resources.items():
+            if name == self.name:
+                return resources
+        raise RegroupError(f"{self.params.params_file}: resources.{self.name}: this key is missing")
 
     @property
     def key(self) -> str:
@@ -92,21 +99,47 @@ def run(main: Callable[[Stage], None], argv: Sequence[str] | None = None) -> Non
     parser = argparse.ArgumentParser(
         prog=f"stages/{name}.py",
         description=sys.modules["__main__"].__doc__,
+        allow_abbrev=False,
         epilog=f"Normally started by `dvc repro {name}`, which tracks what it reads and writes.",
     )
     parser.add_argument("--params", type=Path, required=True, help="a profile's parameters: params.yaml")
     parser.add_argument("--item", help="which item of a foreach stage, e.g. a variant's or a source's name")
-    arguments = parser.parse_args(argv)
     # Nothing below may look anything up on a hub or report home.
     os.environ.update(HF_HUB_OFFLINE="1", DO_NOT_TRACK="1", MLFLOW_DISABLE_TELEMETRY="true")
     os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
-    try:
+    with readable_errors(parser.prog):
+        arguments = parser.parse_args(argv)
         stage = Stage(name, load_params(arguments.params), arguments.item)
+        check_item(stage)
         fix_threads(stage.resources.threads)
         main(stage)
-    except RegroupError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+
+
+ITEMS: Mapping[str, Callable[[Stage], Iterable[str]]] = {
+    "source": lambda stage: map(str, stage.params.sources),
+    "finetune": lambda stage: stage.variants(),
+    "evaluate": lambda stage: stage.variants(),
+    "dissect": lambda stage: stage.params.dissect.variants,
+}
+"""What `--item` may be, for each stage that dvc.yaml declares with `foreach`."""
+
+
+def check_item(stage: Stage) -> None:
+    """Refuse an item that the stage does not have.
+
+    Raises:
+        RegroupError: there is no such item, none is given, or the stage has no items.
+    """
+    if stage.name not in ITEMS:
+        if stage.item is not None:
+            raise RegroupError(f"--item {stage.item}: the stage `{stage.name}` has no items; leave it out")
+        return
+    known = list(ITEMS[stage.name](stage))
+    if stage.key not in known:
+        raise RegroupError(
+            f"--item {stage.item}: no item of the stage `{stage.name}` in this profile; "
+            f"known: {', '.join(known)}"
+        )
 
 
 def fix_threads(count: int) -> None:

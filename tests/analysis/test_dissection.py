@@ -178,10 +178,10 @@ def test_a_dataset_without_background_has_no_second_analysis(model: GroupViT, tm
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--datasets", "cityscapes"], "evaluate.datasets has no cityscapes; it has coco, voc, context, ade"),
+        (["--datasets", "cityscapes"], "no 'cityscapes'; known: coco, voc, context, ade"),
         (
             ["--datasets", "voc", "--neighbours", "0"],
-            "neighbours.0: Input should be greater than or equal to 1",
+            "argument --neighbours: '0' is not possible: a whole number from 1 to 10,000",
         ),
         (["--datasets", "voc", "--neighbours", "5000"], "5000 nearest neighbours of"),
     ],
@@ -216,7 +216,7 @@ def test_the_command_writes_a_file_for_each_row_and_the_same_bytes_twice(
         contents.append({path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()})
     assert contents[0] == contents[1]
     rows = {"k3.json", "k5.json", "k3_wb.json", "k5_wb.json", "alignment.json", "alignment_wb.json"}
-    assert set(contents[0]) == rows | {"dissection.csv", "dissection.md"}
+    assert set(contents[0]) == rows | {"dissection.csv", "dissection.md", ".made-by-regroup"}
     metrics = json.loads(contents[0]["k5.json"])
     assert metrics["profile"] == "mini"
     assert metrics["datasets"]["voc"]["protocol"]["neighbours"] == 5

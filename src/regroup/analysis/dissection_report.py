@@ -7,7 +7,7 @@ from pathlib import Path
 
 from regroup.io import sha256, write_json, write_text
 from regroup.model.checkpoint import find_weights
-from regroup.report.grid import csv_text
+from regroup.report.grid import csv_text, markdown_text
 from regroup.report.labelling import table_note
 from regroup.segmentation.scores import DatasetScores
 
@@ -66,7 +66,8 @@ def _rows(scores: Mapping[str, Mapping[str, DatasetScores]], variant: str) -> li
 def format_dissection(rows: list[tuple[str, ...]], *, profile: str, drawn: bool) -> str:
     """The rows as a Markdown table."""
     lines = [f"# Grouping and alignment, each on its own ({profile})", ""]
-    lines += [f"| {' | '.join(cells)} |" for cells in (COLUMNS, ("---",) * 4 + ("---:",) * 2, *rows)]
+    table = (COLUMNS, ("---",) * 4 + ("---:",) * 2, *rows)
+    lines += [f"| {' | '.join(map(markdown_text, cells))} |" for cells in table]
     lines += ["", "mIoU in percent (section 5.4). Without background, its pixels are not scored."]
     if note := table_note(profile, drawn=drawn):
         lines += ["", note]

@@ -92,6 +92,7 @@ def rank_frequency_figure(
         page = style.Page(height=2.9)
         axes = page.axes(0.6, 0.45, style.PAGE_WIDTH - 0.8, 2.2)
         axes.loglog(np.arange(1, len(counts) + 1), counts, color=style.INK)
+        style.power_ticks(axes)
         for (name, above), colour in zip(thresholds, style.PALETTE[4:], strict=False):
             size = int((counts > above).sum())
             axes.plot([size, size], [1, max(above, 1)], color=colour, linestyle=":")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from regroup.checks import check_study
+from regroup.commands.arguments import add_params
 
 EXAMPLES = """examples:
   regroup check
@@ -23,11 +23,8 @@ def add_parser(commands: Any) -> None:
         "batches and image sizes fit, that every row of its tables has a run, and that no two runs are the "
         "same. Runs nothing; exit status 2 with one line a fault.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="the profile (params.yaml)"
-    )
+    add_params(parser)
     parser.set_defaults(run=_run)
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import get_args
 
+from regroup.commands.arguments import MOST_PIXELS, path, whole
+from regroup.commands.outputs import check_output, check_untracked
+from regroup.errors import RegroupError
 from regroup.model.checkpoint import (
     load_checkpoint,
     read_state,
@@ -17,24 +21,42 @@ from regroup.model.groupvit import GroupViT
 from regroup.model.parts import Part
 from regroup.model.trainable import count_trainable
 
+EXAMPLES = """examples:
+  regroup checkpoint inspect group_vit_gcc_yfcc_30e-879422e0.pth
+  regroup checkpoint convert group_vit_gcc_yfcc_30e-879422e0.pth groupvit --image-size 384
+  regroup checkpoint convert runs/mini/refined-384 refined.pth --to original"""
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command `checkpoint`; the parsed namespace's `run` does it and returns the exit status."""
-    parser = subparsers.add_parser("checkpoint", help="look into a GroupViT checkpoint or convert it")
+    parser = subparsers.add_parser(
+        "checkpoint",
+        help="look into a GroupViT checkpoint or convert it",
+        description="Look into a GroupViT checkpoint of any of the three layouts, or write it in another.",
+        epilog=EXAMPLES,
+    )
     commands = parser.add_subparsers(dest="checkpoint_command", required=True)
 
-    inspect = commands.add_parser("inspect", help="print layout, shape and parameter counts")
+    inspect = commands.add_parser("inspect", help="print layout, shape and parameter counts", epilog=EXAMPLES)
     _add_file(inspect)
     inspect.set_defaults(run=lambda arguments: _inspect(arguments.file))
 
-    convert = commands.add_parser("convert", help="write the same weights in another layout")
+    convert = commands.add_parser(
+        "convert",
+        help="write the same weights in another layout",
+        description="Write the same weights in another layout. Nothing that is there already is overwritten.",
+        epilog=EXAMPLES,
+    )
     _add_file(convert)
-    convert.add_argument("output", type=Path, help="folder to write, or file for --to original")
+    convert.add_argument("output", type=path, help="folder to write, or file for --to original")
     convert.add_argument(
         "--to", choices=("regroup", "original", "huggingface"), default="regroup", help="default: %(default)s"
     )
     convert.add_argument(
-        "--image-size", type=int, metavar="PIXELS", help="resize the position embedding to this training size"
+        "--image-size",
+        type=whole(1, MOST_PIXELS),
+        metavar="PIXELS",
+        help="resize the position embedding to this training size",
     )
     convert.set_defaults(
         run=lambda arguments: _convert(arguments.file, arguments.output, arguments.to, arguments.image_size)
@@ -43,18 +65,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", type=Path, help="our folder, a Hugging Face folder or file, or an original .pth"
+        "file", type=path, help="our folder, a Hugging Face folder or file, or an original .pth"
     )
 
 
-def describe(path: Path) -> str:
+def describe(file: Path) -> str:
     """A few lines about a checkpoint, after loading it strictly.
 
     Raises:
         RegroupError: it cannot be loaded; the message lists what does not fit.
     """
-    _, _, layout = read_state(path)
-    model = load_checkpoint(path)
+    _, _, layout = read_state(file)
+    model = load_checkpoint(file)
     image, text = model.config.image, model.config.text
     stages = ", ".join(
         f"{stage.depth} blocks" + (f" -> {stage.group_tokens} groups" if stage.group_tokens else "")
@@ -99,7 +121,25 @@ def _inspect(file: Path) -> int:
     return 0
 
 
+def _check_free(output: Path, *, folder: bool) -> None:
+    """Refuse, before any work, a place that holds something or cannot be written.
+
+    Raises:
+        RegroupError: says what stands there.
+    """
+    check_untracked(output, "OUTPUT")
+    if folder:
+        check_output(output, "OUTPUT")
+        if output.is_dir() and any(output.iterdir()):
+            raise RegroupError(f"{output}: is a folder with files in it; name one that is new or empty")
+    else:
+        check_output(output.parent, "OUTPUT")
+        if os.path.lexists(output):
+            raise RegroupError(f"{output}: is there already; name a file that is new")
+
+
 def _convert(file: Path, output: Path, to: str, image_size: int | None) -> int:
+    _check_free(output, folder=to != "original")
     model = load_checkpoint(file, image_size=image_size)
     if to == "original":
         save_original(model, output)

@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from regroup.commands.datasets import add_data_arguments, choose_data
+from regroup.commands.arguments import check_distinct, path, whole
+from regroup.commands.datasets import add_data_arguments, check_windows, choose_data, say_limit
+from regroup.commands.outputs import Made, check_output, checkpoint_name, results_folder
 
 EXAMPLES = """examples:
   regroup dissect runs/mini/noise-free-ge-384 --datasets voc
@@ -21,14 +23,15 @@ def add_parser(commands: Any) -> None:
         help="score a checkpoint's grouping and alignment, each on its own",
         description="Score what a checkpoint groups, with labels from the nearest segments of the training "
         "split, and what it calls the regions of the ground truth (Tables 1 and 2 of the thesis), with and "
-        "without background.",
+        "without background. The results of the study, in reports/, stay as they are.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_data_arguments(parser)
-    parser.add_argument("--neighbours", nargs="+", type=int, metavar="K", help="(the profile's)")
-    parser.add_argument("--features-per-class", type=int, metavar="N", help="in the bank (the profile's)")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="(reports/PROFILE/dissection/CHECKPOINT)")
+    parser.add_argument("--neighbours", nargs="+", type=whole(1, 10_000), metavar="K", help="(the profile's)")
+    parser.add_argument(
+        "--features-per-class", type=whole(1, 1_000_000), metavar="N", help="in the bank (the profile's)"
+    )
+    parser.add_argument("--out", type=path, metavar="FOLDER", help="(out/dissect/PROFILE/CHECKPOINT)")
     parser.set_defaults(run=_run)
 
 
@@ -44,6 +47,12 @@ def _run(arguments: argparse.Namespace) -> None:
     params = load_params(arguments.params)
     settings = params.evaluate
     datasets, roots = choose_data(arguments, params)
+    name = checkpoint_name(arguments.checkpoint)
+    check_distinct(arguments.neighbours or (), "--neighbours")
+    out = arguments.out or results_folder("dissect", params.name, arguments.checkpoint)
+    check_output(out)
+    made = Made(out, "dissect")
+    made.check_all()
     values = params.dissect.model_dump()
     if arguments.neighbours:
         values.update(neighbours=arguments.neighbours, chosen=arguments.neighbours[0])
@@ -51,6 +60,7 @@ def _run(arguments: argparse.Namespace) -> None:
         values.update(features_per_class=arguments.features_per_class)
     chosen = parse(DissectParams, values, Path("command line"))
     model = load_checkpoint(arguments.checkpoint).to(choose_device(arguments.device or settings.device))
+    check_windows(settings, model.config.image.patch_size)
     batch = arguments.batch or settings.batch
     scores = by_analysis(
         {
@@ -58,10 +68,15 @@ def _run(arguments: argparse.Namespace) -> None:
             for name, dataset in datasets.items()
         }
     )
-    variant = arguments.checkpoint.stem
-    out = arguments.out or Path("reports", params.name, "dissection", variant)
-    written = write_dissection(
-        scores, out, variant=variant, profile=params.name, drawn=params.drawn, checkpoint=arguments.checkpoint
-    )
-    print((out / "dissection.md").read_text())
-    print(f"written: {', '.join(str(path) for path in written)}")
+    with made.written() as folder:
+        write_dissection(
+            scores,
+            folder,
+            variant=name,
+            profile=params.name,
+            drawn=params.drawn,
+            checkpoint=arguments.checkpoint,
+        )
+    print((out / "dissection.md").read_text(encoding="utf-8"))
+    say_limit(arguments.limit, {name: one.images for name, one in next(iter(scores.values())).items()})
+    print(f"written: {', '.join(str(path) for path in made.paths)}")

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from regroup.commands.arguments import path
 from regroup.doctor import Finding, examine
+from regroup.errors import RegroupError
 from regroup.params import load_params
 from regroup.variants import load_variants
 
@@ -28,15 +30,20 @@ def add_parser(commands: Any) -> None:
         description="Look at tools, graphics cards, data, weights and disks. Nothing is fetched or written."
         " The exit status is 1 if a run cannot start.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--profile", type=Path, default=Path(), metavar="FOLDER", help="the profile's folder (default: mini)"
+        "--profile", type=path, default=Path(), metavar="FOLDER", help="the profile's folder (default: mini)"
     )
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if not (arguments.profile / "params.yaml").is_file():
+        here = ", ".join(str(one.parent) for one in sorted(Path().glob("*/params.yaml")))
+        raise RegroupError(
+            f"--profile {arguments.profile}: no params.yaml in it, so it is no profile"
+            + (f"; here there is {here}" if here else "")
+        )
     params = load_params(arguments.profile / "params.yaml")
     findings = examine(params, variants=len(load_variants(params.variants_file)))
     width = shutil.get_terminal_size((110, 24)).columns

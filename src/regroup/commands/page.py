@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from regroup.commands.arguments import add_params
 from regroup.params import load_params
+
+EXAMPLES = """examples:
+  regroup page
+  regroup page --params full/params.yaml"""
 
 
 def add_parser(commands: Any) -> None:
@@ -16,10 +20,9 @@ def add_parser(commands: Any) -> None:
         help="write the report's page with the facts of the last run",
         description="Write reports/NAME/index.html: the page of the stage `page`, with run times, versions, "
         "the git revision and the digests of the outputs as they are now. No stage is run.",
+        epilog=EXAMPLES,
     )
-    parser.add_argument(
-        "--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="the profile (params.yaml)"
-    )
+    add_params(parser)
     parser.set_defaults(run=_run)
 
 

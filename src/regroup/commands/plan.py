@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from regroup.commands.arguments import MOST_IMAGES, add_params, whole
+from regroup.errors import RegroupError
 
 if TYPE_CHECKING:
     from regroup.params import Params
@@ -31,16 +33,20 @@ def add_parser(commands: Any) -> None:
         "measured once. Reading and augmenting images is not in it: `benchmarks/training.py` tells how far "
         "that is hidden.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_params(parser)
+    parser.add_argument(
+        "--captions",
+        type=whole(1, MOST_IMAGES),
+        metavar="N",
+        help="of the training split, where `nouns` has not run (591753)",
     )
     parser.add_argument(
-        "--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="the profile (params.yaml)"
+        "--images", type=whole(1, 65_536), metavar="N", help="images a measured step (a GPU 64, a CPU 8)"
     )
     parser.add_argument(
-        "--captions", type=int, metavar="N", help="of the training split, where `nouns` has not run (591753)"
+        "--gpus", type=whole(1, 100_000), default=1, metavar="N", help="GPUs that the runs are spread over"
     )
-    parser.add_argument("--images", type=int, metavar="N", help="images a measured step (a GPU 64, a CPU 8)")
-    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs that the runs are spread over")
     parser.add_argument("--no-measure", action="store_true", help="do not run any steps")
     parser.set_defaults(run=_run)
 
@@ -50,6 +56,10 @@ def _run(arguments: argparse.Namespace) -> None:
     from regroup.training.plan import Plan
     from regroup.variants import load_variants
 
+    if arguments.no_measure and (arguments.images is not None or arguments.gpus > 1):
+        raise RegroupError(
+            "--no-measure: there are no hours then for --images or --gpus to change; drop them"
+        )
     params = load_params(arguments.params)
     captions = arguments.captions or _captions(params)
     runs = {
@@ -57,6 +67,8 @@ def _run(arguments: argparse.Namespace) -> None:
         for name, variant in load_variants(params.variants_file).items()
         if variant.trained
     }
+    if not runs:
+        raise RegroupError(f"{params.variants_file}: no variant is trained, so there is nothing to plan")
     measured = {} if arguments.no_measure else _measure(params, runs, arguments.images)
     width = max(map(len, runs))
     print(f"{params.name}: {len(runs)} runs to train, {captions:,} captions")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from regroup.commands.arguments import path
 from regroup.profile import make_profile
 
 EXAMPLE = """example:
@@ -28,9 +28,8 @@ def add_parser(commands: Any) -> None:
         description="Lay FOLDER/overrides.yaml over the default params.yaml, check the result, and write "
         "FOLDER/params.yaml and FOLDER/dvc.yaml, which make FOLDER a profile.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, help="the profile's folder, directly under the project's root")
+    parser.add_argument("folder", type=path, help="the profile's folder, directly under the project's root")
     parser.set_defaults(run=_run)
 
 

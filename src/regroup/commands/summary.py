@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from regroup.commands.arguments import add_params, check_distinct, whole
 from regroup.errors import RegroupError
 from regroup.params import load_params
 from regroup.report.claims import check_claims
@@ -19,6 +20,10 @@ from regroup.variants import load_variants
 MAIN_TABLE = 11
 """The study's final comparison."""
 
+EXAMPLES = """examples:
+  regroup summary
+  regroup summary --params full/params.yaml --table 5 --table 11 --claims"""
+
 
 def add_parser(commands: Any) -> None:
     """Add the command."""
@@ -27,13 +32,12 @@ def add_parser(commands: Any) -> None:
         help="print a profile's tables and where to look further",
         description="Print tables of the thesis with a profile's scores beside its values, from the metrics "
         "files that are there, and where the report is. Nothing is run or written.",
+        epilog=EXAMPLES,
     )
-    parser.add_argument(
-        "--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="the profile (params.yaml)"
-    )
+    add_params(parser)
     parser.add_argument(
         "--table",
-        type=int,
+        type=whole(1, 1000),
         action="append",
         metavar="N",
         help="a table to print; may be given again (default: 11, or the first that the profile builds)",
@@ -44,6 +48,9 @@ def add_parser(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     params = load_params(arguments.params)
+    check_distinct(arguments.table or (), "--table")
+    for number in arguments.table or ():
+        thesis().table(number)  # a table that the thesis does not have is an error before all others
     layout = params.layout
     runs = list(table_files(params, load_variants(Path(params.variants_file))))
     if not any(path.is_file() for _, _, path in runs):

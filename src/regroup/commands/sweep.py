@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from regroup.commands.datasets import add_data_arguments, choose_data
+from regroup.commands.arguments import MOST_PIXELS, check_distinct, number, path, whole
+from regroup.commands.datasets import add_data_arguments, check_windows, choose_data, say_limit
+from regroup.commands.outputs import Made, check_output, checkpoint_name, results_folder
 
 EXAMPLES = """examples:
   regroup sweep runs/mini/original
@@ -22,17 +24,19 @@ def add_parser(commands: Any) -> None:
         help="score a checkpoint over a grid of inference settings",
         description="Score a checkpoint on datasets of a profile over every combination of resolution, "
         "window, stride, top-k and background threshold. The model runs once for each resolution, window and "
-        "stride.",
+        "stride. The results of the study, in reports/, stay as they are.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_data_arguments(parser)
-    parser.add_argument("--short-side", nargs="+", type=int, metavar="PIXELS")
-    parser.add_argument("--window", nargs="+", type=int, metavar="PIXELS")
-    parser.add_argument("--stride", nargs="+", type=int, metavar="PIXELS")
-    parser.add_argument("--top-k", nargs="+", type=int, metavar="K")
-    parser.add_argument("--threshold", nargs="+", type=float, metavar="T", help="(0.9 0.95 0.98 0.99)")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="(reports/PROFILE/sweep/CHECKPOINT)")
+    pixels = whole(1, MOST_PIXELS)
+    parser.add_argument("--short-side", nargs="+", type=pixels, metavar="PIXELS", help="(the profile's)")
+    parser.add_argument("--window", nargs="+", type=pixels, metavar="PIXELS", help="(the profile's)")
+    parser.add_argument("--stride", nargs="+", type=pixels, metavar="PIXELS", help="(the profile's)")
+    parser.add_argument("--top-k", nargs="+", type=whole(1, 1000), metavar="K", help="(the profile's)")
+    parser.add_argument(
+        "--threshold", nargs="+", type=number(0, 1), metavar="T", help="of background (0.9 0.95 0.98 0.99)"
+    )
+    parser.add_argument("--out", type=path, metavar="FOLDER", help="(out/sweep/PROFILE/CHECKPOINT)")
     parser.set_defaults(run=_run)
 
 
@@ -41,7 +45,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from regroup.params import load_params
     from regroup.segmentation.evaluation import choose_device
     from regroup.segmentation.settings import SweepGrid
-    from regroup.segmentation.sweep import best, format_markdown, sweep, write_sweep
+    from regroup.segmentation.sweep import best, encodings, format_markdown, sweep, write_sweep
     from regroup.segmentation.sweep_figure import write_heat_maps
     from regroup.settings import parse
 
@@ -51,8 +55,16 @@ def _run(arguments: argparse.Namespace) -> None:
     given = {
         key: getattr(arguments, key) for key in SweepGrid.model_fields if getattr(arguments, key) is not None
     }
+    for key, values in given.items():
+        check_distinct(values, f"--{key.replace('_', '-')}")
     grid = parse(SweepGrid, given, Path("command line"))
+    out = arguments.out or results_folder("sweep", params.name, arguments.checkpoint)
+    check_output(out)
     model = load_checkpoint(arguments.checkpoint).to(choose_device(arguments.device or settings.device))
+    for point in encodings(settings, grid):
+        check_windows(point, model.config.image.patch_size)
+    made = Made(out, "sweep")
+    made.check_all()
     batch = arguments.batch or settings.batch
     rows = sweep(
         model,
@@ -64,12 +76,10 @@ def _run(arguments: argparse.Namespace) -> None:
         progress=True,
         text_cache=params.layout.text_cache,
     )
-    name = arguments.checkpoint.stem
-    out = arguments.out or Path("reports", params.name, "sweep", name)
-    title = f"Inference settings, {name} ({params.name})"
-    written = write_sweep(rows, out, title=title) + write_heat_maps(
-        rows, out, profile=params.name, drawn=params.drawn
-    )
+    title = f"Inference settings, {checkpoint_name(arguments.checkpoint)} ({params.name})"
+    with made.written() as folder:
+        write_sweep(rows, folder, title=title)
+        write_heat_maps(rows, folder, profile=params.name, drawn=params.drawn)
     print(format_markdown(rows, title))
     for row in best(rows).values():
         threshold = "" if row.threshold is None else f", threshold {row.threshold:g}"
@@ -77,4 +87,5 @@ def _run(arguments: argparse.Namespace) -> None:
             f"best on {row.dataset}: mIoU {row.miou:.2f} at resolution {row.short_side}, "
             f"window {row.window}, stride {row.stride}, top-{row.top_k}{threshold}"
         )
-    print(f"written: {', '.join(str(path) for path in written)}")
+    say_limit(arguments.limit, {row.dataset: row.images for row in rows})
+    print(f"written: {', '.join(str(path) for path in made.paths)}")

@@ -94,10 +94,10 @@ def markdown(grid: Grid) -> str:
         for name in (next(names) for _ in range(count))
     ]
     rules = ["---"] * grid.texts + ["---:"] * (len(columns) - grid.texts)
-    lines = [f"**{_md(grid.heading)}**", ""]
-    lines += [f"| {' | '.join(map(_md, cells))} |" for cells in (columns, rules, *grid.rows)]
+    lines = [f"**{markdown_text(grid.heading)}**", ""]
+    lines += [f"| {' | '.join(map(markdown_text, cells))} |" for cells in (columns, rules, *grid.rows)]
     if grid.notes:
-        lines += ["", *(f"- {_md(note)}" for note in grid.notes)]
+        lines += ["", *(f"- {markdown_text(note)}" for note in grid.notes)]
     return "\n".join(lines) + "\n"
 
 
@@ -166,8 +166,9 @@ def _wrap(lines: Sequence[str], width: int) -> list[str]:
     return [part for line in lines for part in (textwrap.wrap(line, width) or [""])]
 
 
-def _md(text: str) -> str:
-    return text.replace("|", r"\|")
+def markdown_text(text: str) -> str:
+    """Text for Markdown, a table's cell included: nothing in it is a mark-up, HTML or mathematics."""
+    return re.sub(r"[\\|<$*`]", r"\\\g<0>", " ".join(text.splitlines()))
 
 
 _TEX = {
@@ -180,6 +181,9 @@ _TEX = {
     "{": r"\{",
     "}": r"\}",
     "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "≥": r"$\geq$",
@@ -192,4 +196,6 @@ def _tex(text: str) -> str:
     """Text for LaTeX; a number's minus sign becomes a real one."""
     if re.fullmatch(r"[+-]\d+\.\d+", text):
         return f"${text}$"
-    return "".join(_TEX.get(character, character) for character in text)
+    escaped = "".join(_TEX.get(character, character) for character in " ".join(text.splitlines()))
+    # after a line's `\\\\`, a bracket would be read as the space to leave, and a star as a page to keep
+    return f"{{}}{escaped}" if escaped.lstrip().startswith(("[", "*")) else escaped

@@ -117,15 +117,19 @@ def draw_learning(
 
 
 def _draw_panel(axes: Axes, title: str, lines: Mapping[str, Line], labels: Sequence[str]) -> None:
+    drawn = []
     for label, line in lines.items():
         number = labels.index(label)
         mean, colour = line.miou.mean(axis=0), _COLOURS[number % len(_COLOURS)]
         marker = _MARKERS[number % len(_MARKERS)]
-        axes.plot(line.epochs, mean, color=colour, marker=marker, markersize=3, label=label)
+        drawn += axes.plot(line.epochs, mean, color=colour, marker=marker, markersize=3)
         if len(line.miou) > 1:
             deviation = line.miou.std(axis=0, ddof=1)
             axes.fill_between(line.epochs, mean - deviation, mean + deviation, color=colour, alpha=0.2, lw=0)
     axes.set_title(title, loc="left")
     axes.set_xlabel("epoch")
     # below the axes: wherever the lines go, it is on none of them
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.22), ncols=2, fontsize=6, borderaxespad=0)
+    # with labels, or those that start with "_" would be left out
+    axes.legend(
+        drawn, list(lines), loc="upper left", bbox_to_anchor=(0, -0.22), ncols=2, fontsize=6, borderaxespad=0
+    )

@@ -54,6 +54,7 @@ _SETTINGS = {
     "svg.fonttype": "path",
     "svg.hashsalt": "regroup",  # element ids are random without it
     "text.color": INK,
+    "text.parse_math": False,  # titles and names are the user's: two dollar signs in them are no mathematics
     "xtick.color": INK,
     "ytick.color": INK,
 }
@@ -64,6 +65,16 @@ def settings() -> Iterator[None]:
     """Matplotlib's defaults with the project's look, whatever the user's own configuration says."""
     with matplotlib.style.context(["default", {**_SETTINGS, "axes.prop_cycle": cycler(color=PALETTE)}]):
         yield
+
+
+def power_ticks(axes: Axes) -> None:
+    """Print the ticks of logarithmic axes as powers: theirs are the only texts that are mathematics."""
+    for axis in (axes.xaxis, axes.yaxis):
+        for tick in (*axis.get_major_ticks(_DECADES), *axis.get_minor_ticks(8 * _DECADES)):
+            tick.label1.set_parse_math(True)
+
+
+_DECADES = 16
 
 
 class Page:

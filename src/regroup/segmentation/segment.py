@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from regroup.captions.tokens import END_OF_TEXT, START_OF_TEXT, tokenize
 from regroup.errors import RegroupError
-from regroup.io import atomic_path, write_json
+from regroup.io import json_bytes, write_bytes
 from regroup.report.style import PALETTE
 from regroup.segmentation.evaluation import inference_mode
 from regroup.segmentation.images import read_image, scale_image
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from regroup.model import GroupViT
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+PARTS = ("overlay", "mask", "segments")
 BACKGROUND = "background"
+MOST_CLASSES = 254
 Ids = NDArray[np.uint8]
 
 
@@ -62,6 +65,7 @@ def segment_images(
     *,
     threshold: float | None,
     batch: int = 8,
+    unreadable: Callable[[Path, RegroupError], None] | None = None,
 ) -> Iterator[tuple[Path, Segmented]]:
     """Segment images one after another.
 
@@ -72,19 +76,32 @@ def segment_images(
         params: inference settings.
         threshold: pixels whose best score is below are background; None: there is no background.
         batch: windows in a pass of the model.
+        unreadable: is told of an image that cannot be read, and the others go on; None: that is an error.
 
     Raises:
         RegroupError: no name, a name twice, too many, or an image that cannot be read.
     """
-    if len(names) > 254:
-        raise RegroupError(f"classes: {len(names)} names, but a mask holds no more than 254")
+    if len(names) > MOST_CLASSES:
+        raise RegroupError(f"classes: {len(names)} names, but a mask holds no more than {MOST_CLASSES}")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise RegroupError(f"background: {threshold} is not possible: a number from 0 to 1")
+    if threshold is not None and BACKGROUND in names:
+        raise RegroupError(
+            f"classes: `{BACKGROUND}` is what lies below the threshold; leave out one of the two"
+        )
     labels = free_labels(names, background=threshold is not None)
     shown = ((BACKGROUND,) if labels.background else ()) + tuple(name.strip() for name in names)
     decision = Decision(threshold or 0.0, params.top_k)
 
     def scaled() -> Iterator[tuple[tuple[Path, NDArray[np.uint8]], torch.Tensor]]:
         for path in paths:
-            image = read_image(path)
+            try:
+                image = _read(path)
+            except RegroupError as error:
+                if unreadable is None:
+                    raise
+                unreadable(path, error)
+                continue
             pixels = torch.from_numpy(np.ascontiguousarray(scale_image(image, params).transpose(2, 0, 1)))
             yield (path, image), pixels
 
@@ -94,6 +111,12 @@ def segment_images(
             [found] = label_maps(encoded, labels, [decision], (image.shape[0], image.shape[1]))
             segments = _segments(encoded, image.shape[0], image.shape[1])
             yield path, Segmented(image, found.cpu().numpy().astype(np.uint8), segments, shown)
+
+
+def _read(path: Path) -> NDArray[np.uint8]:
+    if path.exists() and not path.is_file():  # a pipe would be waited for, a device read without end
+        raise RegroupError(f"{path}: not a file")
+    return read_image(path)
 
 
 def _segments(encoded: EncodedImage, height: int, width: int) -> Ids:
@@ -177,8 +200,15 @@ def _share(value: float) -> str:
     return f"{value:.0%}" if value >= 0.01 else "<1%"
 
 
-def write_segmented(result: Segmented, stem: Path, *, source: str, settings: dict[str, Any]) -> list[Path]:
-    """Write `stem`-overlay.png, -mask.png, -segments.png and `stem`.json; return the paths.
+def output_names(stem: str) -> tuple[str, ...]:
+    """Names of the files that `segmented_files` makes."""
+    return (*(f"{stem}-{part}.png" for part in PARTS), f"{stem}.json")
+
+
+def segmented_files(
+    result: Segmented, stem: str, *, source: str, settings: dict[str, Any]
+) -> list[tuple[str, bytes]]:
+    """`stem`-overlay.png, -mask.png, -segments.png and `stem`.json: name and content of each.
 
     The masks are palette PNGs: a pixel's value is a position in the JSON's `classes`, or a group's number.
     """
@@ -189,21 +219,28 @@ def write_segmented(result: Segmented, stem: Path, *, source: str, settings: dic
         ),
         "segments": _palette_png(result.segments, colours(256, background=False)),
     }
-    paths = []
-    for name, picture in parts.items():
-        path = stem.with_name(f"{stem.name}-{name}.png")
-        with atomic_path(path) as file:
-            picture.save(file, format="PNG")
-        paths.append(path)
+    contents = []
+    for part in PARTS:
+        buffer = io.BytesIO()
+        parts[part].save(buffer, format="PNG")
+        contents.append(buffer.getvalue())
     total = result.labels.size
     areas = [
         {"name": name, "pixels": pixels, "share": pixels / total} for name, pixels in result.areas().items()
     ]
-    path = stem.with_name(f"{stem.name}.json")
     height, width = result.labels.shape
     head = {"image": source, "width": width, "height": height, "classes": list(result.names)}
-    write_json(path, {**head, "areas": areas, "settings": settings})
-    return [*paths, path]
+    contents.append(json_bytes({**head, "areas": areas, "settings": settings}))
+    return list(zip(output_names(stem), contents, strict=True))
+
+
+def write_segmented(result: Segmented, stem: Path, *, source: str, settings: dict[str, Any]) -> list[Path]:
+    """Write the files of `segmented_files` beside `stem`, over whatever is there; return their paths."""
+    paths = []
+    for name, content in segmented_files(result, stem.name, source=source, settings=settings):
+        paths.append(stem.with_name(name))
+        write_bytes(paths[-1], content)
+    return paths
 
 
 def _palette_png(ids: Ids, table: NDArray[np.uint8]) -> Image.Image:

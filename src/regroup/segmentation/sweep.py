@@ -17,6 +17,7 @@ from regroup.segmentation.inference import Decision
 from regroup.segmentation.protocols import load_protocol
 from regroup.segmentation.scores import DatasetScores
 from regroup.segmentation.settings import DatasetParams, InferenceParams, SweepGrid
+from regroup.settings import parse
 
 if TYPE_CHECKING:
     from regroup.model import GroupViT
@@ -72,12 +73,12 @@ def sweep(
         RegroupError: the grid is empty or impossible, or as `evaluate`.
     """
     rows = []
-    encodings = list(_encodings(params, grid))
+    points = list(encodings(params, grid))
     for name, dataset in datasets.items():
         protocol = load_protocol(dataset.protocol)
         thresholds = grid.threshold if protocol.background else (protocol.threshold,)
         decisions = [Decision(t, k) for k, t in product(grid.top_k or (params.top_k,), thresholds)]
-        for point in encodings:
+        for point in points:
             title = f"{name} {point.short_side}/{point.window}/{point.stride}"
             scores = evaluate_decisions(
                 model,
@@ -94,8 +95,12 @@ def sweep(
     return rows
 
 
-def _encodings(params: InferenceParams, grid: SweepGrid) -> Iterator[InferenceParams]:
-    """Settings that the model has to run for, one by one."""
+def encodings(params: InferenceParams, grid: SweepGrid) -> Iterator[InferenceParams]:
+    """Settings that the model has to run for, one by one.
+
+    Raises:
+        RegroupError: an impossible size, or every stride is larger than every window.
+    """
     given = {key: getattr(params, key) for key in ("short_side", "window", "stride")}
     axes = [getattr(grid, key) or (value,) for key, value in given.items()]
     found = 0
@@ -104,7 +109,7 @@ def _encodings(params: InferenceParams, grid: SweepGrid) -> Iterator[InferencePa
             found += 1
             long_side = max(params.long_side, short_side)
             values = {"short_side": short_side, "window": window, "stride": stride, "long_side": long_side}
-            yield InferenceParams.model_validate({**values, "top_k": params.top_k})
+            yield parse(InferenceParams, {**values, "top_k": params.top_k}, Path("sweep"))
     if not found:
         raise RegroupError("sweep: every stride is larger than every window; give a smaller stride")
 

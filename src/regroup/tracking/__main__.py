@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
 
-from regroup.errors import RegroupError
+from regroup.commands.arguments import Parser, add_params, path, text, whole
+from regroup.errors import RegroupError, readable_errors
 from regroup.tracking.check import check
 from regroup.tracking.location import check_uri, tracking_uri
 from regroup.tracking.publish import publish
 from regroup.tracking.store import QUIET, experiments
 from regroup.tracking.view import view_address
 
+PROGRAM = "python -m regroup.tracking"
+
+EXAMPLES = """examples:
+  python -m regroup.tracking publish
+  python -m regroup.tracking ui --port 5001
+  python -m regroup.tracking check --params full/params.yaml"""
+
 
 def main() -> None:
     """Parse the command line and run it."""
-    parser = argparse.ArgumentParser(prog="python -m regroup.tracking", description=__doc__)
+    with readable_errors(PROGRAM):
+        status = _run()
+    raise SystemExit(status)
+
+
+def _run() -> int:
+    parser = Parser(prog=PROGRAM, description=__doc__, epilog=EXAMPLES)
     commands = parser.add_subparsers(dest="command", required=True)
     writer = commands.add_parser("publish", help="write finished and running stages to MLflow")
     writer.add_argument("--no-wait", action="store_true", help="leave it to a process that is already at it")
     viewer = commands.add_parser("ui", help="publish, then serve MLflow's pages on this machine")
-    viewer.add_argument("--uri", help="a store other than MLFLOW_TRACKING_URI or mlflow.db at the root")
-    viewer.add_argument("--port", type=int, default=5000)
+    viewer.add_argument(
+        "--uri", type=text, help="a store other than MLFLOW_TRACKING_URI or mlflow.db at the root"
+    )
+    viewer.add_argument("--port", type=whole(1, 65_535), default=5000, help="(5000)")
     checker = commands.add_parser("check", help="find every output of dvc.lock in MLflow by its digest")
-    checker.add_argument("--params", type=Path, default=Path("params.yaml"), help="the profile (params.yaml)")
+    add_params(checker)
     for command in (writer, viewer, checker):
-        command.add_argument("--root", type=Path, default=Path(), help="root of the project")
+        command.add_argument("--root", type=path, default=Path(), help="root of the project")
     arguments = parser.parse_args()
-    try:
-        raise SystemExit(_run(arguments))
-    except (RegroupError, OSError) as error:
-        print(f"{parser.prog} {arguments.command}: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-
-
-def _run(arguments: argparse.Namespace) -> int:
     root = arguments.root.resolve()
     if not root.is_dir():
         raise RegroupError(f"--root {arguments.root}: no such folder")

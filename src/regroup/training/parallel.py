@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
-from regroup.errors import RegroupError
+from regroup.errors import RegroupError, explain
 from regroup.model.collectives import rank, world_size
 from regroup.model.image import Noise
 
@@ -60,9 +60,11 @@ def _enter(
     os.environ[_MEETING] = meeting
     try:
         work(*arguments)
-    except RegroupError as error:
-        if number == 0:
-            print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        if (message := explain(error)) is None:
+            raise
+        if number == 0 or not isinstance(error, RegroupError):  # a full disk or no memory may be one's alone
+            print(f"error: {message}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
