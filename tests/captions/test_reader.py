@@ -74,6 +74,19 @@ def test_labels_of_other_captions_are_refused(source: Path, shards: Path, tmp_pa
         )
 
 
+def test_labels_of_the_same_ids_with_other_words_are_refused(
+    source: Path, shards: Path, tmp_path: Path
+) -> None:
+    """A caption that was corrected in place keeps its id."""
+    text = (source / "coco/annotations/captions_train2017.json").read_text()
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/captions_train2017.json").write_text(text.replace("dog 9 1", "cat 9 1"))
+    extract_labels(tmp_path, tmp_path / "captions", NounsParams())
+    table = LabelTable.open(tmp_path / "captions" / LABELS)
+    with pytest.raises(RegroupError, match="run the stages `shards` and `nouns` on the same source"):
+        CaptionReader(shards, seed=1, batch_size=4).check_labels(table)
+
+
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])
 def test_each_sample_comes_once_an_epoch_in_an_order_no_worker_changes(shards: Path, workers: int) -> None:
     reader = CaptionReader(shards, seed=3, batch_size=4, workers=workers)

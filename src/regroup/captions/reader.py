@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from regroup.captions.index import INDEX, SampleIndex, read_index
+from regroup.captions.index import CAPTIONS, INDEX, SampleIndex, read_index
 from regroup.captions.randomness import sample_keys
 from regroup.captions.samples import ReaderBatch, SampleLoader
 from regroup.captions.store import LocalShards, RemoteShards, ShardStore, fetch
@@ -102,6 +102,7 @@ class CaptionReader:
         self._shuffle_shards = shuffle_shards or (16 if remote else len(self._index.shards))
         store = _store(index, cache, table, self._index.shards, keep=2 * self._shuffle_shards)
         self._file_names = table["file_name"]
+        self._captions_digest = (table.schema.metadata or {}).get(CAPTIONS, b"").decode()
         self._loader = SampleLoader(
             self._index,
             store,
@@ -127,14 +128,12 @@ class CaptionReader:
         return self._epoch_samples // size if self._drop_last else -(-self._epoch_samples // size)
 
     def check_labels(self, table: LabelTable) -> None:
-        """Check that the rows of this index are the rows of `table`.
+        """Check that the rows of this index are the rows of `table`: the same ids, with the same texts.
 
         Raises:
             RegroupError: they were made from different captions.
         """
-        if len(table) != self.captions or not np.array_equal(
-            table.image_ids, self._index.image_ids[self._index.image_of]
-        ):
+        if not self._captions_digest or table.captions_digest != self._captions_digest:
             raise RegroupError(
                 f"{table.path}: its {len(table)} captions are not the {self.captions} captions of"
                 f" {self._source}; run the stages `shards` and `nouns` on the same source"

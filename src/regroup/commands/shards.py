@@ -61,8 +61,10 @@ def _verify(arguments: argparse.Namespace) -> int:
 def _build(arguments: argparse.Namespace) -> int:
     from regroup.captions.shards import build_shard, open_corpus, plan_shards
     from regroup.errors import RegroupError
+    from regroup.settings import parse
 
-    params = ShardsParams(images_per_shard=arguments.images_per_shard, short_side=arguments.short_side)
+    given = {"images_per_shard": arguments.images_per_shard, "short_side": arguments.short_side}
+    params = parse(ShardsParams, given, Path("shards build"))
     corpus, images = open_corpus(arguments.root)
     plans = plan_shards(corpus, params)
     if not 0 <= arguments.shard < len(plans):
