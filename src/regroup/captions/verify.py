@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 from regroup.captions.images import BrokenImageError, decode_rgb
 from regroup.captions.index import INDEX, read_index
+from regroup.captions.store import REMOTE, remote_url
+from regroup.errors import RegroupError
 from regroup.io import sha256
 
 Row = dict[str, Any]
@@ -40,8 +42,13 @@ def verify_shards(
     can be decoded. Tars that the index does not know are faults as well.
 
     Raises:
-        RegroupError: there is no readable index.
+        RegroupError: there is no readable index, or the shards are elsewhere.
     """
+    if (folder / REMOTE).is_file():
+        raise RegroupError(
+            f"{folder}: its shards are at {remote_url(folder)}, and each is checked when it is fetched; to"
+            f" check them all, copy them and their {INDEX} into a folder and verify that"
+        )
     rows: dict[str, list[Row]] = {}
     for row in read_index(folder / INDEX).to_pylist():
         rows.setdefault(row["shard"], []).append(row)
