@@ -38,10 +38,12 @@ repro: env  ## the whole study on the embedded data, a stage a core; ENGINE=dvc:
 	@regroup page > /dev/null
 	@regroup summary
 
-check: env  ## format, lint and types
+check: env  ## format, lint, types and declared packages
 	ruff format --check .
 	ruff check .
 	mypy
+	deptry src stages workflow
+	deptry src stages workflow benchmarks tests --ignore DEP002,DEP004
 
 test: check  ## every check and every test
 	pytest
