@@ -51,8 +51,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from regroup.device import choose_device
     from regroup.model import load_checkpoint
-    from regroup.segmentation.evaluation import choose_device
     from regroup.segmentation.protocols import check_names
     from regroup.segmentation.segment import segment_images, unknown_names, write_segmented
     from regroup.segmentation.settings import InferenceParams
