@@ -42,10 +42,12 @@ repro: env  ## the whole study on the embedded data, a stage a core; ENGINE=dvc:
 	@regroup summary
 	@regroup verify || true
 
-check: env  ## format, lint and types
+check: env  ## format, lint, types and declared packages
 	ruff format --check .
 	ruff check .
 	mypy
+	deptry src stages workflow
+	deptry src stages workflow benchmarks tests --ignore DEP002,DEP004
 
 test: check  ## every check and every test
 	pytest

@@ -28,7 +28,7 @@ from regroup.sources.weights import find_weights
 State = Literal["ok", "to get", "note", "missing"]
 
 PACKAGES = (
-    *("torch", "numpy", "pyarrow", "nltk", "onedl-mmsegmentation", "pooch"),
+    *("torch", "numpy", "pyarrow", "nltk", "onedl-mmsegmentation", "requests"),
     *("dvc", "snakemake", "mlflow"),
 )
 """What the stages and both engines cannot do without."""

@@ -10,6 +10,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from regroup.captions.images import BrokenImageError, Pixels, decode_rgb
 from regroup.captions.randomness import mix, sample_keys, uniforms
+from regroup.model.constants import IMAGENET_MEAN, IMAGENET_STD
 from regroup.training import augmentation
 from regroup.training.augmentation import Augmentation, AugmentationSettings, normalise
 
@@ -117,7 +118,7 @@ def test_uniforms_are_uniform_and_the_purposes_independent() -> None:
 def test_without_augmentation_a_view_is_the_normalised_image() -> None:
     image = noise(32, 32)
     view = Augmentation(32, NOTHING)([image], keys=sample_keys(0, 0, [0]))
-    expected = (image.astype(np.float64) / 255 - augmentation.IMAGENET_MEAN) / augmentation.IMAGENET_STD
+    expected = (image.astype(np.float64) / 255 - IMAGENET_MEAN) / IMAGENET_STD
     assert view.dtype == torch.float32
     assert np.allclose(view[0].permute(1, 2, 0).numpy(), expected, atol=1e-5)
 
@@ -146,9 +147,9 @@ def crops(settings: AugmentationSettings, height: int, width: int, count: int) -
     x, y = np.meshgrid(np.linspace(0, 250, width), np.linspace(0, 250, height))
     image = np.stack([x, y, np.zeros_like(x)], axis=-1).astype(np.uint8)
     views = Augmentation(200, settings)([image] * count, keys=sample_keys(5, 0, np.arange(count)))
-    planes = (views * torch.tensor(augmentation.IMAGENET_STD).view(1, 3, 1, 1)) + torch.tensor(
-        augmentation.IMAGENET_MEAN
-    ).view(1, 3, 1, 1)
+    planes = (views * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)) + torch.tensor(IMAGENET_MEAN).view(
+        1, 3, 1, 1
+    )
     places = planes[:, :2].mul(255 / 250).numpy()
     return np.stack(
         [

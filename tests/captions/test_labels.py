@@ -15,9 +15,10 @@ from regroup.captions.sampling import LabelSampler
 from regroup.captions.settings import NounsParams
 from regroup.captions.table import LabelTable
 from regroup.captions.tagging import CaptionTagger
-from regroup.captions.tokens import END_OF_TEXT, START_OF_TEXT, tokenize
+from regroup.captions.tokens import tokenize
 from regroup.captions.weights import TaggerWeights
 from regroup.errors import RegroupError
+from regroup.model.constants import END_OF_TEXT, START_OF_TEXT
 
 from .conftest import write_coco
 

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from regroup.captions import store
 from regroup.captions.images import decode_rgb
 from regroup.captions.index import INDEX, read_index
 from regroup.captions.labels import LABELS, extract_labels
@@ -72,6 +75,19 @@ def test_labels_of_other_captions_are_refused(source: Path, shards: Path, tmp_pa
         CaptionReader(shards, seed=1, batch_size=4).check_labels(
             LabelTable.open(tmp_path / "captions" / LABELS)
         )
+
+
+def test_labels_of_the_same_ids_with_other_words_are_refused(
+    source: Path, shards: Path, tmp_path: Path
+) -> None:
+    """A caption that was corrected in place keeps its id."""
+    text = (source / "coco/annotations/captions_train2017.json").read_text()
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/captions_train2017.json").write_text(text.replace("dog 9 1", "cat 9 1"))
+    extract_labels(tmp_path, tmp_path / "captions", NounsParams())
+    table = LabelTable.open(tmp_path / "captions" / LABELS)
+    with pytest.raises(RegroupError, match="run the stages `shards` and `nouns` on the same source"):
+        CaptionReader(shards, seed=1, batch_size=4).check_labels(table)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])
@@ -307,53 +323,109 @@ def server(shards: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str,
         thread.join()
 
 
+@pytest.fixture
+def pointing(server: tuple[str, type[Handler]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for the server's shards, which are fetched into tmp_path/cache."""
+    monkeypatch.setattr(store, "CACHE", tmp_path / "cache")
+    store.point_at(server[0], tmp_path / "shards")
+    server[1].requests.clear()
+    return tmp_path / "shards"
+
+
+def fetched(pointing: Path) -> list[Path]:
+    return sorted((pointing.parent / "cache").glob("*/*.tar"))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_shards_behind_a_url_are_fetched_once_and_read_like_local_ones(
-    server: tuple[str, type[Handler]], shards: Path, tmp_path: Path, workers: int
+    server: tuple[str, type[Handler]], pointing: Path, shards: Path, workers: int
 ) -> None:
-    url, handler = server
+    handler = server[1]
     handler.failures["train-00003.tar"] = 2
     options: dict[str, Any] = {"seed": 3, "batch_size": 4, "shuffle_shards": 5}
-    remote = CaptionReader(url, cache=tmp_path, workers=workers, **options)
+    remote = CaptionReader(pointing, workers=workers, **options)
     local = CaptionReader(shards, **options)
     for one, two in zip(remote.epoch(0), local.epoch(0), strict=True):
         assert np.array_equal(one.rows, two.rows)
         assert all(np.array_equal(a, b) for a, b in zip(one.images, two.images, strict=True))
     assert sorted(handler.requests) == sorted(
-        [INDEX, *(f"train-{n:05d}.tar" for n in range(5)), "train-00003.tar", "train-00003.tar"]
+        [*(f"train-{n:05d}.tar" for n in range(5)), "train-00003.tar", "train-00003.tar"]
     )
 
 
-def test_a_small_cache_holds_few_shards_at_a_time(server: tuple[str, type[Handler]], tmp_path: Path) -> None:
-    reader = CaptionReader(server[0], seed=3, batch_size=4, shuffle_shards=1, cache=tmp_path)
+def test_a_small_cache_holds_few_shards_at_a_time(pointing: Path) -> None:
+    reader = CaptionReader(pointing, seed=3, batch_size=4, shuffle_shards=1)
     most = 0
     seen = []
     for batch in reader.epoch(0):
         seen += batch.rows.tolist()
-        most = max(most, len(list(tmp_path.glob("*.tar"))))
+        most = max(most, len(fetched(pointing)))
     assert sorted(seen) == list(range(CAPTIONS))
     assert most == 2
 
 
-def test_a_shard_of_another_checksum_or_none_is_an_error(
-    server: tuple[str, type[Handler]], shards: Path, tmp_path: Path
+def test_a_fetched_shard_that_was_damaged_since_is_fetched_again(
+    server: tuple[str, type[Handler]], pointing: Path, shards: Path
 ) -> None:
-    url, handler = server
+    options: dict[str, Any] = {"seed": 3, "batch_size": 4, "shuffle_shards": 5}
+    list(CaptionReader(pointing, **options).epoch(0))
+    one = fetched(pointing)[2]
+    content = bytearray(one.read_bytes())
+    content[700] ^= 1
+    one.write_bytes(content)
+    (one.parent / f".{one.name}.k1ll3d.tmp").write_bytes(b"half")
+    server[1].requests.clear()
+    list(CaptionReader(pointing, **options).epoch(0))
+    assert server[1].requests == [one.name]
+    assert one.read_bytes() == (shards / one.name).read_bytes()
+    assert not list(one.parent.glob(".*.tmp"))
+
+
+def test_a_shard_of_another_checksum_or_none_is_an_error(
+    server: tuple[str, type[Handler]], pointing: Path, shards: Path
+) -> None:
+    handler = server[1]
     handler.failures["train-00001.tar"] = 100
     with pytest.raises(RegroupError, match=r"train-00001\.tar: cannot be fetched: .*503"):
-        list(CaptionReader(url, seed=3, batch_size=4, cache=tmp_path).epoch(0))
+        list(CaptionReader(pointing, seed=3, batch_size=4).epoch(0))
     handler.failures["train-00001.tar"] = 0
     whole = (shards / "train-00001.tar").read_bytes()
     try:
-        (shards / "train-00001.tar").write_bytes(whole[:-1] + b"x")
-        with pytest.raises(RegroupError, match=r"train-00001\.tar: cannot be fetched: its SHA-256"):
-            list(CaptionReader(url, seed=3, batch_size=4, cache=tmp_path).epoch(0))
+        for wrong, words in ((whole[:-1] + b"x", "its SHA-256"), (whole + b"x", "more than the")):
+            (shards / "train-00001.tar").write_bytes(wrong)
+            with pytest.raises(RegroupError, match=rf"train-00001\.tar: cannot be fetched: {words}"):
+                list(CaptionReader(pointing, seed=3, batch_size=4).epoch(0))
     finally:
         (shards / "train-00001.tar").write_bytes(whole)
-    assert "train-00001.tar" not in {path.name for path in tmp_path.iterdir()}
-    assert not list(tmp_path.glob(".*.tmp"))
-    with pytest.raises(RegroupError, match="remote shards need `cache`"):
-        CaptionReader(url, seed=3, batch_size=4)
+    assert "train-00001.tar" not in {path.name for path in fetched(pointing)}
+    assert not list((pointing.parent / "cache").rglob(".*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [("nosuch://bucket/shards", "Protocol not known"), ("s3://bucket/shards", "s3fs")],
+)
+def test_an_address_without_a_driver_is_said(
+    url: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(RegroupError, match=rf"{url}/{INDEX}: cannot be fetched: .*{words}"):
+        store.point_at(url, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_behind_a_url_has_to_be_an_index_of_plain_names(
+    server: tuple[str, type[Handler]], shards: Path, tmp_path: Path
+) -> None:
+    (tmp_path / INDEX).write_text("<html>Sign in</html>")
+    with pytest.raises(RegroupError, match="not a shard index"):
+        store.point_at(tmp_path.as_uri(), tmp_path / "out")
+    table = read_index(shards / INDEX)
+    climbing = pa.array(["../../" + name for name in table["shard"].to_pylist()])
+    pq.write_table(table.set_column(0, "shard", climbing), tmp_path / INDEX)
+    store.point_at(tmp_path.as_uri(), tmp_path / "out")
+    with pytest.raises(RegroupError, match=r"names a shard '\.\./\.\./train-00000\.tar', which is no"):
+        CaptionReader(tmp_path / "out", seed=1, batch_size=1)
 
 
 def test_real_shards_are_read_whole(tmp_path: Path) -> None:

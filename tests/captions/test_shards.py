@@ -96,8 +96,68 @@ def test_shards_of_two_sizes_are_not_merged(coco: Path, tmp_path: Path) -> None:
     other = ShardsParams(images_per_shard=4)
     build_shard(plan_shards(corpus, SMALL)[0], images=images, out=tmp_path / "jobs", params=SMALL)
     build_shard(plan_shards(corpus, other)[1], images=images, out=tmp_path / "jobs", params=other)
-    with pytest.raises(RegroupError, match=r"shards of \[2, 3\] shards are mixed"):
+    with pytest.raises(RegroupError, match=r"mixed \(count: 2, 3\); build all"):
         merge_index(tmp_path / "jobs")
+
+
+def test_shards_packed_otherwise_or_of_other_captions_are_not_merged(coco: Path, tmp_path: Path) -> None:
+    corpus, images = open_corpus(coco)
+    text = (coco / "annotations/captions_train2017.json").read_text()
+    for out, params, other in (
+        ("size", ShardsParams(images_per_shard=3, short_side=8), text),
+        ("words", SMALL, text.replace("a dog.", "a cat.")),
+    ):
+        first, *rest = plan_shards(corpus, SMALL)
+        build_shard(first, images=images, out=tmp_path / out, params=SMALL)
+        (coco / "annotations/captions_train2017.json").write_text(other)
+        for plan in plan_shards(open_corpus(coco)[0], params)[1:]:
+            build_shard(plan, images=images, out=tmp_path / out, params=params)
+        assert len(rest) == 2
+        before = files(tmp_path / out)
+        with pytest.raises(RegroupError, match=r"shards of different jobs are mixed \((packing|captions): "):
+            merge_index(tmp_path / out)
+        assert files(tmp_path / out) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"x\n", b"PAR1 but not really PAR1", None])
+def test_a_broken_part_is_named_and_what_is_there_stays(
+    coco: Path, tmp_path: Path, content: bytes | None
+) -> None:
+    corpus, images = open_corpus(coco)
+    for plan in plan_shards(corpus, SMALL):
+        build_shard(plan, images=images, out=tmp_path / "jobs", params=SMALL)
+    part = tmp_path / "jobs/train-00001.parquet"
+    if content is None:  # Parquet, of something else
+        pq.write_table(pq.read_table(part).replace_schema_metadata(None), part)
+    else:
+        part.write_bytes(content)
+    before = files(tmp_path / "jobs")
+    with pytest.raises(RegroupError, match=r"train-00001\.parquet: not a part of a shard index .*build its"):
+        merge_index(tmp_path / "jobs")
+    assert files(tmp_path / "jobs") == before
+
+
+def test_killed_jobs_leave_nothing_that_counts(coco: Path, shards: Path, tmp_path: Path) -> None:
+    """Half a shard under a temporary name, and a new shard whose part was never written."""
+    corpus, images = open_corpus(coco)
+    out = tmp_path / "jobs"
+    for plan in plan_shards(corpus, SMALL):
+        build_shard(plan, images=images, out=out, params=SMALL)
+    (out / ".train-00001.tar.k1ll3d.tmp").write_bytes(b"half")
+    (out / ".train-00001.parquet.k1ll3d.tmp").write_bytes(b"half")
+    (out / ".index.parquet.k1ll3d.tmp").write_bytes(b"half")
+    whole = (out / "train-00001.tar").read_bytes()
+    (out / "train-00001.tar").write_bytes(whole[:-512])
+    with pytest.raises(RegroupError, match=r"train-00001\.tar: \d+ bytes, its job wrote \d+; build it, then"):
+        merge_index(out)
+    plan = plan_shards(corpus, SMALL)[1]
+    with pytest.raises(FileNotFoundError):
+        build_shard(plan, images=tmp_path / "gone", out=out, params=SMALL)
+    with pytest.raises(RegroupError, match=r"train-00001\.parquet is missing"):
+        merge_index(out)
+    build_shard(plan, images=images, out=out, params=SMALL)
+    merge_index(out)
+    assert files(out) == files(shards)
 
 
 def test_fewer_shards_than_before_leave_none_behind(coco: Path, shards: Path) -> None:
@@ -205,6 +265,9 @@ def test_the_command_builds_merges_and_verifies(
     assert regroup("verify", out) == 1
     with pytest.raises(RegroupError, match="there are 3 shards, 0 to 2"):
         regroup("build", coco, out, "--images-per-shard", 3, "--shard", 3)
+    for option in ("--images-per-shard", "--short-side"):
+        with pytest.raises((RegroupError, SystemExit)):
+            regroup("build", coco, out, option, 0, "--shard", 0)
 
 
 def test_real_images_come_back_bit_exact(tmp_path: Path) -> None:

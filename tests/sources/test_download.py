@@ -187,15 +187,15 @@ def test_an_artefact_is_somewhere_and_a_source_made_of_artefacts() -> None:
 
 def test_weights_are_copied_from_where_they_were_fetched_to(small: Path, site: Site) -> None:
     names = ("dino-vits16", "nltk-tagger")
-    site.files["dino_deitsmall16_pretrain.pth"] = b"dino"
-    site.files["averaged_perceptron_tagger_eng.zip"] = b"tagger"
+    site.files["dino_deitsmall16_pretrain.pth"] = dino = b"\x80\x02 a pickle"
+    site.files["averaged_perceptron_tagger_eng.zip"] = tagger = packed(["tagger.json"])
     out = Path("data/full/weights")
     out.mkdir(parents=True)
     (out / "stale.pth").write_bytes(b"of an earlier run")
     paths = fetch_weights(WeightsParams(artefacts=names, url=site.url), out)
     assert {name: path.read_bytes() for name, path in paths.items()} == {
-        "dino-vits16": b"dino",
-        "nltk-tagger": b"tagger",
+        "dino-vits16": dino,
+        "nltk-tagger": tagger,
     }
     assert files(out) == [
         "averaged_perceptron_tagger_eng.zip",

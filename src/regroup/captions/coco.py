@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
-
-import numpy as np
 
 from regroup.errors import RegroupError
 from regroup.io import read_json
@@ -52,14 +49,14 @@ class CaptionCorpus:
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 of all (image id, caption id) pairs: equal where the rows mean the same captions."""
-        return caption_digest((image.id, caption.id) for image in self.images for caption in image.captions)
-
-
-def caption_digest(pairs: Iterable[tuple[int, int]]) -> str:
-    """Hex SHA-256 of (image id, caption id) pairs as little-endian int64."""
-    ids = np.fromiter((number for pair in pairs for number in pair), dtype="<i8")
-    return hashlib.sha256(ids.tobytes()).hexdigest()
+        """Hex SHA-256 of every caption with its id and its image's: equal where the rows are the same."""
+        total = hashlib.sha256()
+        for image in self.images:
+            for caption in image.captions:
+                text = caption.text.encode()
+                total.update(b"%d %d %d " % (image.id, caption.id, len(text)))
+                total.update(text)
+        return total.hexdigest()
 
 
 def read_coco_captions(path: Path) -> CaptionCorpus:

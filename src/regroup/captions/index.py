@@ -35,8 +35,12 @@ SCHEMA = pa.schema(
 `labels.parquet`."""
 
 
+CAPTIONS = b"captions"
+"""Key of the index's metadata: `CaptionCorpus.digest` of the captions that `caption_row` counts."""
+
+
 def read_index(path: Path) -> pa.Table:
-    """Read an index.
+    """Read an index, with its metadata.
 
     Raises:
         RegroupError: missing, or not an index.
@@ -44,7 +48,8 @@ def read_index(path: Path) -> pa.Table:
     if not path.is_file():
         raise RegroupError(f"{path}: no such file; run the stage `shards` first")
     try:
-        return pq.read_table(path, schema=SCHEMA)
+        table = pq.read_table(path, schema=SCHEMA)
+        return table.replace_schema_metadata(pq.read_schema(path).metadata)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, KeyError, ValueError) as error:
         raise RegroupError(f"{path}: not a shard index ({error})") from None
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 BATCH_SENTENCES = 1024
 _MAX_WORDS = 500_000  # distinct words kept; beyond, the tables start anew (about 300 bytes a word)
 
-# The nine look-ups that depend on a word alone, by the place of the word: (family, offset, by suffix).
+# The nine look-ups that depend on a word alone, each by (family, offset of the word).
 _STATIC = (
     ("i suffix", 0),
     ("i pref1", 0),

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 
-from regroup.captions.index import INDEX, SampleIndex, read_index
+from regroup.captions.index import CAPTIONS, INDEX, SampleIndex, read_index
 from regroup.captions.randomness import sample_keys
 from regroup.captions.samples import ReaderBatch, SampleLoader
-from regroup.captions.store import LocalShards, RemoteShards, ShardStore, fetch
+from regroup.captions.store import REMOTE, open_store
 from regroup.captions.table import Int64, LabelTable
 from regroup.errors import RegroupError
 
@@ -47,7 +46,7 @@ class CaptionReader:
 
     def __init__(
         self,
-        index: Path | str,
+        index: Path,
         *,
         seed: int,
         batch_size: int,
@@ -60,14 +59,13 @@ class CaptionReader:
         transform: Callable[..., Any] | None = None,
         on_broken: OnBroken = "replace",
         shuffle_shards: int | None = None,
-        cache: Path | None = None,
         keep_decoded: int = 0,
         views: int | None = None,
     ) -> None:
         """Open an index.
 
         Args:
-            index: `index.parquet`, its folder, or the URL of either.
+            index: `index.parquet` or its folder, where the shards are or a `remote.json` that says where.
             seed: of the order and of the samples' keys.
             batch_size: samples of a batch on this rank.
             rank, world_size: this process among those that share an epoch.
@@ -81,7 +79,6 @@ class CaptionReader:
             on_broken: what follows an unreadable image: `replace` counts it and takes another sample, drawn
                 from its key; `error` stops.
             shuffle_shards: see above; None means all shards for local ones, 16 for remote ones.
-            cache: folder for remote shards (needed for them, and only for them).
             keep_decoded: keep decoded images in memory, up to so many bytes; for `workers=0`, as workers
                 forget them at the end of an epoch.
             views: an image comes with one of so many keys, in place of a new key for each sample.
@@ -94,14 +91,16 @@ class CaptionReader:
         self.report = ReadReport()
         self.seed, self.batch_size, self.workers = seed, batch_size, workers
         self._rank, self._world_size, self._drop_last = rank, world_size, drop_last
-        table, self._source = _open_index(index, cache)
-        remote = cache is not None and "://" in str(index)
+        folder = index if index.is_dir() else index.parent
+        table, self._source = read_index(folder / INDEX), str(folder / INDEX)
+        remote = (folder / REMOTE).is_file()
         self._index = SampleIndex.of(table)
         if not len(self._index.image_of):
             raise RegroupError(f"{self._source}: none of its images has a caption")
         self._shuffle_shards = shuffle_shards or (16 if remote else len(self._index.shards))
-        store = _store(index, cache, table, self._index.shards, keep=2 * self._shuffle_shards)
+        store = open_store(folder, table, keep=2 * self._shuffle_shards)
         self._file_names = table["file_name"]
+        self._captions_digest = (table.schema.metadata or {}).get(CAPTIONS, b"").decode()
         self._loader = SampleLoader(
             self._index,
             store,
@@ -127,14 +126,12 @@ class CaptionReader:
         return self._epoch_samples // size if self._drop_last else -(-self._epoch_samples // size)
 
     def check_labels(self, table: LabelTable) -> None:
-        """Check that the rows of this index are the rows of `table`.
+        """Check that the rows of this index are the rows of `table`: the same ids, with the same texts.
 
         Raises:
             RegroupError: they were made from different captions.
         """
-        if len(table) != self.captions or not np.array_equal(
-            table.image_ids, self._index.image_ids[self._index.image_of]
-        ):
+        if not self._captions_digest or table.captions_digest != self._captions_digest:
             raise RegroupError(
                 f"{table.path}: its {len(table)} captions are not the {self.captions} captions of"
                 f" {self._source}; run the stages `shards` and `nouns` on the same source"
@@ -213,34 +210,6 @@ class _Batches:
             return self.load(number)
         except RegroupError as error:  # handed over whole; a loader would wrap its message in a traceback
             return error
-
-
-def _open_index(index: Path | str, cache: Path | None) -> tuple[pa.Table, str]:
-    if "://" in str(index):
-        if cache is None:
-            raise RegroupError(f"{index}: remote shards need `cache`, a folder for the shards being read")
-        url = str(index) if str(index).endswith(".parquet") else f"{str(index).rstrip('/')}/{INDEX}"
-        path = cache / INDEX
-        fetch(url, path)
-        return read_index(path), url
-    path = Path(index)
-    path = path / INDEX if path.is_dir() else path
-    return read_index(path), str(path)
-
-
-def _store(
-    index: Path | str, cache: Path | None, table: pa.Table, names: tuple[str, ...], keep: int
-) -> ShardStore:
-    if "://" in str(index):
-        assert cache is not None
-        url = str(index).removesuffix(INDEX)
-        digests = dict(zip(table["shard"].to_pylist(), table["shard_sha256"].to_pylist(), strict=True))
-        return RemoteShards(url, cache, digests, keep)
-    folder = Path(index) if Path(index).is_dir() else Path(index).parent
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise RegroupError(f"{folder}: {len(missing)} shards of its index are missing, such as {missing[0]}")
-    return LocalShards(folder)
 
 
 def _same(batch: Any) -> Any:

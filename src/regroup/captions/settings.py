@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from regroup.settings import Name, Pixels, Settings
 
@@ -16,13 +16,17 @@ Padding = Literal["caption", "null", "mask"]
 
 
 class ShardsParams(Settings):
-    """How images and captions are packed.
+    """How images and captions are packed, or where shards are that have been packed before.
+
+    `url`: an address (https, s3, gs, file ...) with shards and their index, which are then read from there,
+    each when it is needed; nothing is packed here. They have to be of the captions of `sources.coco`.
 
     `short_side` (pixels): larger images are resized to it and encoded again as JPEG of `jpeg_quality`; null
     keeps every file's bytes as they came. `images_per_shard` decides how many shards there are, and so how
     many jobs can make them. `threads` never changes the result.
     """
 
+    url: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+.-]*://.+$")] | None = None
     short_side: Pixels | None = None
     jpeg_quality: int = Field(default=95, ge=1, le=100)
     images_per_shard: int = Field(default=1000, ge=1, le=10_000_000)

@@ -26,10 +26,13 @@ from regroup.captions.coco import (
     read_coco_captions,
 )
 from regroup.captions.images import BrokenImageError, resize_short_side
-from regroup.captions.index import INDEX, SCHEMA
+from regroup.captions.index import CAPTIONS, INDEX, SCHEMA
 from regroup.captions.settings import ShardsParams
 from regroup.errors import RegroupError
 from regroup.io import atomic_path
+
+_COMMON = (b"count", CAPTIONS, b"packing")
+"""Keys of the metadata of a part: what has to be the same in all parts that are merged."""
 
 _SUFFIXES = {".png": ".png", ".webp": ".webp"}  # anything else is taken for JPEG; readers go by the content
 
@@ -63,13 +66,14 @@ class ShardsReport:
 class ShardPlan:
     """What goes into shard `number` of `count`.
 
-    `first_row` is the row of its first caption in `labels.parquet`.
+    `first_row` is the row of its first caption in `labels.parquet`; `captions` the digest of them all.
     """
 
     number: int
     count: int
     images: tuple[CaptionedImage, ...]
     first_row: int
+    captions: str
 
 
 @dataclass(frozen=True)
@@ -91,11 +95,11 @@ def shard_name(number: int) -> str:
 
 def plan_shards(corpus: CaptionCorpus, params: ShardsParams) -> list[ShardPlan]:
     """The shards of a corpus: consecutive images by id."""
-    plans, row = [], 0
+    plans, row, digest = [], 0, corpus.digest
     starts = range(0, len(corpus.images), params.images_per_shard)
     for number, start in enumerate(starts):
         images = corpus.images[start : start + params.images_per_shard]
-        plans.append(ShardPlan(number, len(starts), images, row))
+        plans.append(ShardPlan(number, len(starts), images, row, digest))
         row += sum(len(image.captions) for image in images)
     return plans
 
@@ -164,13 +168,13 @@ def build_shard(plan: ShardPlan, *, images: Path, out: Path, params: ShardsParam
         are, and whoever reads the shards counts them again.
     """
     path = out / shard_name(plan.number)
+    part_path(path).unlink(missing_ok=True)  # a part that is there belongs to the shard that is there
     unreadable: list[str] = []
-    with atomic_path(path) as temporary:
-        with temporary.open("wb") as file:
-            writer = _TarWriter(file)
-            entries = [_add(writer, image, images, params, unreadable) for image in plan.images]
-            writer.close()
-        _write_part(path, entries, plan, writer)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        writer = _TarWriter(file)
+        entries = [_add(writer, image, images, params, unreadable) for image in plan.images]
+        writer.close()
+    _write_part(path, entries, plan, params, writer)
     return tuple(unreadable)
 
 
@@ -180,32 +184,53 @@ def part_path(shard: Path) -> Path:
 
 
 def merge_index(out: Path) -> pa.Table:
-    """Merge the shards' parts into `index.parquet`, and remove the parts.
+    """Merge the shards' parts into `index.parquet`; remove the parts, and what killed jobs left.
 
     Raises:
-        RegroupError: a shard is missing or was not finished, or the shards are of different plans.
+        RegroupError: a shard is missing or was not finished, a part is damaged, or the shards are of
+            different plans or captions. Everything stays as it was then.
     """
-    found = sorted(out.glob("train-*.parquet"))
-    counts = {int(pq.read_schema(path).metadata[b"count"]) for path in found}
-    if len(counts) > 1:
-        raise RegroupError(
-            f"{out}: shards of {sorted(counts)} shards are mixed; build them in an empty folder"
-        )
-    parts = [part_path(out / shard_name(number)) for number in range(max(counts, default=0))]
-    missing = [path.name for path in parts if not (path.is_file() and path.with_suffix(".tar").is_file())]
+    found = {path: _read_part(path) for path in sorted(out.glob("train-*.parquet"))}
+    for key in _COMMON:
+        if len(values := {table.schema.metadata[key].decode() for table in found.values()}) > 1:
+            raise RegroupError(
+                f"{out}: shards of different jobs are mixed ({key.decode()}: {', '.join(sorted(values))});"
+                " build all of them alike in an empty folder"
+            )
+    count = next((int(table.schema.metadata[b"count"]) for table in found.values()), 0)
+    parts = [part_path(out / shard_name(number)) for number in range(count)]
+    missing = [path.name for path in parts if path not in found or not path.with_suffix(".tar").is_file()]
     if missing or not parts:
         raise RegroupError(
             f"{out}: {', '.join(missing) or 'every shard'} is missing; build it, then merge again"
         )
-    for stale in sorted(set(out.glob("train-*.tar")) - {path.with_suffix(".tar") for path in parts}):
-        stale.unlink()  # left from an earlier, larger set
-    index = pa.concat_tables([pq.read_table(path, schema=SCHEMA) for path in parts])
-    index = index.replace_schema_metadata(None)
+    for path in parts:
+        shard, wanted = path.with_suffix(".tar"), found[path]["shard_bytes"][0].as_py()
+        if (size := shard.stat().st_size) != wanted:
+            raise RegroupError(f"{shard}: {size} bytes, its job wrote {wanted}; build it, then merge again")
+    index = pa.concat_tables([found[path].replace_schema_metadata(None) for path in parts])
+    index = index.replace_schema_metadata({CAPTIONS: found[parts[0]].schema.metadata[CAPTIONS]})
     with atomic_path(out / INDEX) as temporary:
         pq.write_table(index, temporary, compression="zstd")
-    for path in parts:
-        path.unlink()
+    tars = {path.with_suffix(".tar") for path in parts}
+    stale = set(out.glob("train-*.tar")) - tars  # left from an earlier, larger set
+    for path in sorted({*found, *stale, *out.glob(".train-*.tmp"), *out.glob(f".{INDEX}.*.tmp")}):
+        path.unlink(missing_ok=True)
     return index
+
+
+def _read_part(path: Path) -> pa.Table:
+    try:
+        table = pq.read_table(path, schema=SCHEMA).replace_schema_metadata(pq.read_schema(path).metadata)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+    else:
+        if set(_COMMON) <= set(table.schema.metadata or {}) and len(table):
+            return table
+        reason = "it lacks what a job writes"
+    raise RegroupError(
+        f"{path}: not a part of a shard index ({reason}); remove it, build its shard again, then merge"
+    )
 
 
 class _TarWriter:
@@ -284,7 +309,9 @@ def _add(
     return _Entry(key, image, offset, len(content), width, height)
 
 
-def _write_part(shard: Path, entries: list[_Entry], plan: ShardPlan, writer: _TarWriter) -> None:
+def _write_part(
+    shard: Path, entries: list[_Entry], plan: ShardPlan, params: ShardsParams, writer: _TarWriter
+) -> None:
     rows, row = [], plan.first_row
     for entry in entries:
         rows.append(
@@ -304,6 +331,8 @@ def _write_part(shard: Path, entries: list[_Entry], plan: ShardPlan, writer: _Ta
             }
         )
         row += len(entry.image.captions)
-    table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({"count": str(plan.count)}))
+    packing = params.model_dump_json(include={"images_per_shard", "short_side", "jpeg_quality"})
+    common = dict(zip(_COMMON, (str(plan.count), plan.captions, packing), strict=True))
+    table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(common))
     with atomic_path(part_path(shard)) as temporary:
         pq.write_table(table, temporary)

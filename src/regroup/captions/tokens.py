@@ -10,10 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from instant_clip_tokenizer import Tokenizer
 
-CONTEXT = 77
-VOCABULARY = 49408
-START_OF_TEXT = 49406
-END_OF_TEXT = 49407
+from regroup.model.constants import CLIP_CONTEXT, END_OF_TEXT
 
 
 @cache
@@ -22,7 +19,7 @@ def _tokenizer() -> Tokenizer:
 
 
 def tokenize(
-    texts: Sequence[str], *, context: int = CONTEXT, width: int | None = None
+    texts: Sequence[str], *, context: int = CLIP_CONTEXT, width: int | None = None
 ) -> npt.NDArray[np.int64]:
     """Token ids of texts.
 

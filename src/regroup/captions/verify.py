@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 from regroup.captions.images import BrokenImageError, decode_rgb
 from regroup.captions.index import INDEX, read_index
+from regroup.captions.store import REMOTE, remote_url
+from regroup.errors import RegroupError
 from regroup.io import sha256
 
 Row = dict[str, Any]
@@ -35,12 +37,18 @@ def verify_shards(
 ) -> VerifyReport:
     """Check every shard of a folder against its `index.parquet`.
 
-    Size and SHA-256 of each shard, every sample's place, and that its json tells the same image; with
-    `decode` also that every image can be decoded. Tars that the index does not know are faults as well.
+    Size and SHA-256 of each shard; that `webdataset`, as others read shards, finds the same samples with the
+    same bytes as the index; that a sample's json tells the same image; with `decode` also that every image
+    can be decoded. Tars that the index does not know are faults as well.
 
     Raises:
-        RegroupError: there is no readable index.
+        RegroupError: there is no readable index, or the shards are elsewhere.
     """
+    if (folder / REMOTE).is_file():
+        raise RegroupError(
+            f"{folder}: its shards are at {remote_url(folder)}, and each is checked when it is fetched; to"
+            f" check them all, copy them and their {INDEX} into a folder and verify that"
+        )
     rows: dict[str, list[Row]] = {}
     for row in read_index(folder / INDEX).to_pylist():
         rows.setdefault(row["shard"], []).append(row)
@@ -69,34 +77,50 @@ def check_shard(folder: Path, rows: Sequence[Row], *, decode: bool = False) -> l
 
 
 def _check_samples(path: Path, rows: Sequence[Row], decode: bool) -> Iterator[str]:
-    places: dict[str, tuple[int, int]] = {}
-    images: dict[str, int] = {}
+    known, seen = {row["key"]: row for row in rows}, set()
     try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                key, _, kind = member.name.partition(".")
-                content = tar.extractfile(member)
-                if kind == "json" and content is not None:
-                    images[key] = json.loads(content.read())["image_id"]
-                else:
-                    places[key] = (member.offset_data, member.size)
-    except (tarfile.TarError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        yield f"{path.name}: damaged after {len(images)} samples ({error})"
-    for row in rows:
-        key = row["key"]
-        if places.pop(key, None) != (row["offset"], row["size"]):
-            yield f"{path.name}: {key}: its image is not where the index says"
-        elif images.get(key) != row["image_id"]:
-            yield f"{path.name}: {key}: its json is missing or of another image"
-        elif decode:
-            try:
-                with path.open("rb") as file:
-                    file.seek(row["offset"])
-                    decode_rgb(file.read(row["size"]))
-            except BrokenImageError as error:
-                yield f"{path.name}: {key} ({row['file_name']}): {error}"
-    for key in places:
-        yield f"{path.name}: {key}: not in {INDEX}"
+        with path.open("rb") as file:
+            for sample in _as_webdataset(path):
+                key = sample["__key__"]
+                seen.add(key)
+                if key not in known:
+                    yield f"{path.name}: {key}: not in {INDEX}"
+                    continue
+                file.seek(known[key]["offset"])
+                image = file.read(known[key]["size"])
+                yield from _check_sample(path, known[key], sample, image, decode)
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        yield f"{path.name}: damaged after {len(seen)} samples ({error})"
+    for key in (key for key in known if key not in seen):
+        yield f"{path.name}: {key}: its image is not where the index says"
+
+
+def _check_sample(
+    path: Path, row: Row, sample: Mapping[str, Any], image: bytes, decode: bool
+) -> Iterator[str]:
+    key = row["key"]
+    images = [content for kind, content in sample.items() if kind != "json" and not kind.startswith("__")]
+    try:
+        described = json.loads(sample["json"])["image_id"]
+    except (KeyError, ValueError, TypeError):
+        described = None
+    if images != [image]:
+        yield f"{path.name}: {key}: its image is not where the index says"
+    elif described != row["image_id"]:
+        yield f"{path.name}: {key}: its json is missing or of another image"
+    elif decode:
+        try:
+            decode_rgb(image)
+        except BrokenImageError as error:
+            yield f"{path.name}: {key} ({row['file_name']}): {error}"
+
+
+def _as_webdataset(path: Path) -> Iterator[dict[str, Any]]:
+    """The samples of a shard as `webdataset` reads them, which is how others will."""
+    from webdataset.tariterators import group_by_keys, tar_file_expander  # slow to import: it takes torch
+
+    with path.open("rb") as stream:
+        yield from group_by_keys(tar_file_expander([{"url": path.name, "stream": stream}]))
 
 
 def _map(check: partial[list[str]], rows: Sequence[Sequence[Row]], processes: int) -> Iterator[list[str]]:

@@ -39,9 +39,9 @@ def _run(arguments: argparse.Namespace) -> None:
     from regroup.analysis.dissection import dissect
     from regroup.analysis.dissection_report import by_analysis, write_dissection
     from regroup.analysis.settings import DissectParams
+    from regroup.device import choose_device
     from regroup.model import load_checkpoint
     from regroup.params import load_params
-    from regroup.segmentation.evaluation import choose_device
     from regroup.settings import parse
 
     params = load_params(arguments.params)

@@ -101,11 +101,11 @@ def _measure(
 ) -> dict[str, Measurement]:
     from tqdm import tqdm
 
+    from regroup.device import choose_device
     from regroup.model import GroupViTConfig
     from regroup.model.dino import DinoKeys
     from regroup.training.checkpoint import start_model
     from regroup.training.measure import measure
-    from regroup.training.parallel import choose_device
 
     settings, checkpoint = params.finetune, params.checkpoint
     device = choose_device(settings.device)

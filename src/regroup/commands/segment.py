@@ -72,8 +72,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from regroup.device import choose_device
     from regroup.model import load_checkpoint
-    from regroup.segmentation.evaluation import choose_device
     from regroup.segmentation.segment import output_names, segment_images, segmented_files, unknown_names
     from regroup.segmentation.settings import InferenceParams
     from regroup.settings import parse

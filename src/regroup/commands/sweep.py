@@ -41,9 +41,9 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from regroup.device import choose_device
     from regroup.model import load_checkpoint
     from regroup.params import load_params
-    from regroup.segmentation.evaluation import choose_device
     from regroup.segmentation.settings import SweepGrid
     from regroup.segmentation.sweep import best, encodings, format_markdown, sweep, write_sweep
     from regroup.segmentation.sweep_figure import write_heat_maps

@@ -8,11 +8,9 @@ from typing import Any, Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from regroup.errors import RegroupError
+from regroup.model.constants import CLIP_VOCABULARY
 
 Config = TypeVar("Config")
-
-CLIP_VOCABULARY = 49408
-"""Number of ids of CLIP's byte-pair encoding; the last one, 49407, ends a text."""
 
 
 def _require(condition: bool, message: str) -> None:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from regroup.errors import RegroupError
-from regroup.model.config import CLIP_VOCABULARY, GroupViTConfig
+from regroup.model.config import GroupViTConfig
+from regroup.model.constants import CLIP_VOCABULARY, END_OF_TEXT, START_OF_TEXT
 from regroup.model.dino import DinoKeys
 from regroup.model.image import FirstStage, ImageTower, Noise, TowerOutput
 from regroup.model.initialise import initialise
 from regroup.model.projector import Projector
-from regroup.model.text import END_OF_TEXT, START_OF_TEXT, TextTower, check_tokens, cut_tokens, text_lengths
+from regroup.model.text import TextTower, check_tokens, cut_tokens, text_lengths
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from regroup.errors import RegroupError
-from regroup.model.config import CLIP_VOCABULARY, TextConfig
+from regroup.model.config import TextConfig
+from regroup.model.constants import CLIP_VOCABULARY, END_OF_TEXT
 from regroup.model.layers import NORM_EPS, Block, LayerNorm
-
-START_OF_TEXT, END_OF_TEXT = CLIP_VOCABULARY - 2, CLIP_VOCABULARY - 1
 
 
 class TextTower(nn.Module):

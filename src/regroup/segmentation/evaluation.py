@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from regroup.device import choose_device
 from regroup.errors import RegroupError
 from regroup.segmentation.datasets import ProtocolDataset, evaluation_pipeline
 from regroup.segmentation.inference import Decision, encode_images, label_maps
@@ -195,17 +196,6 @@ def read_samples(images: ProtocolDataset, ahead: int = 16) -> Iterator[tuple[Ten
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device to work on; `auto` is a CUDA device if there is one.
-
-    Raises:
-        RegroupError: `cuda`, but there is none.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise RegroupError("device: cuda is asked for, but torch sees no CUDA device; use auto or cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 @contextmanager

@@ -12,12 +12,13 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from regroup.errors import RegroupError
+from regroup.model.constants import IMAGENET_MEAN, IMAGENET_STD
 from regroup.segmentation.settings import InferenceParams
 
-MEAN = (123.675, 116.28, 103.53)
+MEAN = tuple(round(255 * mean, 3) for mean in IMAGENET_MEAN)
 """ImageNet's mean of red, green, blue in grey levels."""
 
-DEVIATION = (58.395, 57.12, 57.375)
+DEVIATION = tuple(round(255 * deviation, 3) for deviation in IMAGENET_STD)
 """ImageNet's standard deviation, likewise."""
 
 

@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from regroup.captions.tokens import END_OF_TEXT, START_OF_TEXT, tokenize
+from regroup.captions.tokens import tokenize
 from regroup.errors import RegroupError
 from regroup.io import json_bytes, write_bytes
+from regroup.model.constants import END_OF_TEXT, START_OF_TEXT
 from regroup.report.style import PALETTE
 from regroup.segmentation.evaluation import inference_mode
 from regroup.segmentation.images import read_image, scale_image

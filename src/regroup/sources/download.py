@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from regroup.errors import RegroupError
 from regroup.sources.artefacts import Artefact, load_catalogue
 from regroup.sources.context import make_context_masks
-from regroup.sources.fetch import download_folder, fetch_all, only_one
+from regroup.sources.fetch import download_folder, fetch_all, forget, only_one, read_record, remedy
 from regroup.sources.layouts import is_present
 from regroup.sources.local import describe_local
 from regroup.sources.manifest import Manifest
 from regroup.sources.settings import SourceName
-from regroup.sources.unpack import unpack
+from regroup.sources.unpack import check_places, unpack
 
 ARCHIVES = "archives"
 """Folder of the packed files, below a source's folder."""
@@ -56,9 +57,17 @@ def download_source(
     if missing_artefacts(name, folder):
         with only_one(folder):
             missing = missing_artefacts(name, folder)  # again: another process may have been at it
+            for artefact in missing.values():
+                check_places(folder, artefact.parts)
+            proven = read_record(folder / ARCHIVES)
             paths = fetch_all(missing, folder / ARCHIVES, url=url, progress=progress)
             for key, artefact in missing.items():
-                _use(paths[key], artefact, folder, progress=progress)
+                try:
+                    _use(paths[key], artefact, folder, progress=progress)
+                except RegroupError:
+                    if key not in proven:
+                        forget(folder / ARCHIVES, key)  # what cannot be used must not count as right
+                    raise
                 own = paths[key].parent == folder / ARCHIVES
                 if own and not keep_archives:
                     paths[key].unlink()
@@ -68,7 +77,7 @@ def download_source(
 def _use(path: Path, artefact: Artefact, folder: Path, *, progress: bool) -> None:
     if artefact.unpack:
         parts = {part: place for part, place in artefact.unpack.items() if not is_present(folder / place)}
-        unpack(path, folder, parts, progress=progress)
+        unpack(path, folder, parts, remedy=remedy(path, folder / ARCHIVES), progress=progress)
     else:
         counts = make_context_masks(path, folder / "VOCdevkit/VOC2010", progress=progress)
         print("PASCAL Context masks:", ", ".join(f"{count:,} {split}" for split, count in counts.items()))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import fcntl
-import logging
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
 from threading import Event
 
-import pooch
 import requests
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,6 +19,7 @@ from regroup.errors import RegroupError
 from regroup.io import read_json, sha256, write_json
 from regroup.settings import Settings
 from regroup.sources.artefacts import Artefact, HubFile
+from regroup.sources.content import why_not
 from regroup.sources.transfer import RefusedError, ResumingDownloader, raise_if_full
 
 DOWNLOADS = Path("data/downloads")
@@ -30,6 +30,8 @@ RECORD = "downloads.json"
 
 AT_ONCE = 3
 """Transfers at a time: enough to fill a line, few enough for public servers."""
+
+_MARGIN = 64e6  # bytes beyond twice its known size that a file may still have: sizes are known "about"
 
 
 class Came(Settings):
@@ -71,6 +73,11 @@ def write_record(folder: Path, came: Mapping[str, Came]) -> None:
     write_json(folder / RECORD, {name: came[name].model_dump() for name in sorted(came)})
 
 
+def forget(folder: Path, name: str) -> None:
+    """Take back that an artefact came: it proved to be another when it was used."""
+    write_record(folder, {key: came for key, came in read_record(folder).items() if key != name})
+
+
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
     """Let one process at a time work on a folder of downloads; others wait."""
@@ -103,9 +110,6 @@ def fetch_all(
         RegroupError: no address of a file gives it, or the right one; or the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for stray in folder.glob("tmp*"):  # pooch's, from a run that was killed; `only_one` is at work here
-        if stray.stat().st_size == 0:
-            stray.unlink()
     record, stop = read_record(folder), Event()
     paths: dict[str, Path] = {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -139,30 +143,47 @@ def _fetch(
     stop: Event,
     progress: bool,
 ) -> tuple[Path, Came]:
+    of = name, artefact, folder, earlier
     checksum = artefact.checksum or (f"sha256:{earlier.sha256}" if earlier else None)
-    if url is not None and "://" not in url:
-        path = Path(url).expanduser() / artefact.file
+    if url is not None and (given := url.removeprefix("file://")) and "://" not in given:
+        path = Path(given).expanduser() / artefact.file
         if not path.is_file():
             raise RegroupError(f"{path}: no such file; `url` names a folder that should hold it")
-        _check(path, checksum)
+        try:
+            _prove(path, artefact, checksum)
+        except _WrongError as error:
+            raise RegroupError(f"{path}: {error}; {remedy(path, folder)}{_remembered(*of)}") from None
         return path, _came(artefact, path, str(path), earlier)
     problems = []
     for address in _addresses(artefact, url):
         try:
             path = _fetch_from(address, artefact, folder, checksum, stop, progress)
-        except (RefusedError, requests.RequestException, _HubError) as error:
+        except (RefusedError, requests.RequestException, _HubError, _WrongError) as error:
             problems.append(f"  {address}: {error}")
-        except ValueError as error:  # of pooch: another checksum; the file is gone
-            problems.append(f"  {address}: {str(error).partition('Deleted')[0].strip()}")
         except OSError as error:
             raise_if_full(error, folder / artefact.file)
-            raise
+            raise RegroupError(f"{folder / artefact.file}: cannot be written ({error.strerror})") from None
         else:
             return path, _came(artefact, path, address, earlier)
-    remembered = f" (the first download, in {folder / RECORD}, counts as right)" if earlier else ""
     raise RegroupError(
-        f"{name}: cannot be downloaded{remembered}:\n" + "\n".join(problems) + "\n"
+        f"{name}: cannot be downloaded{_remembered(*of)}:\n" + "\n".join(problems) + "\n"
         f"  give a mirror or a folder that has {artefact.file} as `url`, or your own data as `root`"
+    )
+
+
+def remedy(path: Path, folder: Path) -> str:
+    """What to do about a wrong file at `path`, given the folder that downloads go to."""
+    if path.parent == folder:
+        return "remove the file, and it is fetched anew"
+    return "put the right file there, or set `url` to null, and it is downloaded"
+
+
+def _remembered(name: str, artefact: Artefact, folder: Path, earlier: Came | None) -> str:
+    if earlier is None or artefact.checksum is not None:
+        return ""
+    return (
+        f" (the first download, in {folder / RECORD}, counts as right; if it was not, or the publisher has"
+        f" changed the file, remove `{name}` there to accept another)"
     )
 
 
@@ -177,53 +198,73 @@ def _addresses(artefact: Artefact, url: str | None) -> list[str]:
 def _fetch_from(
     address: str, artefact: Artefact, folder: Path, checksum: str | None, stop: Event, progress: bool
 ) -> Path:
+    path = folder / artefact.file
+    if path.is_file():
+        with suppress(_WrongError):  # a wrong one is replaced when the right one has come
+            _prove(path, artefact, checksum)
+            return path
     if artefact.hub is not None and address.startswith("hub:"):
-        return _fetch_from_hub(artefact.hub, folder / artefact.file, checksum)
-    pooch.get_logger().setLevel(logging.WARNING)
-    part = folder / f"{artefact.file}.part"
-    downloader = ResumingDownloader(part, checked=checksum is not None, stop=stop, progress=progress)
-    retrieve = partial(pooch.retrieve, address, checksum, artefact.file, folder, downloader=downloader)
-    try:
-        retrieve()
-    except ValueError:
-        if not downloader.continued:
+        part = _fetch_from_hub(artefact.hub, path)
+        try:
+            _prove(part, artefact, checksum)
+        except _WrongError:
+            part.unlink()
             raise
-        retrieve()  # what was there before was wrong, and is gone: once more from the beginning
-    return folder / artefact.file
+    else:
+        part = folder / f"{artefact.file}.part"
+        most = inf if artefact.megabytes is None else artefact.megabytes * 2e6 + _MARGIN
+        download = ResumingDownloader(
+            part, checked=checksum is not None, stop=stop, progress=progress, most=most
+        )
+        for again in (True, False):
+            download(address)
+            try:
+                _prove(part, artefact, checksum)
+                break
+            except _WrongError:
+                download.forget()
+                if not (again and download.joined):  # what came in pieces is tried once as a whole
+                    raise
+    part.replace(path)
+    return path
 
 
 class _HubError(Exception):
     """Hugging Face's hub does not give the file."""
 
 
-def _fetch_from_hub(hub: HubFile, path: Path, checksum: str | None) -> Path:
+class _WrongError(Exception):
+    """A file is not the one that it should be."""
+
+
+def _fetch_from_hub(hub: HubFile, path: Path) -> Path:
     """Fetch by Hugging Face's own client, which resumes, tries again and knows mirrors (HF_ENDPOINT)."""
-    if not path.is_file():
-        os.environ["HF_HUB_OFFLINE"] = "0"  # stages forbid the hub to everything but this
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    os.environ["HF_HUB_OFFLINE"] = "0"  # stages forbid the hub to everything but this
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-        folder = path.parent / f"{path.name}.hub"
-        try:
-            found = hf_hub_download(hub.repo, hub.path, revision=hub.revision, local_dir=folder)
-        except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
-            if isinstance(error, OSError):
-                raise_if_full(error, path)
-            raise _HubError(str(error).strip().splitlines()[0]) from None
-        Path(found).replace(path)
-    _check(path, checksum)
-    return path
+    folder = path.parent / f"{path.name}.hub"
+    try:
+        return Path(hf_hub_download(hub.repo, hub.path, revision=hub.revision, local_dir=folder))
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        if isinstance(error, OSError):
+            raise_if_full(error, path)
+        raise _HubError(str(error).strip().splitlines()[0]) from None
 
 
-def _check(path: Path, checksum: str | None) -> None:
-    if checksum is None:
-        return
-    algorithm, _, expected = checksum.partition(":")
-    if (found := pooch.file_hash(str(path), algorithm)) != expected:
-        raise RegroupError(
-            f"{path}: its {algorithm.upper()} is {found}, not {expected}; remove the file, and it is fetched"
-            " anew"
-        )
+def _prove(path: Path, artefact: Artefact, checksum: str | None) -> None:
+    """Check a file against its checksum; where none is published, look at what is in it, too."""
+    if checksum is not None:
+        algorithm, _, expected = checksum.partition(":")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, algorithm).hexdigest()
+        if found != expected:
+            raise _WrongError(
+                f"{algorithm.upper()} hash of the file is another: expected {checksum} but got"
+                f" {algorithm}:{found}"
+            )
+    if artefact.checksum is None and (reason := why_not(path, artefact.file)) is not None:
+        raise _WrongError(f"{artefact.file} {reason}")
 
 
 def _came(artefact: Artefact, path: Path, url: str, earlier: Came | None) -> Came:

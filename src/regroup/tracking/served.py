@@ -24,8 +24,8 @@ class Segmenter(PythonModel):  # type: ignore[misc]  # MLflow is not typed
 
     def load_context(self, context: Any) -> None:
         """Load the checkpoint that was stored with the model."""
+        from regroup.device import choose_device
         from regroup.model import load_checkpoint
-        from regroup.segmentation.evaluation import choose_device
 
         self._model = load_checkpoint(Path(context.artifacts["checkpoint"])).to(choose_device("auto"))
 

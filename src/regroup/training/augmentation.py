@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from regroup.captions.randomness import UInt64, uniforms
+from regroup.model.constants import IMAGENET_MEAN, IMAGENET_STD
 from regroup.training.settings import AugmentationSettings
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _ATTEMPTS = 10  # draws of a box before falling back, as usual for random resized crops
 _BOX = 2 * _ATTEMPTS + 2  # numbers that a box takes: (area, ratio) an attempt, then the place

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from regroup.captions.tokens import END_OF_TEXT, START_OF_TEXT
 from regroup.model import GroupViT
+from regroup.model.constants import END_OF_TEXT, START_OF_TEXT
 from regroup.model.trainable import set_trainable
 from regroup.training.data import CaptionBatch
 from regroup.training.plan import Plan

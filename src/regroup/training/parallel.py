@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
+from regroup.device import choose_device
 from regroup.errors import RegroupError, explain
 from regroup.model.collectives import rank, world_size
 from regroup.model.image import Noise
@@ -78,7 +79,7 @@ def joined(device: str) -> Iterator[torch.device]:
     Raises:
         RegroupError: cuda is asked for and there is none, or fewer than processes on this machine.
     """
-    chosen = choose_device(device)
+    chosen = choose_device(device, key="finetune.device")
     if not launched():
         if chosen.type == "cuda":
             chosen = torch.device("cuda", _claim_gpu())
@@ -106,20 +107,6 @@ def joined(device: str) -> Iterator[torch.device]:
         yield chosen
     finally:
         dist.destroy_process_group()
-
-
-def choose_device(device: str) -> torch.device:
-    """The kind of device that `auto`, `cpu` or `cuda` means here.
-
-    Raises:
-        RegroupError: cuda is asked for, but there is none.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise RegroupError(
-            "finetune.device: cuda is asked for, but torch sees no CUDA device; use auto or cpu"
-        )
-    use_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if use_cuda else "cpu")
 
 
 _claims: list[int] = []

@@ -157,7 +157,7 @@ def step_losses(
     rng: np.random.Generator,
     noise: torch.Generator,
 ) -> dict[str, Tensor]:
-    """The weighted losses of one batch: `contrastive`, `multi_label`, `image`, `patch`."""
+    """The losses of one batch, to be summed: `contrastive`, `multi_label`, `image`, `patch`, `token`."""
     features = model.encode_image(batch.pixels, return_attention=True, return_segments=False, generator=noise)
     label_texts, label_ids = draw_labels(batch.nouns, params.labels, rng)
     texts = [*batch.captions, *label_texts, *candidates.texts]
