@@ -25,11 +25,12 @@ from regroup.captions.coco import (
     check_images,
     read_coco_captions,
 )
-from regroup.captions.images import BrokenImageError, resize_short_side
+from regroup.captions.images import resize_short_side
 from regroup.captions.index import INDEX, SCHEMA
 from regroup.captions.settings import ShardsParams
 from regroup.errors import RegroupError
 from regroup.io import atomic_path
+from regroup.pictures import BrokenImageError
 
 _SUFFIXES = {".png": ".png", ".webp": ".webp"}  # anything else is taken for JPEG; readers go by the content
 

@@ -14,9 +14,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from regroup.captions.images import BrokenImageError, decode_rgb
+from regroup.captions.images import decode_rgb
 from regroup.captions.index import INDEX, read_index
 from regroup.io import sha256
+from regroup.pictures import BrokenImageError
 
 Row = dict[str, Any]
 
