@@ -44,10 +44,11 @@ def test_grey_becomes_rgb_of_equal_channels() -> None:
     assert np.array_equal(decoded, np.repeat(grey[..., None], 3, axis=2))
 
 
-def test_16_bit_grey_keeps_its_upper_byte() -> None:
-    grey = np.array([[0, 255, 256, 0x1234, 0xFFFF]], dtype=np.uint16)
-    decoded = decode_rgb(encoded(Image.fromarray(grey), "PNG"))
-    assert decoded[0, :, 1].tolist() == [0, 0, 1, 0x12, 0xFF]
+def test_16_bit_grey_is_rounded_to_8() -> None:
+    grey = np.array([[0, 128, 129, 255, 257, 0x1234, 65406, 65407, 65535]], dtype=np.uint16)
+    for kind in ("PNG", "TIFF"):
+        decoded = decode_rgb(encoded(Image.fromarray(grey), kind))
+        assert decoded[0, :, 1].tolist() == [0, 0, 1, 1, 1, 18, 254, 255, 255]
 
 
 def test_cmyk_has_the_colours_it_was_made_from() -> None:

@@ -39,7 +39,7 @@ def test_images_and_captions_come_in_the_order_of_their_ids(coco: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.pop("annotations"), "annotations: a COCO caption file has a list here"),
+        (lambda d: d.pop("annotations"), "not a COCO caption file: no annotations"),
         (lambda d: d.update(images={}), "images: a COCO caption file has a list here"),
         (lambda d: d["annotations"][2].pop("caption"), r"annotations\[2\].caption: is missing"),
         (lambda d: d["annotations"][2].update(id="7"), r"annotations\[2\].id: is a str, not int"),

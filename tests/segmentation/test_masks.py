@@ -53,7 +53,7 @@ def test_an_annotation_without_a_usable_segmentation_is_named() -> None:
     with pytest.raises(RegroupError, match="annotation 9: segmentation cannot be drawn"):
         from_instances([{"id": 9, "category_id": 1}], {1: 1}, 4, 4)
     runs = coco_mask.encode(np.ones((5, 5), dtype=np.uint8, order="F"))
-    with pytest.raises(RegroupError, match="annotation 8: segmentation is not 4 x 4"):
+    with pytest.raises(RegroupError, match=r"annotation 8: .*\[5, 5\], not 4 x 4"):
         from_instances([{"id": 8, "category_id": 1, "segmentation": runs}], {1: 1}, 4, 4)
 
 

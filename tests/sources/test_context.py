@@ -129,7 +129,7 @@ def test_the_evaluation_reads_them(tmp_path: Path) -> None:
             "annotation 1: cannot be",
         ),
         (lambda d: d["annos_segmentation"][0].pop("segmentation"), "annotation 1: cannot be drawn"),
-        (lambda d: d.pop("categories"), "no categories; expected PASCAL Context's"),
+        (lambda d: d.pop("categories"), "not a trainval_merged.json of PASCAL Context: no categories"),
     ],
 )
 def test_what_is_not_as_expected_is_named_and_leaves_nothing(

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from regroup.captions.images import BrokenImageError, Pixels, decode_rgb
+from regroup.captions.images import decode_rgb
 from regroup.captions.index import SampleIndex
 from regroup.captions.randomness import UInt64, combine, view_keys
 from regroup.captions.store import ShardStore
 from regroup.captions.table import Int64
 from regroup.errors import RegroupError
+from regroup.pictures import BrokenImageError, Pixels
 
 Images = list[Pixels] | list[bytes] | Any
 _MAX_REPLACEMENTS = 100

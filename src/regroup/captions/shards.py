@@ -25,11 +25,12 @@ from regroup.captions.coco import (
     check_images,
     read_coco_captions,
 )
-from regroup.captions.images import BrokenImageError, resize_short_side
+from regroup.captions.images import resize_short_side
 from regroup.captions.index import CAPTIONS, INDEX, SCHEMA
 from regroup.captions.settings import ShardsParams
 from regroup.errors import RegroupError
 from regroup.io import atomic_path
+from regroup.pictures import BrokenImageError
 
 _COMMON = (b"count", CAPTIONS, b"packing")
 """Keys of the metadata of a part: what has to be the same in all parts that are merged."""

@@ -14,11 +14,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from regroup.captions.images import BrokenImageError, decode_rgb
+from regroup.captions.images import decode_rgb
 from regroup.captions.index import INDEX, read_index
 from regroup.captions.store import REMOTE, remote_url
 from regroup.errors import RegroupError
 from regroup.io import sha256
+from regroup.pictures import BrokenImageError
 
 Row = dict[str, Any]
 

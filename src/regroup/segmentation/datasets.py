@@ -6,28 +6,35 @@ works in an mmseg config once this module is imported.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from regroup.errors import RegroupError
+from regroup.pictures import read_mask
+from regroup.records import file_name_problem
 from regroup.segmentation.images import read_image, scale_image
-from regroup.segmentation.masks import InstanceFile, from_instances, from_stuffthingmap
+from regroup.segmentation.masks import InstanceFile, binary, from_instances, read_ids, values
 from regroup.segmentation.mm import DATASETS, TRANSFORMS, BaseSegDataset, BaseTransform, PackSegInputs
 from regroup.segmentation.protocols import IGNORED, Protocol, load_protocol
 from regroup.segmentation.settings import InferenceParams
 
+_SAMPLE = 8
+"""Masks that are looked into before any work."""
+
 
 @TRANSFORMS.register_module()
 class ReadImage(BaseTransform):  # type: ignore[misc]
-    """Reads `img_path` as blue, green, red [H, W, 3], mmseg's convention; errors as in `read_image`."""
+    """Reads `img_path` as blue, green, red [H, W, 3], mmseg's convention; errors as in `read_image`.
+
+    The pixels stay as they are stored, whatever the file's orientation tag says, for so do the masks.
+    """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add `img`, `img_shape` and `ori_shape`."""
-        image = read_image(Path(results["img_path"]))[..., ::-1]
+        image = read_image(Path(results["img_path"]), upright=False)[..., ::-1]
         return {**results, "img": image, "img_shape": image.shape[:2], "ori_shape": image.shape[:2]}
 
 
@@ -66,43 +73,15 @@ class ReadMask(BaseTransform):  # type: ignore[misc]
                 )
             mask = from_instances(instances["annotations"], instances["classes"], height, width)
         else:
-            mask = read_mask(path)
-            if protocol.masks == "stuffthingmaps":
-                mask = from_stuffthingmap(mask, path)
+            mask = read_ids(path, protocol)
         if mask.shape != (height, width):
+            turned = mask.shape == (width, height)
+            hint = "; masks lie on the pixels as stored, without the orientation tag" if turned else ""
             raise RegroupError(
                 f"{path}: the mask is {mask.shape[1]} x {mask.shape[0]}, but {results['img_path']} is "
-                f"{width} x {height}"
-            )
-        if protocol.reduce_zero_label:
-            mask = np.where((mask == 0) | (mask == IGNORED), IGNORED, mask - 1).astype(np.uint8)
-        outside = np.unique(mask[(mask >= len(protocol.classes)) & (mask != IGNORED)])
-        if outside.size:
-            shift = int(protocol.reduce_zero_label)
-            raise RegroupError(
-                f"{path}: ids {[int(i) + shift for i in outside]} are outside the {len(protocol.classes)} "
-                f"classes of protocol {protocol.name}; is this another dataset's mask?"
+                f"{width} x {height}{hint}"
             )
         return {**results, "gt_seg_map": mask}
-
-
-def read_mask(path: Path) -> NDArray[np.uint8]:
-    """Read a mask [H, W] of ids: palette indices or grey levels, never colours.
-
-    Raises:
-        RegroupError: the file is missing, broken, or has colours instead of ids.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L"):
-                raise RegroupError(
-                    f"{path}: a mask holds ids as a palette or grey PNG, not {image.mode} colours"
-                )
-            return np.array(image)
-    except FileNotFoundError:
-        raise RegroupError(f"{path}: no such mask") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise RegroupError(f"{path}: not a readable mask ({error})") from None
 
 
 @DATASETS.register_module()
@@ -149,6 +128,8 @@ class ProtocolDataset(BaseSegDataset):  # type: ignore[misc]
     def load_data_list(self) -> list[dict[str, Any]]:
         """One entry an image, checked to exist with its mask."""
         entries = self._instances() if self.protocol.masks == "instances" else self._pixel_masks()
+        if self.protocol.masks != "instances":
+            self._check_sample([Path(entry["seg_map_path"]) for entry in entries])
         entries = entries[: self.limit]
         if not entries:
             raise RegroupError(f"{self._path(self.protocol.images)}: no image of split {self.split}")
@@ -168,6 +149,23 @@ class ProtocolDataset(BaseSegDataset):  # type: ignore[misc]
     def _path(self, pattern: str) -> Path:
         return self.protocol.path(self.root, pattern, self.split)
 
+    def _check_sample(self, masks: list[Path]) -> None:
+        """Look into a few of the masks, before any work, for what they all would have.
+
+        Raises:
+            RegroupError: all of them hold 0 and 255 alone.
+        """
+        some: list[Path] = []
+        seen: set[int] = set()
+        for path in masks[:: max(1, len(masks) // _SAMPLE)][:_SAMPLE]:
+            with contextlib.suppress(RegroupError):  # it may not be among those that are scored
+                seen.update(values(read_mask(path)))
+                some.append(path)
+        # a single map of COCO-Stuff may be of a person (0) and what has no label (255)
+        enough = len(some) >= (1 if self.protocol.masks == "ids" else _SAMPLE // 2)
+        if enough and seen == {0, IGNORED}:
+            raise RegroupError(f"{some[0]} (and {len(some) - 1} others looked at): {binary(self.protocol)}")
+
     def _pixel_masks(self) -> list[dict[str, Any]]:
         images, labels = self._path(self.protocol.images), self._path(self.protocol.labels)
         for folder in (images, labels):
@@ -181,7 +179,7 @@ class ProtocolDataset(BaseSegDataset):  # type: ignore[misc]
             listing = self._path(self.protocol.list)
             if not listing.is_file():
                 raise RegroupError(f"{listing}: no such list of images")
-            stems = [line.strip() for line in listing.read_text().splitlines() if line.strip()]
+            stems = _read_list(listing)
         return [
             {"img_path": str(images / f"{stem}.jpg"), "seg_map_path": str(labels / f"{stem}.png")}
             for stem in stems
@@ -192,16 +190,39 @@ class ProtocolDataset(BaseSegDataset):  # type: ignore[misc]
         file = InstanceFile(path, self.protocol.classes)
         return [
             {
-                "img_path": str(images / image["file_name"]),
+                "img_path": str(images / image.file_name),
                 "seg_map_path": str(path),
                 "instances": {
-                    **image,
-                    "annotations": file.annotations[image["id"]],
+                    **image._asdict(),
+                    "annotations": file.annotations[image.id],
                     "classes": file.classes,
                 },
             }
             for image in file.images
         ]
+
+
+def _read_list(path: Path) -> list[str]:
+    """The image stems of a list file, one a line.
+
+    Raises:
+        RegroupError: not a file of UTF-8 text, or a line that is no stem, or there twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RegroupError(f"{path}: not a list of images ({error})") from None
+    stems: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        stem = line.strip()
+        if not stem:
+            continue
+        if (problem := file_name_problem(stem)) is not None:
+            raise RegroupError(f"{path}: line {number}: {problem}")
+        if stem in stems:
+            raise RegroupError(f"{path}: line {number}: {stem} is listed twice, first in line {stems[stem]}")
+        stems[stem] = number
+    return list(stems)
 
 
 def evaluation_pipeline(params: InferenceParams | None = None) -> list[Any]:

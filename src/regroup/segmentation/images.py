@@ -8,11 +8,10 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from regroup.errors import RegroupError
 from regroup.model.constants import IMAGENET_MEAN, IMAGENET_STD
+from regroup.pictures import read_picture
 from regroup.segmentation.settings import InferenceParams
 
 MEAN = tuple(round(255 * mean, 3) for mean in IMAGENET_MEAN)
@@ -22,19 +21,13 @@ DEVIATION = tuple(round(255 * deviation, 3) for deviation in IMAGENET_STD)
 """ImageNet's standard deviation, likewise."""
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read an image as RGB [H, W, 3], turned upright as its EXIF tag says.
+def read_image(path: Path, *, upright: bool = True) -> NDArray[np.uint8]:
+    """Read an image as RGB [H, W, 3]; `regroup.pictures` says how, and what `upright` means.
 
     Raises:
         RegroupError: the file is missing, or is not a whole image.
     """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except FileNotFoundError:
-        raise RegroupError(f"{path}: no such image") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise RegroupError(f"{path}: not a readable image ({error})") from None
+    return read_picture(path, upright=upright)
 
 
 def scaled_size(height: int, width: int, params: InferenceParams) -> tuple[int, int]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from regroup.errors import RegroupError
-from regroup.io import read_json
-from regroup.segmentation.protocols import IGNORED
+from regroup.pictures import MAX_PIXELS, Ids, read_mask
+from regroup.records import Faults, ImageRecord, image_records, is_id, read_document, wrong
+from regroup.regions import Item, draw, find_faults
+from regroup.segmentation.protocols import IGNORED, Protocol
 
 _GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 CATEGORY_IDS = tuple(i for i in range(1, 91) if i not in _GAPS)
@@ -20,6 +22,10 @@ CATEGORY_IDS = tuple(i for i in range(1, 91) if i not in _GAPS)
 
 LAST_THING = 90
 """Largest raw id of a thing in the COCO-Stuff pixel maps; raw ids are category ids less 1."""
+
+
+_LINE = 15
+"""Pixels; what is thinner can be an outline, or that of a small object from both sides."""
 
 
 def stuffthingmap_table() -> NDArray[np.int16]:
@@ -34,15 +40,73 @@ def stuffthingmap_table() -> NDArray[np.int16]:
     return table
 
 
-def from_stuffthingmap(raw: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
+def read_ids(path: Path, protocol: Protocol) -> NDArray[np.uint8]:
+    """A mask file's class ids [H, W], and 255 where nothing is scored.
+
+    Raises:
+        RegroupError: unreadable, with values outside the class list, or with 0 and 255 alone as a binary mask
+            has; says which values it holds and which are expected.
+    """
+    raw = read_mask(path)
+    if protocol.masks == "stuffthingmaps":
+        return from_stuffthingmap(raw, path)
+    seen = values(raw)
+    shift = int(protocol.reduce_zero_label)
+    outside = [i for i in seen if i >= len(protocol.classes) + shift and i != IGNORED]
+    if outside:
+        raise RegroupError(
+            f"{path}: ids {_few(outside)} are outside the {len(protocol.classes)} classes of protocol "
+            f"{protocol.name}; expected are {expected(protocol)}; is this another dataset's mask?"
+        )
+    if seen == [0, IGNORED] and _filled(raw == IGNORED):
+        raise RegroupError(f"{path}: {binary(protocol)}")
+    if protocol.reduce_zero_label:
+        raw = np.where((raw == 0) | (raw == IGNORED), IGNORED, raw - 1)
+    return raw.astype(np.uint8)
+
+
+def values(mask: Ids) -> list[int]:
+    """The values of a mask, ascending."""
+    return [int(i) for i in np.flatnonzero(np.bincount(mask.ravel()))]
+
+
+def expected(protocol: Protocol) -> str:
+    """The values that masks of a protocol may have, in words."""
+    first = "1" if protocol.reduce_zero_label else "0"
+    last = len(protocol.classes) - 1 + int(protocol.reduce_zero_label)
+    unscored = "0 and 255" if protocol.reduce_zero_label else "255"
+    return f"ids {first} to {last}, and {unscored} where nothing is scored"
+
+
+def binary(protocol: Protocol) -> str:
+    """What to say of masks that hold nothing but 0 and 255."""
+    return (
+        f"it holds 0 and 255 alone, like a mask of black and white; protocol {protocol.name} expects "
+        f"{expected(protocol)}: write the class ids into the masks, or leave out what is not to be scored"
+    )
+
+
+def _few(ids: Sequence[int]) -> str:
+    return str(list(ids)) if len(ids) <= 8 else f"{[*ids[:8]]} and {len(ids) - 8} more"
+
+
+def _filled(region: NDArray[np.bool_]) -> bool:
+    """Whether a region is more than lines: VOC's objects have an outline of 255, some 5 pixels wide."""
+    eroded = cv2.erode(region.astype(np.uint8), np.ones((_LINE, _LINE), dtype=np.uint8))
+    return bool(np.asarray(eroded).any())
+
+
+def from_stuffthingmap(raw: Ids, path: Path) -> NDArray[np.uint8]:
     """Mask [H, W] of a COCO-Stuff pixel map [H, W].
 
     Raises:
-        RegroupError: the map has a thing id that is none of COCO's 80 categories.
+        RegroupError: the map has a thing id that is none of COCO's 80 categories, or an id above 255.
     """
+    if raw.max(initial=0) > 255:
+        raise RegroupError(f"{path}: ids up to {raw.max()}; a pixel map of COCO-Stuff has 0 to 255")
     mapped = stuffthingmap_table()[raw]
     if mapped.min(initial=0) < 0:
-        unused = sorted(int(i) for i in np.unique(raw[mapped < 0]))
+        unused = values(raw[mapped < 0])
         raise RegroupError(f"{path}: ids {unused} are none of COCO's 80 categories (id = category id - 1)")
     return mapped.astype(np.uint8)
 
@@ -67,7 +131,12 @@ def from_instances(
     mask = np.zeros((height, width), dtype=np.uint8)
     objects = []
     for annotation in annotations:
-        region = _decode(annotation, height, width)
+        try:
+            region = draw(annotation.get("segmentation"), height, width)
+        except RegroupError as error:
+            raise RegroupError(
+                f"annotation {annotation['id']}: segmentation cannot be drawn ({error})"
+            ) from None
         if annotation.get("iscrowd", 0):
             mask[region] = IGNORED
         else:
@@ -79,46 +148,95 @@ def from_instances(
     return mask
 
 
-def _decode(annotation: Mapping[str, Any], height: int, width: int) -> NDArray[np.bool_]:
-    try:
-        segmentation = annotation["segmentation"]
-        if isinstance(segmentation, list):
-            runs = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-        elif isinstance(segmentation["counts"], list):
-            runs = coco_mask.frPyObjects(segmentation, height, width)
-        else:
-            runs = segmentation
-        region = np.asarray(coco_mask.decode(runs), dtype=bool)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise RegroupError(f"annotation {annotation['id']}: segmentation cannot be drawn ({error})") from None
-    if region.shape != (height, width):
-        raise RegroupError(f"annotation {annotation['id']}: segmentation is not {width} x {height} pixels")
-    return region
-
-
 class InstanceFile:
     """An `instances_*.json`: images in the order of their file names, and the annotations of each."""
 
     def __init__(self, path: Path, classes: Sequence[str]) -> None:
-        """Read the file and match its categories, by name, with `classes`.
+        """Read the file, check all of it, and match its categories, by name, with `classes`.
 
         Raises:
-            RegroupError: not a COCO annotation file, or a category that is none of the classes.
+            RegroupError: not a COCO annotation file, a category that is none of the classes, or records that
+                lack something, refer to what is not there, or cannot be drawn; names the file and the first
+                of them, and counts the others.
         """
-        value = read_json(path)
-        missing = [key for key in ("images", "annotations", "categories") if key not in value]
-        if missing:
-            raise RegroupError(f"{path}: not a COCO instances file: no {', '.join(missing)}")
+        document = read_document(path, "COCO instances file", "images", "annotations", "categories")
+        faults = Faults(path)
+        names = _category_names(document["categories"], faults)
+        images = image_records(document["images"], faults, most_pixels=MAX_PIXELS)
+        faults.check()
         number = {name: i for i, name in enumerate(classes)}
-        unknown = sorted(c["name"] for c in value["categories"] if c["name"] not in number)
+        unknown = sorted(name for name in names.values() if name not in number)
         if unknown:
             raise RegroupError(f"{path}: categories {unknown} are not among the protocol's classes")
-        self.classes = {c["id"]: number[c["name"]] for c in value["categories"]}
-        self.images = sorted(value["images"], key=lambda image: str(image["file_name"]))
-        self.annotations: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in self.images}
-        for annotation in value["annotations"]:
-            if annotation["image_id"] not in self.annotations:
-                raise RegroupError(f"{path}: annotation {annotation['id']} is of an image that is not listed")
-            if annotation["category_id"] not in self.classes:
-                raise RegroupError(f"{path}: annotation {annotation['id']}: category_id is not listed")
+        self.classes = {category: number[name] for category, name in names.items()}
+        self.images = sorted(images.values(), key=lambda image: image.file_name)
+        self.annotations: dict[int, list[Mapping[str, Any]]] = {image_id: [] for image_id in images}
+        _check_annotations(document["annotations"], images, names, faults)
+        faults.check()
+        for annotation in document["annotations"]:
             self.annotations[annotation["image_id"]].append(annotation)
+
+
+def _category_names(entries: Sequence[Any], faults: Faults) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for number, entry in enumerate(entries):
+        where = f"categories[{number}]"
+        problems = {key: wrong(entry, key, kind) for key, kind in (("id", int), ("name", str))}
+        for key, problem in problems.items():
+            if problem is not None:
+                faults.add(f"{where}.{key}", problem, entry)
+        if not any(problems.values()):
+            if entry["id"] in names:
+                faults.add(f"{where}.id", f"category id {entry['id']} comes twice")
+            names[entry["id"]] = entry["name"]
+    return names
+
+
+def _check_annotations(
+    entries: Sequence[Any],
+    images: Mapping[int, ImageRecord],
+    categories: Collection[int],
+    faults: Faults,
+) -> None:
+    seen: set[int] = set()
+    places: list[int] = []
+
+    def drawable() -> Iterator[Item]:
+        for number, entry in enumerate(entries):
+            if (problem := _annotation_problem(entry, images, categories, seen)) is not None:
+                faults.add(f"annotations[{number}].{problem[0]}", problem[1], entry)
+                continue
+            seen.add(entry["id"])
+            places.append(number)
+            image = images[entry["image_id"]]
+            yield entry["segmentation"], image.height, image.width
+
+    undrawable = find_faults(drawable())
+    for place in sorted(undrawable):
+        number = places[place]
+        where = f"annotations[{number}].segmentation"
+        faults.add(where, f"cannot be drawn: {undrawable[place]}", entries[number])
+
+
+def _annotation_problem(
+    entry: Any, images: Mapping[int, ImageRecord], categories: Collection[int], seen: Collection[int]
+) -> tuple[str, str] | None:
+    """The key that is wrong and why, or None; the first three lines are all that most records meet."""
+    try:
+        number, image, category = entry["id"], entry["image_id"], entry["category_id"]
+        known = is_id(number) and is_id(image) and is_id(category) and "segmentation" in entry
+        if known and number not in seen and image in images and category in categories:
+            crowd = entry.get("iscrowd", 0)
+            return None if crowd in (0, 1) else ("iscrowd", f"is {str(crowd)[:40]!r}, not 0 or 1")
+    except (TypeError, KeyError):
+        pass
+    for key in ("id", "image_id", "category_id"):
+        if (problem := wrong(entry, key, int)) is not None:
+            return key, problem
+    if entry.get("segmentation") is None:
+        return "segmentation", "is missing"
+    if entry["id"] in seen:
+        return "id", f"annotation id {entry['id']} comes twice"
+    if entry["image_id"] not in images:
+        return "image_id", f"image {entry['image_id']} is not among the images"
+    return "category_id", f"category {entry['category_id']} is not among the categories"

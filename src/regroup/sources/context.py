@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from regroup.errors import RegroupError
-from regroup.io import read_json, write_text
+from regroup.io import write_text
+from regroup.pictures import MAX_PIXELS
+from regroup.records import Faults, ImageRecord, image_records, read_document, wrong
+from regroup.regions import draw as draw_region
 from regroup.settings import Settings, parse, read_yaml
 
 Mask = npt.NDArray[np.uint8]
@@ -55,25 +57,20 @@ def make_context_masks(annotations: Path, voc2010: Path, *, progress: bool = Fal
         RegroupError: not that file, another name than expected for one of the ids, an id that is none of the
             60, or a region that cannot be drawn. Nothing is in place then.
     """
-    document = read_json(annotations)
-    if not isinstance(document, dict) or (missing := [key for key in _KEYS if key not in document]):
-        what = ", ".join(missing) if isinstance(document, dict) else "images"
-        raise RegroupError(f"{annotations}: no {what}; expected PASCAL Context's trainval_merged.json")
+    document = read_document(annotations, "trainval_merged.json of PASCAL Context", *_KEYS)
     check_names(annotations, document["categories"])
-    regions: dict[int, list[Mapping[str, Any]]] = {image["image_id"]: [] for image in document["images"]}
-    for region in document["annos_segmentation"]:
-        regions[region["image_id"]].append(region)
+    images, regions = _records(annotations, document)
     temporary = voc2010 / f".{MASKS}.making"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     stems: dict[str, list[str]] = {"train": [], "val": []}
     try:
-        for image in tqdm(document["images"], desc="Context masks", unit="image", disable=not progress):
-            if image["phase"] in stems:
-                stem = PurePosixPath(image["file_name"]).stem
-                mask = draw(annotations, image, regions[image["image_id"]])
+        for image, phase in tqdm(images, desc="Context masks", unit="image", disable=not progress):
+            if phase in stems:
+                stem = PurePosixPath(image.file_name).stem
+                mask = draw(annotations, image, regions[image.id])
                 Image.fromarray(mask).save(temporary / f"{stem}.png")
-                stems[image["phase"]].append(stem)
+                stems[phase].append(stem)
         shutil.rmtree(voc2010 / MASKS, ignore_errors=True)
         temporary.replace(voc2010 / MASKS)
     finally:
@@ -83,13 +80,47 @@ def make_context_masks(annotations: Path, voc2010: Path, *, progress: bool = Fal
     return {split: len(found) for split, found in stems.items()}
 
 
+def _records(
+    path: Path, document: Mapping[str, list[Any]]
+) -> tuple[list[tuple[ImageRecord, str]], dict[int, list[Mapping[str, Any]]]]:
+    """Each image with its phase, and the regions of each by its id."""
+    faults = Faults(path)
+    images = image_records(document["images"], faults, key="image_id", most_pixels=MAX_PIXELS)
+    phases: list[str] = []
+    for number, entry in enumerate(document["images"]):
+        if (problem := wrong(entry, "phase", str)) is not None:
+            faults.add(f"images[{number}].phase", problem)
+        else:
+            phases.append(entry["phase"])
+    regions: dict[int, list[Mapping[str, Any]]] = {image: [] for image in images}
+    for number, region in enumerate(document["annos_segmentation"]):
+        for key in ("image_id", "category_id"):
+            if (problem := wrong(region, key, int)) is not None:
+                faults.add(f"annos_segmentation[{number}].{key}", problem, region)
+                break
+        else:
+            if region["image_id"] in regions:
+                regions[region["image_id"]].append(region)
+            else:
+                where = f"annos_segmentation[{number}].image_id"
+                faults.add(where, f"image {region['image_id']} is not among the images", region)
+    faults.check()
+    return list(zip(images.values(), phases, strict=True)), regions
+
+
 def check_names(path: Path, categories: list[Mapping[str, Any]]) -> None:
     """Check that the ids we know mean the classes we think, by their names.
 
     Raises:
         RegroupError: names the first id whose category is missing or called otherwise.
     """
-    given = {category["category_id"]: str(category["name"]) for category in categories}
+    faults = Faults(path)
+    for number, category in enumerate(categories):
+        for key, kind in (("category_id", int), ("name", str)):
+            if (problem := wrong(category, key, kind)) is not None:
+                faults.add(f"categories[{number}].{key}", problem)
+    faults.check()
+    given = {category["category_id"]: category["name"] for category in categories}
     for known in context_classes():
         name = given.get(known.id)
         if name is None or _plain(name) not in {_plain(one) for one in known.names}:
@@ -97,24 +128,21 @@ def check_names(path: Path, categories: list[Mapping[str, Any]]) -> None:
             raise RegroupError(f"{path}: categories: id {known.id} {found}, expected {known.names[0]!r}")
 
 
-def draw(path: Path, image: Mapping[str, Any], regions: list[Mapping[str, Any]]) -> Mask:
+def draw(path: Path, image: ImageRecord, regions: list[Mapping[str, Any]]) -> Mask:
     """The mask [height, width] of an image: 0 background, 1 to 59; later regions lie on top.
 
     Raises:
         RegroupError: an id that is none of the 60, or a region of another size or damaged.
     """
-    ids = np.zeros((image["height"], image["width"]), dtype=np.int64)
+    ids = np.zeros((image.height, image.width), dtype=np.int64)
     for region in regions:
         try:
-            inside = np.asarray(coco_mask.decode(region["segmentation"]), dtype=bool)
-            ids[inside] = region["category_id"]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            ids[draw_region(region.get("segmentation"), image.height, image.width)] = region["category_id"]
+        except RegroupError as error:
             raise RegroupError(f"{path}: annotation {region.get('id')}: cannot be drawn ({error})") from None
     known = np.array([0, *(one.id for one in context_classes())])
     if strangers := sorted(set(np.unique(ids).tolist()) - set(known.tolist())):
-        raise RegroupError(
-            f"{path}: {image['file_name']}: ids {strangers} are none of the 60 of PASCAL Context"
-        )
+        raise RegroupError(f"{path}: {image.file_name}: ids {strangers} are none of the 60 of PASCAL Context")
     return np.digitize(ids, known, right=True).astype(np.uint8)
 
 

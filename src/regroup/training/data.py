@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regroup.captions.images import Pixels
 from regroup.captions.labels import LABELS, read_vocabulary
 from regroup.captions.randomness import UInt64
 from regroup.captions.reader import CaptionReader, ReadReport
@@ -22,6 +21,7 @@ from regroup.captions.table import LabelTable
 from regroup.io import sha256
 from regroup.model.collectives import rank, world_size
 from regroup.model.image import FirstStage, ImageTower
+from regroup.pictures import Pixels
 from regroup.training.augmentation import Augmentation
 from regroup.training.parallel import share_of
 from regroup.training.plan import Plan

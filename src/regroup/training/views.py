@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regroup.captions.images import Pixels
 from regroup.captions.randomness import UInt64
 from regroup.model.image import FirstStage, ImageTower
+from regroup.pictures import Pixels
 from regroup.training.augmentation import Augmentation
 
 

@@ -18,6 +18,7 @@ from regroup.captions.tagging import CaptionTagger
 from regroup.captions.weights import load_weights
 from regroup.errors import RegroupError
 from regroup.io import read_json
+from regroup.pictures import read_mask, read_picture
 from regroup.segmentation.images import normalise
 
 UNLABELLED = 255
@@ -74,8 +75,9 @@ class WebCorpus:
         self.images, self.maps = [], []
         for annotation in content["annotations"]:
             name = Path(names[annotation["image_id"]])
-            self.images.append(_open(root / "train2017" / name, "RGB"))
-            self.maps.append(_open(root / "stuffthingmaps/train2017" / name.with_suffix(".png"), "L"))
+            self.images.append(Image.fromarray(read_picture(root / "train2017" / name)))
+            maps = root / "stuffthingmaps/train2017"
+            self.maps.append(Image.fromarray(read_mask(maps / name.with_suffix(".png"))))
         self.nouns = [found.nouns for found in CaptionTagger(load_weights("textblob")).find(self.captions)]
 
     def __len__(self) -> int:
@@ -131,14 +133,6 @@ def read_concepts(root: Path) -> tuple[Concept, ...]:
         )
         for record in records
     )
-
-
-def _open(path: Path, mode: str) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return image.convert(mode)
-    except OSError as error:
-        raise RegroupError(f"{path}: not a readable image ({error}); make the source again") from None
 
 
 def _crop(

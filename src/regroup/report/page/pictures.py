@@ -12,6 +12,7 @@ from PIL import Image
 from regroup.errors import RegroupError
 from regroup.io import read_json
 from regroup.params import PageParams
+from regroup.pictures import picture_size, read_picture
 
 WIDEST = 2000
 """Pixels; wider pictures are scaled down in the page."""
@@ -77,18 +78,14 @@ def _read(path: Path, report: Path, settings: PageParams) -> Picture:
 
 def _embed(path: Path, settings: PageParams) -> tuple[str, tuple[int, int]]:
     content, kind = path.read_bytes(), "png"
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            size = image.size
-            if len(content) > 1000 * settings.webp_above_kb:
-                picture = image.convert("RGB")
-                if picture.width > WIDEST:
-                    size = (WIDEST, round(picture.height * WIDEST / picture.width))
-                    picture = picture.resize(size, Image.Resampling.LANCZOS)
-                buffer = io.BytesIO()
-                picture.save(buffer, format="WEBP", quality=settings.webp_quality)
-                if buffer.tell() < len(content):
-                    content, kind = buffer.getvalue(), "webp"
-    except OSError as error:
-        raise RegroupError(f"{path}: not a picture that can be read ({error})") from None
+    size = picture_size(path)
+    if len(content) > 1000 * settings.webp_above_kb:
+        picture = Image.fromarray(read_picture(path))
+        if picture.width > WIDEST:
+            size = (WIDEST, round(picture.height * WIDEST / picture.width))
+            picture = picture.resize(size, Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        picture.save(buffer, format="WEBP", quality=settings.webp_quality)
+        if buffer.tell() < len(content):
+            content, kind = buffer.getvalue(), "webp"
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}", size
