@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -162,6 +163,23 @@ def test_a_missing_tool_and_another_version_are_said(
     assert status == 1
     assert "snakemake MISSING not installed; `make env`" in said
     assert f"dvc note 0.1; tested with {installed('dvc')}" in said
+
+
+@pytest.mark.parametrize(("package", "state"), [("regroup.safe_dvc", "ok"), ("dvc.cli", "note")])
+def test_whose_dvc_it_is_is_said(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    package: str,
+    state: str,
+) -> None:
+    script = project / "bin/dvc"
+    script.parent.mkdir()
+    script.write_text(f"#!/usr/bin/python\nfrom {package} import main\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(script.parent), prepend=os.pathsep)
+    _, said = ask(capsys)
+    assert f"dvc command {state} {script}" in said
 
 
 def test_a_graphics_card_is_asked_for_only_where_one_is_used(

@@ -101,6 +101,7 @@ def tools() -> Iterator[Finding]:
             "note" if other else "ok",
             f"{version}; tested with {tested[name]}" if other else version,
         )
+    yield _dvc_command()
     git = shutil.which("git")
     yield Finding("tools", "git", "ok" if git else "missing", git or "not on PATH; install git")
 
@@ -112,6 +113,17 @@ def _project(params: Params) -> Iterator[Finding]:
         yield Finding("project", fault.place, "missing", fault.detail)
     if not faults:
         yield Finding("project", "folders", "ok", "no links among them")
+
+
+def _dvc_command() -> Finding:
+    """Whether `dvc` is this package's, which a kill does not hurt, or DVC's own script."""
+    found = shutil.which("dvc")
+    if found is None:
+        return Finding("tools", "dvc command", "missing", "not on PATH; activate the environment")
+    if b"regroup.safe_dvc" in Path(found).read_bytes():
+        return Finding("tools", "dvc command", "ok", found)
+    detail = f"{found} is DVC's own, which a kill can leave blocked (docs/dvc.md); `make env` puts ours there"
+    return Finding("tools", "dvc command", "note", detail)
 
 
 def _tested() -> dict[str, str]:

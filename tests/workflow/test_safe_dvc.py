@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from dvc.dvcfile import Lockfile
+from dvc.exceptions import DvcException
 from dvc.utils.serialize import _common, _yaml, dump_yaml, dumps_yaml, modify_yaml
 from toy_project import Project, user_environment
 
 from regroup.safe_dvc import install
-from regroup.safe_dvc.lockfile import replace_stage
+from regroup.safe_dvc.lockfile import check_merged, replace_stage, split
 
 STAGES: dict[str, Any] = {
     "one": {"cmd": "python one.py", "outs": [{"path": "one.txt", "md5": "0" * 32, "size": 10}]},
@@ -55,6 +56,30 @@ ODD = {
 @pytest.mark.parametrize("kind", ODD)
 def test_a_file_that_looks_otherwise_is_left_to_dvc(kind: str) -> None:
     assert replace_stage(ODD[kind], entry("two", {"cmd": "new"})) is None
+
+
+MERGED = {
+    "noted twice": (
+        entry("one", {"cmd": "other"}),
+        "the stage one is noted more than once, in lines 3 and 24",
+    ),
+    "conflict": ("<<<<<<< HEAD\n", "line 24: an unfinished merge"),
+}
+
+
+@pytest.mark.parametrize("kind", MERGED)
+def test_what_a_merge_left_is_named_with_the_remedy(kind: str) -> None:
+    added, message = MERGED[kind]
+    check_merged("dvc.lock", text(STAGES))
+    with pytest.raises(DvcException, match=rf"^dvc.lock: {message}.*git checkout --ours dvc.lock"):
+        check_merged("dvc.lock", text(STAGES) + added)
+
+
+def test_entries_are_found_whatever_is_in_them() -> None:
+    assert dict(split(text(STAGES))) == {
+        lines.partition(":")[0].strip(): lines for lines in (entry(name, STAGES[name]) for name in STAGES)
+    }
+    assert split(text({})) == split("") == []
 
 
 class Killed(BaseException):

@@ -180,6 +180,28 @@ def test_a_killed_run_goes_on_where_it_was(project: Project) -> None:
     assert len(finished) <= len(everything()) + 4
 
 
+@pytest.mark.slow
+def test_two_runs_in_one_clone_take_turns(project: Project) -> None:
+    project.set_param("seconds: 3")
+    project.set_param("items: {a: 1, b: 20}")
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "one_b"]
+    runs = [
+        subprocess.Popen(
+            command,
+            cwd=project.root,
+            env=project.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    shown = [run.communicate()[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], "".join(shown)
+    assert project.worked() == ["one-b"]
+    assert sum(NOTHING in text for text in shown) == 1, "".join(shown)
+
+
 def killed_when(project: Project, output: str) -> None:
     """Run Snakemake, and kill everything it started as soon as an output of this name is made."""
     run = subprocess.Popen(

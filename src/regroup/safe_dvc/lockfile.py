@@ -107,15 +107,16 @@ def refresh(stage: PipelineStage) -> None:
     seen[name] = now.get(name, "")
 
 
-def write_file(path: Path, fill: Callable[[Any], Any]) -> None:
-    """Write a text file in one step, also through a link to it."""
+def write_file(path: Path, fill: Callable[[Any], Any], *, durable: bool = True) -> None:
+    """Write a text file in one step, also through a link to it; `durable`: it survives a power cut."""
     path = path.resolve()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
             fill(file)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

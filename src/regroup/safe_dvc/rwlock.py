@@ -185,7 +185,8 @@ class _Table:
             try:
                 yield readers, writers
             finally:
-                write_file(self.path, lambda file: json.dump({"write": writers, "read": readers}, file))
+                notes = json.dumps({"write": writers, "read": readers})
+                write_file(self.path, lambda file: file.write(notes), durable=False)
 
 
 _tables: dict[Path, _Table] = {}
