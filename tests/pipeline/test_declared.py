@@ -127,23 +127,28 @@ def test_no_pipeline_but_the_default_is_in_git_before_it_has_results() -> None:
 
 
 def test_the_full_profile_has_the_stages_of_mini(tmp_path: Path) -> None:
-    """Both graphs resolve, every template included, and differ in nothing but where things are."""
-    for name in ("params.yaml", "variants.yaml", "dvc.yaml"):
+    """Both graphs resolve, every template included, and differ in nothing but where things are.
+
+    The pipeline of `full` is made when it is first asked for.
+    """
+    for name in ("params.yaml", "variants.yaml", "dvc.yaml", "full/overrides.yaml", "full/params.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text((ROOT / name).read_text())
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full/params.yaml").write_text((ROOT / "full/params.yaml").read_text())
-    full_params = load_params(ROOT / "full/params.yaml")
-    (tmp_path / "full/dvc.yaml").write_text(render_pipeline(ROOT / "dvc.yaml", full_params))
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=tmp_path, check=True)
-    command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
+    command = [sys.executable, "-m", "regroup.safe_dvc"]
+    subprocess.run([*command, "init", "--no-scm", "-q"], cwd=tmp_path, check=True)
     mini, full = (
         subprocess.run(
-            [*command, *file], cwd=tmp_path, capture_output=True, text=True, check=True
+            [*command, "stage", "list", "--name-only", *file],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.split()
         for file in ([], ["full/dvc.yaml"])
     )
     assert [f"full/dvc.yaml:{name}" for name in mini] == full
     assert {f"finetune@{name}" for name in load_variants(ROOT / "variants.yaml")} <= set(mini)
+    assert (tmp_path / "full/params.yaml").read_text() == (ROOT / "full/params.yaml").read_text()
 
 
 def raw_deps(pipeline: dict[str, Any], stage: str) -> set[str]:
