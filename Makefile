@@ -38,7 +38,7 @@ repro: env  ## the whole study on the embedded data, a stage a core; ENGINE=dvc:
 	@regroup check
 	$(ENGINES_$(ENGINE))
 	@python -m regroup.tracking publish
-	@regroup page > /dev/null
+	@regroup page --if-older > /dev/null
 	@regroup summary
 	@regroup verify || true
 

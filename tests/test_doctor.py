@@ -204,3 +204,44 @@ def test_no_profile_there(project: Path, capsys: pytest.CaptureFixture[str]) -> 
         "--profile fulll: no params.yaml in it, so it is no profile; here there is full"
         in capsys.readouterr().err
     )
+
+
+def start(project: Path) -> None:
+    """Make the folder one that DVC works in."""
+    (project / ".dvc").mkdir()
+    (project / ".git").mkdir()
+
+
+@pytest.mark.parametrize("place", ["data", "runs", "reports", "data/mini", "reports/mini/metrics", ".dvc"])
+def test_a_link_that_dvc_would_refuse_is_said_before_work(
+    project: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    start(project)
+    assert ask(capsys)[0] == 0
+    if place == ".dvc":
+        (project / place).rmdir()
+    (project / place).parent.mkdir(parents=True, exist_ok=True)
+    (project / place).symlink_to(project / "disk")
+    status, said = ask(capsys)
+    assert status == 1
+    assert f"project {place} MISSING is a link to {project}/disk" in said
+    assert "mount --bind" in said
+    assert said.endswith("1 missing: a run cannot start")
+
+
+def test_other_links_are_no_matter(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start(project)
+    (project / "disk").mkdir()
+    for place in (".dvc/cache", ".state"):
+        (project / place).symlink_to(project / "disk")
+    assert ask(capsys)[0] == 0
+
+
+def test_an_archive_without_git_needs_a_word(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start(project)
+    (project / ".git").rmdir()
+    status, said = ask(capsys)
+    assert status == 1
+    assert "no git repository" in said
+    (project / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    assert ask(capsys)[0] == 0

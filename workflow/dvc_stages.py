@@ -23,6 +23,7 @@ from dvc.repo.index import Index
 from dvc.stage import PipelineStage
 
 from regroup.lease import LeaseBusyError, acquire
+from regroup.profile import make_if_missing
 from regroup.safe_dvc import install as install_safe_dvc
 from regroup.safe_dvc.rwlock import BusyError
 
@@ -69,6 +70,7 @@ def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
         ValueError: the file is missing or invalid, a stage's `meta.resources` has a key or a value that means
             nothing, two stages would get the same rule name, or another run is writing an output.
     """
+    make_if_missing(Path(pipeline))
     install_safe_dvc()
     repo = Repo(_wait_for_lock=True)
     # a job of another run may be in the middle of writing dvc.lock

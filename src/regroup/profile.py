@@ -1,14 +1,16 @@
 """Profiles: a folder whose short `overrides.yaml` is laid over the default parameters.
 
 A profile folder holds `overrides.yaml` (what its author writes), `params.yaml` (every knob, made from it,
-read by DVC and the stages) and a copy of the one `dvc.yaml`. It is a copy and no link, because DVC cannot
-follow links in other commits, and then `dvc metrics diff` would compare with nothing.
+read by DVC and the stages) and a `dvc.yaml`, made from the root's when it is first asked for. It is no link,
+because DVC cannot follow links in other commits, and because a profile that uses folders in place looks at
+them in every run.
 """
 
 from __future__ import annotations
 
 import io
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,21 @@ def make_profile(folder: Path) -> Path:
     target = folder / "params.yaml"
     write_text(target, text)
     return target
+
+
+def make_if_missing(pipeline: Path) -> None:
+    """Make the dvc.yaml of a profile's folder, if it is asked for and not there yet.
+
+    Git has the overrides and the parameters alone: DVC reads every dvc.yaml it finds, and would complain in
+    each of its commands of outputs that nobody here has made.
+
+    Raises:
+        RegroupError: as `make_profile`.
+    """
+    folder = pipeline.parent
+    if pipeline.name == "dvc.yaml" and not pipeline.exists() and (folder / "overrides.yaml").is_file():
+        make_profile(folder)
+        print(f"{pipeline}: made of {folder / 'overrides.yaml'}", file=sys.stderr)
 
 
 def render(overrides: Path) -> str:

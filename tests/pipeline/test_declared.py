@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from regroup.dino.settings import DinoParams, StandInParams
 from regroup.model.config import GroupViTConfig
 from regroup.params import Layout, Params, load_params
-from regroup.profile import render, render_pipeline
+from regroup.profile import pipeline_faults, render, render_pipeline
 from regroup.settings import read_yaml
 from regroup.training.settings import (
     AugmentationSettings,
@@ -153,24 +153,93 @@ def test_a_run_depends_on_its_own_file_alone():
 @pytest.mark.parametrize(
     "overrides", sorted(ROOT.glob("*/overrides.yaml")), ids=lambda path: path.parent.name
 )
-def test_every_profile_is_made_of_its_overrides_and_the_one_graph(overrides: Path, monkeypatch):
-    """`regroup profile NAME` has been run since params.yaml, dvc.yaml or the overrides were edited."""
+def test_every_profile_is_made_of_its_overrides(overrides: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`regroup profile NAME` has been run since params.yaml or the overrides were edited."""
     monkeypatch.chdir(ROOT)
-    assert (overrides.parent / "dvc.yaml").read_text() == render_pipeline(
-        Path("dvc.yaml"), load_params(overrides.parent / "params.yaml")
-    )
     assert (overrides.parent / "params.yaml").read_text() == render(overrides.relative_to(ROOT))
 
 
-def test_the_full_profile_has_the_stages_of_mini():
-    """Both graphs resolve, every template included, and differ in nothing but where things are."""
-    command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
+def test_no_pipeline_but_the_default_is_in_git_before_it_has_results() -> None:
+    """DVC reads every dvc.yaml it finds, and complains of outputs that nobody here has made."""
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    pipelines = {Path(path).parent for path in tracked if Path(path).name == "dvc.yaml"}
+    locked = {Path(path).parent for path in tracked if Path(path).name == "dvc.lock"}
+    assert pipelines <= locked
+
+
+def test_the_full_profile_has_the_stages_of_mini(tmp_path: Path) -> None:
+    """Both graphs resolve, every template included, and differ in nothing but where things are.
+
+    The pipeline of `full` is made when it is first asked for.
+    """
+    for name in ("params.yaml", "variants.yaml", "dvc.yaml", "full/overrides.yaml", "full/params.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    command = [sys.executable, "-m", "regroup.safe_dvc"]
+    subprocess.run([*command, "init", "--no-scm", "-q"], cwd=tmp_path, check=True)
     mini, full = (
-        subprocess.run([*command, *file], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+        subprocess.run(
+            [*command, "stage", "list", "--name-only", *file],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
         for file in ([], ["full/dvc.yaml"])
     )
     assert [f"full/dvc.yaml:{name}" for name in mini] == full
     assert {f"finetune@{name}" for name in load_variants(ROOT / "variants.yaml")} <= set(mini)
+    assert (tmp_path / "full/params.yaml").read_text() == (ROOT / "full/params.yaml").read_text()
+
+
+def raw_deps(pipeline: dict[str, Any], stage: str) -> set[str]:
+    entry = pipeline["stages"][stage]
+    return {dep for dep in entry.get("do", entry)["deps"] if "/raw/" in dep}
+
+
+def test_stages_read_the_manifests_of_the_sources_that_a_profile_has() -> None:
+    root = read_yaml(ROOT / "dvc.yaml")
+    assert raw_deps(root, "evaluate") == {
+        f"data/${{name}}/raw/{source}/manifest.json" for source in ("coco", "voc12", "context", "ade")
+    }
+    params = load_params(ROOT / "full/params.yaml")
+    fewer = params.model_copy(update={"sources": {"coco": params.sources["coco"]}})
+    made = YAML(typ="safe").load(render_pipeline(ROOT / "dvc.yaml", fewer))
+    assert raw_deps(made, "evaluate") == raw_deps(made, "nouns") == {"data/${name}/raw/coco/manifest.json"}
+
+
+def test_only_a_folder_in_use_is_looked_at_in_every_run() -> None:
+    full = load_params(ROOT / "full/params.yaml")
+    drawn = full.model_copy(update={"sources": load_params(ROOT / "params.yaml").sources})
+    watched, quiet = (
+        YAML(typ="safe").load(render_pipeline(ROOT / "dvc.yaml", params))["stages"]["source"]["do"]
+        for params in (full, drawn)
+    )
+    assert watched["always_changed"] is True
+    assert watched["outs"] == [{"data/${name}/raw/${key}": {"persist": True}}]
+    assert "always_changed" not in quiet
+
+
+def test_a_pipeline_that_would_not_see_changes_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    (tmp_path / "mine").mkdir()
+    mini, full = load_params(ROOT / "params.yaml"), load_params(ROOT / "full/params.yaml")
+    assert list(pipeline_faults(mini)) == []
+    (fault,) = pipeline_faults(
+        mini.model_copy(update={"sources": mini.sources | {"ade": full.sources["ade"]}})
+    )
+    assert "sources.ade" in fault
+    assert "profile of your own" in fault
+    mine = full.model_copy(update={"name": "mine", "params_file": Path("mine/params.yaml")})
+    drawn = mine.model_copy(update={"sources": mini.sources})
+    (tmp_path / "mine/dvc.yaml").write_text(render_pipeline(Path("dvc.yaml"), drawn))
+    assert list(pipeline_faults(drawn)) == []
+    (fault,) = pipeline_faults(mine)
+    assert fault.startswith("mine/dvc.yaml: ")
+    assert "regroup profile mine" in fault
 
 
 def test_everything_that_is_reported_is_on_the_page():

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from regroup.errors import RegroupError
-from regroup.report.comparison import Spread
+from regroup.report.comparison import Spread, Verdict
 from regroup.report.grid import markdown, read_grid
 from regroup.report.reference import thesis
-from regroup.report.scores_view import write_scores
+from regroup.report.scores_view import write_scores, write_summary
 from regroup.report.tables import Table, build_table, format_console, write_table
+from regroup.settings import read_yaml
 
 ALL = range(1, 15)
 
@@ -169,6 +170,16 @@ def test_scores_for_dvc_are_one_file_a_run(metrics: WriteMetrics, tmp_path: Path
     (file,) = (tmp_path / "tables/scores").iterdir()
     assert json.loads(file.read_text()) == {"coco": 30.13, "voc": 40.0}
     assert (tmp_path / "tables/scores.csv").read_text() == "variant,coco,voc,context,ade\nge,30.13,40.0,,\n"
+
+
+def test_a_summary_for_dvc_is_a_few_numbers(metrics: WriteMetrics, tmp_path: Path) -> None:
+    folder = metrics("ge", coco=30.126, birds=5.0).parent
+    verdicts: dict[Verdict, int] = {"agree": 7, "cannot tell": 2}
+    write_summary(folder, "ge", verdicts, tmp_path, profile="mini")
+    summary = read_yaml(tmp_path / "summary.yaml")
+    assert summary == {"coco": 30.13, "birds": 5.0, "claims": {"agree": 7, "cannot_tell": 2}}
+    write_summary(folder, "later", verdicts, tmp_path, profile="mini")
+    assert read_yaml(tmp_path / "summary.yaml") == {"claims": {"agree": 7, "cannot_tell": 2}}
 
 
 def test_scores_have_datasets_of_ones_own(metrics: WriteMetrics, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from regroup.sources import download
 from regroup.sources.artefacts import Artefact, Catalogue, load_catalogue
 from regroup.sources.fetch import RECORD, read_record
 from regroup.sources.layouts import LAYOUTS
-from regroup.sources.make import make_source
+from regroup.sources.make import make_source, unchanged_source
 from regroup.sources.manifest import raw_root
 from regroup.sources.settings import WeightsParams
 from regroup.sources.weights import fetch_weights
@@ -100,6 +101,19 @@ def test_coco_is_fetched_unpacked_and_used_in_place(small: Path, site: Site) -> 
     site.asked.clear()
     assert make_source("coco", "download", Path("raw/coco"), url=site.url) == manifest
     assert site.asked == []
+
+
+def test_a_download_that_is_not_on_this_machine_stays_described(small: Path, site: Site) -> None:
+    """Its results may have been pulled; 20 GB are not fetched again to find that they have not changed."""
+    publish(site, COCO)
+    manifest = make_source("coco", "download", Path("raw/coco"), url=site.url)
+    assert unchanged_source("coco", "download", Path("raw/coco"), root=None) == manifest
+    (small / "data/downloads/coco/val2017/3.jpg").unlink()
+    assert unchanged_source("coco", "download", Path("raw/coco"), root=None) is None
+    shutil.rmtree("data/downloads/coco")
+    assert unchanged_source("coco", "download", Path("raw/coco"), root=None) == manifest
+    with pytest.raises(RegroupError, match="no such folder data/downloads/coco"):
+        raw_root(Path("raw/coco"))
 
 
 def test_only_what_is_missing_is_fetched(small: Path, site: Site) -> None:

@@ -7,6 +7,9 @@ import pytest
 from dvc_stages import Stage, read_stages
 from toy_project import Project
 
+from regroup.sources.layouts import LAYOUTS
+from regroup.sources.make import make_source
+
 # DVC's use of pygtrie
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
@@ -91,3 +94,35 @@ def test_a_list_of_locks_cut_short_by_a_kill_is_no_obstacle(project: Project) ->
     rwlock.write_text('{"write": {"/some/pa')
     assert stages(project, set_stamps=True)
     assert not any(json.loads(rwlock.read_text()).values())
+
+
+def test_a_stage_that_always_runs_is_stale_only_if_its_folder_changed(project: Path, tmp_path: Path) -> None:
+    mine, raw = tmp_path / "mine", project.root / "data/mini/raw/ade"
+    for part in LAYOUTS["ade"].required:
+        (mine / part).mkdir(parents=True)
+        (mine / part / "1.png").write_bytes(b"a")
+    make_source("ade", "local", raw, root=mine)
+    pipeline = project.root / "dvc.yaml"
+    pipeline.write_text(pipeline.read_text().replace("stages:\n", WATCHED, 1))
+    project.dvc("commit", "--force", "--quiet", "watched")
+
+    def stale() -> set[str]:
+        found = stages(project, set_stamps=True)
+        return {name for name, stage in found.items() if not Path(stage.stamp).exists()}
+
+    assert stale() == set()
+    (mine / LAYOUTS["ade"].required[0] / "2.png").write_bytes(b"b")
+    assert stale() == {"watched"}
+
+
+WATCHED = """\
+stages:
+  watched:
+    cmd: python work.py 0 data/mini/raw/ade watched
+    always_changed: true
+    deps:
+    - work.py
+    outs:
+    - data/mini/raw/ade:
+        persist: true
+"""

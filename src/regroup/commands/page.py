@@ -6,7 +6,8 @@ import argparse
 from typing import Any
 
 from regroup.commands.arguments import add_params
-from regroup.params import load_params
+from regroup.params import Params, load_params
+from regroup.tracking.last_run import FOLDER as LAST_RUNS
 
 EXAMPLES = """examples:
   regroup page
@@ -23,10 +24,28 @@ def add_parser(commands: Any) -> None:
         epilog=EXAMPLES,
     )
     add_params(parser)
+    parser.add_argument(
+        "--if-older", action="store_true", help="only if a run, or an edit of the pipeline, is newer than it"
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from regroup.report.page.facts import write_index
+    params = load_params(arguments.params)
+    if not (arguments.if_older and is_newest(params)):
+        from regroup.report.page.facts import write_index
 
-    print(write_index(load_params(arguments.params)))
+        write_index(params)
+    print(params.layout.index)
+
+
+def is_newest(params: Params, root: Path = Path()) -> bool:
+    """Whether `index.html` is newer than all that it tells of."""
+    index = root / params.layout.index
+    if not index.is_file():
+        return False
+    beside = [root / params.params_file.with_name(name) for name in ("dvc.yaml", "dvc.lock")]
+    made_from = [root / params.layout.page, root / params.params_file, root / params.variants_file, *beside]
+    runs = (root / LAST_RUNS / params.name).glob("*.json")
+    newest = max((path.stat().st_mtime_ns for path in (*made_from, *runs) if path.is_file()), default=0)
+    return index.stat().st_mtime_ns > newest

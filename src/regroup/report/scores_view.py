@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def write_scores(metrics: Path, names: Sequence[str], folder: Path, *, profile: 
 def write_summary(
     metrics: Path, variant: str, verdicts: Mapping[Verdict, int], folder: Path, *, profile: str
 ) -> None:
-    """Write `summary.json`: what one variant scores, and how many of the thesis's claims hold.
+    """Write `summary.yaml`: what one variant scores, and how many of the thesis's claims hold.
 
     Few enough numbers for one line of `dvc metrics show` and `dvc exp show`. A variant that was not scored is
     left out.
@@ -61,6 +62,6 @@ def write_summary(
     """
     file = metrics / f"{variant}.json"
     found = read_metrics(file, profile=profile).datasets if file.is_file() else {}
-    scores = {dataset: float(rounded(found[dataset].miou)) for dataset in found}
-    claims = {verdict.replace(" ", "_"): count for verdict, count in verdicts.items()}
-    write_json(folder / "summary.json", {**scores, "claims": claims})
+    lines = [f"{json.dumps(dataset)}: {rounded(found[dataset].miou)}" for dataset in found]
+    counts = [f"  {verdict.replace(' ', '_')}: {count}" for verdict, count in verdicts.items()]
+    write_text(folder / "summary.yaml", "\n".join([*lines, "claims:", *counts]) + "\n")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from dvc.cli import main as _dvc
 
 from regroup.errors import RegroupError
 from regroup.lease import stale_seconds
+from regroup.profile import make_if_missing
 from regroup.safe_dvc import lockfile, locks, parsing, rwlock, stages
 
 
@@ -30,5 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dvc: error: {error}", file=sys.stderr)
         return 2
     install()
-    status: int = _dvc(list(sys.argv[1:] if argv is None else argv))
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        for word in words:  # a target: `full/dvc.yaml`, `full/dvc.yaml:finetune@ge`
+            make_if_missing(Path(word.partition(":")[0]))
+    except RegroupError as error:
+        print(f"dvc: error: {error}", file=sys.stderr)
+        return 2
+    status: int = _dvc(words)
     return status
