@@ -10,7 +10,7 @@ def main(stage: Stage) -> None:
     settings = (params.checkpoint, params.finetune, params.dino)
     with stage.tracked(*settings, inputs=[], outputs=[layout.variants, layout.dino_settings]):
         written = write_resolved(params, variants, layout)
-    print(f"{len(variants)} variants; written: {', '.join(map(str, written)) or 'nothing new'}")
+    print(f"{len(variants)} variants; {len(written)} files written, the others say so already")
 
 
 if __name__ == "__main__":

@@ -154,7 +154,15 @@ def _unknown_names(variants: Mapping[str, Variant], params: Params, path: Path) 
 
 
 def _misplaced(params: Params, path: Path) -> Iterator[str]:
-    """A graph beside the parameters has to read these, from this root, and the same variants."""
+    """Files that stages start from exist; a graph beside the parameters reads these and the same variants."""
+    starts = {
+        "checkpoint.path": params.checkpoint.path,
+        "dino.path": params.dino.path,
+        "nouns.tagger_path": params.nouns.tagger_path,
+    }
+    for key, file in starts.items():
+        if file is not None and not file.exists() and not file.is_relative_to(params.layout.weights):
+            yield f"{path}: {key}: {file} does not exist"
     pipeline = path.with_name("dvc.yaml")
     if not pipeline.is_file():
         return
