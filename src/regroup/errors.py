@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO
 
 TRACEBACK = "REGROUP_TRACEBACK"
@@ -55,6 +56,16 @@ def os_words(error: OSError) -> str:
     if error.errno is None:
         return str(error) or type(error).__name__
     return _WORDS.get(error.errno, (error.strerror or str(error)).lower())
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what would be waited for without end: a pipe or a device in place of a file.
+
+    Raises:
+        RegroupError: names it.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise RegroupError(f"{path}: is a pipe or a device, but a file is needed")
 
 
 def explain(error: BaseException) -> str | None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from regroup.errors import RegroupError, os_words
+from regroup.errors import RegroupError, check_regular, os_words
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -27,6 +27,7 @@ def read_yaml(path: Path) -> Any:
         RegroupError: the file is missing or is not YAML.
     """
     try:
+        check_regular(path)
         return YAML(typ="safe").load(path)
     except FileNotFoundError:
         raise RegroupError(f"{path}: no such file") from None
