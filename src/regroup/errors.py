@@ -74,6 +74,8 @@ def explain(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
         return _MEMORY
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of `Path.resolve`
+        return str(error)
     if isinstance(error, OSError):
         name = error.filename
         if name is None or isinstance(name, int) or error.errno is None:
