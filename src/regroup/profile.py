@@ -20,7 +20,6 @@ from regroup.io import write_text
 from regroup.params import Params
 from regroup.settings import parse, read_yaml
 
-_MADE = "# Made from "
 HEADER = """\
 # Made from {overrides} and {base}: edit the first, then run `regroup profile {name}`.
 """
@@ -42,11 +41,6 @@ def make_profile(folder: Path) -> Path:
         raise RegroupError("params.yaml and dvc.yaml are not here; run this from the project's root")
     if folder.is_absolute() or ".." in folder.parts or len(folder.parts) != 1:
         raise RegroupError(f"{folder}: a profile is a folder directly under the project's root")
-    for made in (folder / "params.yaml", folder / "dvc.yaml"):
-        if made.is_file() and not made.read_text(encoding="utf-8", errors="replace").startswith(_MADE):
-            raise RegroupError(
-                f"{made}: was not made by `regroup profile`, and would be overwritten; move it away"
-            )
     text = render(overrides)
     parse(Params, YAML(typ="safe").load(text), overrides)
     write_text(folder / "dvc.yaml", render_pipeline(Path("dvc.yaml")))
@@ -76,8 +70,6 @@ def render(overrides: Path) -> str:
         type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
     )
     yaml.width = 110
-    if not isinstance(read_yaml(base), dict):
-        raise RegroupError(f"{base}: must be a mapping of keys")
     document = yaml.load(base)
     placed = {
         "name": name,
@@ -117,8 +109,6 @@ def _lay_over(document: CommentedMap, values: Mapping[str, Any]) -> None:
         place = document
         for parent in parents:
             place = place.setdefault(parent, CommentedMap())
-            if not isinstance(place, dict):
-                raise RegroupError(f"overrides.yaml: {dotted}: `{parent}` is no mapping of keys")
         if isinstance(value, dict) and isinstance(place.get(key), dict):
             _lay_over(place[key], value)
         elif value is None and isinstance(place.get(key), dict):
