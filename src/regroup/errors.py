@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO
 
 TRACEBACK = "REGROUP_TRACEBACK"
@@ -57,12 +58,24 @@ def os_words(error: OSError) -> str:
     return _WORDS.get(error.errno, (error.strerror or str(error)).lower())
 
 
+def check_regular(path: Path) -> None:
+    """Refuse what would be waited for without end: a pipe or a device in place of a file.
+
+    Raises:
+        RegroupError: names it.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise RegroupError(f"{path}: is a pipe or a device, but a file is needed")
+
+
 def explain(error: BaseException) -> str | None:
     """The message for an error that a user can mend; None for a fault of the program's own."""
     if isinstance(error, RegroupError):
         return str(error)
     if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
         return _MEMORY
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of `Path.resolve`
+        return str(error)
     if isinstance(error, OSError):
         name = error.filename
         if name is None or isinstance(name, int) or error.errno is None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from regroup.errors import WRITING, RegroupError, os_words
+from regroup.errors import WRITING, RegroupError, check_regular, os_words
 
 
 @contextmanager
@@ -102,6 +102,7 @@ def read_json(path: Path) -> Any:
         RegroupError: the file is missing or is not JSON; the message names it and the place.
     """
     try:
+        check_regular(path)
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RegroupError(f"{path}: no such file") from None

@@ -19,7 +19,7 @@ from pydantic import (
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from regroup.errors import RegroupError, os_words
+from regroup.errors import RegroupError, check_regular, os_words
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -96,6 +96,7 @@ def read_yaml(path: Path) -> Any:
         RegroupError: the file is missing or is not YAML.
     """
     try:
+        check_regular(path)
         return _load(path)
     except FileNotFoundError:
         raise RegroupError(f"{path}: no such file") from None

@@ -99,3 +99,30 @@ def test_palette_is_of_distinct_colours_that_stand_off_white_and_text() -> None:
     assert ((luminance + 0.05) / (ink + 0.05)).min() > 1.9
     distances = np.abs(colours[:, None] - colours[None]).max(axis=2) + np.eye(24)
     assert distances.min() > 0.05
+
+
+@pytest.mark.parametrize("name", [r"a $\frac{$ b", "$x$ and $y$", r"\$5", "_hidden", "50% {x}"])
+def test_names_in_figures_are_no_mathematics(name: str, tmp_path: Path) -> None:
+    """Neither misprinted nor a traceback, and none is left out of the legend."""
+    from regroup.report.learning import Line, draw_learning
+
+    line = Line(np.arange(3.0), np.ones((1, 3)))
+    drawn = draw_learning({name: {name: line, "other": line}}, 1.0, dataset=name, profile="full")
+    drawn.save(tmp_path)
+    axes = drawn.figure.axes[0]
+    assert axes.get_title(loc="left") == name
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [name, "other"]
+    texts = drawn.figure.findobj(lambda one: hasattr(one, "get_parse_math"))
+    assert not any(text.get_parse_math() for text in texts if name in text.get_text())
+
+
+def test_logarithmic_axes_still_print_powers(tmp_path: Path) -> None:
+    from regroup.captions.noun_report import Noun, rank_frequency_figure
+
+    nouns = [Noun(f"n{k}", 10**6 // k, 10**6 // k, 1) for k in range(1, 2000)]
+    figure = rank_frequency_figure(nouns, [("freq1k", 1000)], profile="$a$")
+    save_figure(figure, tmp_path / "noun", {})
+    ticks = [label for label in figure.axes[0].get_yticklabels() if "10^" in label.get_text()]
+    assert ticks
+    assert all(label.get_parse_math() for label in ticks)
+    assert "$a$" in figure.axes[0].get_title(loc="left")

@@ -235,3 +235,18 @@ def test_one_run_cannot_count_as_two_seeds(metrics: WriteMetrics, tmp_path: Path
     copy.write_bytes(file.read_bytes())
     with pytest.raises(RegroupError, match="the same weights as in"):
         build_table(11, {"ge": [file, copy]}, profile="mini", drawn=True)
+
+
+def test_text_of_users_is_text_in_every_format() -> None:
+    from regroup.report.grid import Grid, latex, markdown
+
+    grid = Grid("a $x$ | b", ("[c]", "*d"), ((r"5% & #1_{a}~^\ <b>", "[x"), ("line\nbreak", "a|b`")), 2)
+    shown = markdown(grid)
+    assert r"**a \$x\$ \| b**" in shown
+    assert r"| line break | a\|b\` |" in shown
+    assert r"\<b>" in shown
+    tex = latex(grid)
+    assert r"\textbf{a \$x\$ \textbar{} b}" in tex
+    assert r"{}[c] & {}*d \\" in tex, "a bracket or a star after a line's end would be its argument"
+    assert r"5\% \& \#1\_\{a\}\textasciitilde{}\textasciicircum{}\textbackslash{} \textless{}b" in tex
+    assert r"line break & a\textbar{}b`" in tex

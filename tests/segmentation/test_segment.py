@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +166,135 @@ def test_words_that_a_compact_checkpoint_never_saw_are_named(model: GroupViT) ->
 def test_more_classes_than_a_mask_can_hold(model: GroupViT, photos: Path) -> None:
     with pytest.raises(RegroupError, match="255 names, but a mask holds no more than 254"):
         list(segment_images(model, [photos / "p0.png"], [f"c{i}" for i in range(255)], SMALL, threshold=None))
+
+
+def segment(checkpoint: Path, *words: object) -> int:
+    return run(*words, "--classes", "dog,sky", "--checkpoint", checkpoint, "--short-side", 48)
+
+
+def test_one_bad_picture_does_not_stop_the_others(
+    photos: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "p1.png").write_bytes((photos / "p1.png").read_bytes()[:60])
+    (photos / "empty.jpg").write_bytes(b"")
+    assert segment(checkpoint, photos, photos / "absent.png", "--out", tmp_path / "out") == 1
+    assert [name for name in listed(tmp_path / "out") if "mask" in name] == ["p0-mask.png", "p2-mask.png"]
+    said = capsys.readouterr()
+    assert "2 segmented" in said.out
+    summary = said.out.splitlines()[-1]
+    for name in ("p1.png", "empty.jpg", "absent.png"):
+        assert f"{name}: no" in said.err
+        assert name in summary
+
+
+def test_pictures_in_a_list_may_be_pipes_or_links_to_nowhere(
+    photos: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(photos / "pipe.png")
+    (photos / "loop.png").symlink_to("loop.png")
+    names = ("pipe.png", "loop.png", "p0.png", "p0.png/x.png", "a" * 300 + ".png")
+    assert segment(checkpoint, *(photos / name for name in names), "--out", tmp_path / "out") == 1
+    assert listed(tmp_path / "out") == ["p0-mask.png", "p0-overlay.png", "p0-segments.png", "p0.json"]
+    assert capsys.readouterr().err.count("error: ") == 4
+
+
+def test_names_that_are_not_utf8(
+    photos: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    (photos / "p0.png").rename(photos / name)
+    assert segment(checkpoint, photos, "--out", tmp_path / "folder") == 0
+    assert json.loads((tmp_path / "folder" / f"{name[:-4]}.json").read_text())["image"] == name
+    listing = b"\0".join(os.fsencode(photos / one) for one in (name, "p1.png"))
+    for number, content in enumerate((listing, listing.replace(b"\0", b"\n"))):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        assert segment(checkpoint, "-", "--out", tmp_path / f"list{number}") == 0
+        assert len(listed(tmp_path / f"list{number}")) == 8
+
+
+def test_inputs_and_files_of_others_are_not_overwritten(
+    photos: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "p0-mask.png").write_bytes((photos / "p1.png").read_bytes())
+    (photos / "p2.json").write_text('{"my": "annotations"}')
+    before = {path.name: path.read_bytes() for path in photos.iterdir()}
+    assert segment(checkpoint, photos, "--out", photos) == 2
+    assert "p0-mask.png is one of the images" in capsys.readouterr().err
+    assert segment(checkpoint, photos / "p2.png", "--out", photos) == 2
+    assert "did not make, or that were changed since, and would overwrite: p2.json" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in photos.iterdir()} == before
+
+
+def test_the_same_folder_again(photos: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the command made there is neither an input nor in the way, until somebody edits it."""
+    assert segment(checkpoint, photos, "--out", photos) == 0
+    names = listed(photos)
+    assert segment(checkpoint, photos, "--out", photos, "--top-k", 1) == 0
+    assert listed(photos) == names
+    Image.new("L", (9, 9)).save(photos / "p1-mask.png")
+    assert segment(checkpoint, photos / "p1.png", "--out", photos) == 2
+    assert "p1-mask.png" in capsys.readouterr().err
+    with Image.open(photos / "p1-mask.png") as mask:
+        assert mask.size == (9, 9)
+
+
+def test_images_of_one_stem_get_files_of_their_own(photos: Path, checkpoint: Path, tmp_path: Path) -> None:
+    Image.open(photos / "p0.png").convert("RGB").save(photos / "p0.jpg")
+    assert segment(checkpoint, photos, photos / "p1.png", "--out", tmp_path / "out") == 0
+    masks = [name for name in listed(tmp_path / "out") if name.endswith(".json")]
+    assert masks == ["p0.jpg.json", "p0.png.json", "p1.json", "p2.json"]
+
+
+def test_a_name_as_long_as_names_may_be(photos: Path, checkpoint: Path, tmp_path: Path) -> None:
+    for letter in "ab":
+        (photos / f"{'x' * 245}{letter}.png").write_bytes((photos / "p0.png").read_bytes())
+    assert segment(checkpoint, photos, "--out", tmp_path / "out") == 0
+    assert len(listed(tmp_path / "out")) == 5 * 4
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--background", "95"], "argument --background: '95' is not possible: a number from 0 to 1"),
+        (["--background", "nan"], "a number from 0 to 1"),
+        (["--window", "0"], "a whole number from 1 to 8,192"),
+        (["--window", "4"], "a patch of the model, 8 pixels, must fit in"),
+        (["--short-side", "4000", "--window", "48", "--stride", "1"], "windows in a square image"),
+        (["--window", "48", "--stride", "49"], "`stride` is larger than `window`"),
+        (["--classes", "dog,Background", "--background"], "`background` is what --background names"),
+        (["--classes", "caf\udce9"], "is not UTF-8"),
+        (["--classes", ",".join(f"c{k}" for k in range(255))], "a mask holds no more than 254"),
+        (["--checkpoint", "absent"], "absent"),
+        (["--out", ""], "argument --out: is empty"),
+    ],
+)
+def test_nonsense_is_refused_before_anything_is_written(
+    photos: Path,
+    checkpoint: Path,
+    words: list[str],
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(photos)
+    given = {"--classes": "dog,sky", "--checkpoint": str(checkpoint), "--short-side": "48"}
+    rest = [word for key, value in given.items() if key not in words for word in (key, value)]
+    assert run(photos, *words, *rest) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (photos / "segmented").exists()
+
+
+def test_a_disk_that_is_full_is_one_message(
+    photos: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(file: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert segment(checkpoint, photos, "--out", tmp_path / "out") == 2
+    assert "p0-overlay.png: no space left on the disk" in capsys.readouterr().err
+    assert listed(tmp_path / "out") == []

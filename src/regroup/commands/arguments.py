@@ -7,6 +7,7 @@ refusal names the argument and says what is possible.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 from collections import Counter
@@ -80,9 +81,9 @@ def number(low: float, high: float) -> Callable[[str], float]:
 
     def read(text: str) -> float:
         try:
-            value = float(text)
+            value = float(text) if text.isascii() and "_" not in text else math.nan
         except ValueError:
-            value = float("nan")
+            value = math.nan
         if low <= value <= high:
             return value
         raise argparse.ArgumentTypeError(f"{shown(text)} is not possible: a number from {low:g} to {high:g}")
@@ -149,10 +150,13 @@ def add_device(parser: argparse.ArgumentParser, default: str | None) -> None:
     )
 
 
+def real(place: Path) -> Path:
+    """Where links lead, as far as they do; `Path.resolve` raises where they lead in a circle."""
+    return Path(os.path.realpath(place))
+
+
 def project_roots(*places: Path) -> set[Path]:
     """Folders above some places, and above where we are, that hold a pipeline of DVC's."""
     absolute = [Path(os.path.abspath(place)) for place in (*places, Path())]  # noqa: PTH100 (links stay)
-    every = {
-        folder for place in absolute for one in (place, place.resolve()) for folder in (one, *one.parents)
-    }
+    every = {folder for place in absolute for one in (place, real(place)) for folder in (one, *one.parents)}
     return {folder for folder in every if (folder / "dvc.yaml").is_file()}

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from regroup.commands.arguments import project_roots
+from regroup.commands.arguments import project_roots, real
 from regroup.errors import RegroupError
 from regroup.io import write_bytes
 
@@ -36,7 +36,7 @@ def results_folder(command: str, profile: str, checkpoint: Path) -> Path:
 
 def checkpoint_name(checkpoint: Path) -> str:
     """What results call a checkpoint: a folder's name, with its dots, or a file's without suffix."""
-    place = checkpoint.resolve()
+    place = real(checkpoint)
     return (place.stem if place.is_file() else place.name) or "checkpoint"
 
 
@@ -63,9 +63,9 @@ def check_untracked(out: Path, option: str = "--out") -> None:
         RegroupError: names the place.
     """
     target = Path(os.path.abspath(out))  # noqa: PTH100 (links stay: a place may be tracked by either name)
-    names = {target, target.resolve()}
+    names = {target, real(target)}
     for folder in _pipeline_folders(out):
-        if any(one.is_relative_to(other) for one in names for other in (folder, folder.resolve())):
+        if any(one.is_relative_to(other) for one in names for other in (folder, real(folder))):
             raise RegroupError(
                 f"{option}: {out} lies in {folder}, which belongs to the pipeline; "
                 f"name a folder outside, such as {RESULTS}/{target.name}"

@@ -170,7 +170,7 @@ def find_images(given: Sequence[Path]) -> list[Path]:
     for one in given:
         if str(one) == "-":
             paths += _listed()
-        elif one.is_dir():
+        elif os.path.isdir(one):  # noqa: PTH112 (Path's raises where a name is too long)
             made = Made(one, "segment")
             found = (image for image in one.iterdir() if image.suffix.lower() in SUFFIXES and image.is_file())
             paths += sorted(image for image in found if not made.knows(image.name))

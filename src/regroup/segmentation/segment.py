@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from regroup.captions.tokens import tokenize
-from regroup.errors import RegroupError
+from regroup.errors import RegroupError, check_regular, os_words
 from regroup.io import json_bytes, write_bytes
 from regroup.model.constants import END_OF_TEXT, START_OF_TEXT
 from regroup.report.style import PALETTE
@@ -115,8 +115,10 @@ def segment_images(
 
 
 def _read(path: Path) -> NDArray[np.uint8]:
-    if path.exists() and not path.is_file():  # a pipe would be waited for, a device read without end
-        raise RegroupError(f"{path}: not a file")
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise RegroupError(f"{path}: {os_words(error)}") from None
     return read_image(path)
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from regroup.commands.arguments import Parser, add_params, path, text, whole
+from regroup.commands.arguments import Parser, add_params, path, real, text, whole
 from regroup.errors import RegroupError, readable_errors
 from regroup.tracking.check import check
 from regroup.tracking.location import check_uri, tracking_uri
@@ -44,7 +44,7 @@ def _run() -> int:
     for command in (writer, viewer, checker):
         command.add_argument("--root", type=path, default=Path(), help="root of the project")
     arguments = parser.parse_args()
-    root = arguments.root.resolve()
+    root = real(arguments.root)
     if not root.is_dir():
         raise RegroupError(f"--root {arguments.root}: no such folder")
     if arguments.command == "publish":
