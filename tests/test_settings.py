@@ -29,12 +29,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_checked_in_settings_are_valid():
+def test_checked_in_settings_are_valid() -> None:
     assert load_params(ROOT / "params.yaml").name == "mini"
     assert "original" in load_variants(ROOT / "variants.yaml")
 
 
-def test_checked_in_profiles_are_rendered(monkeypatch: pytest.MonkeyPatch):
+def test_checked_in_profiles_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     from regroup.profile import render
 
@@ -45,7 +45,7 @@ def test_checked_in_profiles_are_rendered(monkeypatch: pytest.MonkeyPatch):
         assert load_params(folder / "params.yaml").name == folder.name
 
 
-def test_every_default_knob_is_visible_in_params_yaml():
+def test_every_default_knob_is_visible_in_params_yaml() -> None:
     """A top-level section that params.yaml leaves out would be a knob nobody finds."""
     assert set(read_yaml(ROOT / "params.yaml")) == set(Params.model_fields)
 
@@ -66,7 +66,7 @@ def test_every_default_knob_is_visible_in_params_yaml():
         ("sources:", "sources: [", "not valid YAML"),
     ],
 )
-def test_params_mistake_names_file_and_key(tmp_path: Path, old: str, new: str, message: str):
+def test_params_mistake_names_file_and_key(tmp_path: Path, old: str, new: str, message: str) -> None:
     path = edited(tmp_path, "params.yaml", old, new)
     with pytest.raises(RegroupError) as error:
         load_params(path)
@@ -74,7 +74,7 @@ def test_params_mistake_names_file_and_key(tmp_path: Path, old: str, new: str, m
     assert message in str(error.value)
 
 
-def test_missing_params_file():
+def test_missing_params_file() -> None:
     with pytest.raises(RegroupError, match=r"nowhere\.yaml: no such file"):
         load_params(Path("nowhere.yaml"))
 
@@ -109,7 +109,7 @@ variants:
         ),
     ],
 )
-def test_variants_mistake_names_the_entry(tmp_path: Path, old: str, new: str, message: str | None):
+def test_variants_mistake_names_the_entry(tmp_path: Path, old: str, new: str, message: str | None) -> None:
     assert old in VARIANTS
     path = tmp_path / "variants.yaml"
     path.write_text(VARIANTS.replace(old, new))
@@ -122,7 +122,7 @@ def test_variants_mistake_names_the_entry(tmp_path: Path, old: str, new: str, me
     assert str(path) in str(error.value)
 
 
-def test_profile_lays_overrides_over_the_default(project: Path):
+def test_profile_lays_overrides_over_the_default(project: Path) -> None:
     folder = project / "mine"
     folder.mkdir()
     (folder / "overrides.yaml").write_text(
@@ -152,7 +152,7 @@ def test_profile_lays_overrides_over_the_default(project: Path):
         (None, "no such file"),
     ],
 )
-def test_bad_overrides_leave_nothing_behind(project: Path, text: str | None, message: str):
+def test_bad_overrides_leave_nothing_behind(project: Path, text: str | None, message: str) -> None:
     folder = project / "mine"
     folder.mkdir()
     if text is not None:
@@ -162,7 +162,7 @@ def test_bad_overrides_leave_nothing_behind(project: Path, text: str | None, mes
     assert not (folder / "params.yaml").exists()
 
 
-def test_profile_is_made_at_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_profile_is_made_at_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RegroupError, match="project's root"):
         make_profile(Path("mine"))

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imports import SOURCE, imported_modules
 from ruamel.yaml import YAML
 
 from regroup.params import Layout, Params, load_params
 from regroup.profile import render, render_pipeline
 from regroup.settings import read_yaml
 from regroup.variants import load_variants
+
+from .imports import SOURCE, imported_modules
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "src/regroup/"
@@ -44,7 +45,7 @@ def declared(stage: str) -> list[str]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_module_a_stage_imports_is_declared(stage: str):
+def test_every_module_a_stage_imports_is_declared(stage: str) -> None:
     deps = [dep.removeprefix(PACKAGE) for dep in declared(stage)]
     used = imported_modules(ROOT / "stages" / f"{stage}.py")
     missing = {name for name in used if not any(name == dep or name.startswith(f"{dep}/") for dep in deps)}
@@ -52,7 +53,7 @@ def test_every_module_a_stage_imports_is_declared(stage: str):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_declared_module_is_imported(stage: str):
+def test_every_declared_module_is_imported(stage: str) -> None:
     used = imported_modules(ROOT / "stages" / f"{stage}.py")
     for dep in declared(stage):
         path = ROOT / dep
@@ -64,7 +65,7 @@ def test_every_declared_module_is_imported(stage: str):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_has_one_name_everywhere(stage: str):
+def test_a_stage_has_one_name_everywhere(stage: str) -> None:
     assert f"stages/{stage}.py" in STAGES[stage]["cmd"]
     assert f"stages/{stage}.py" in STAGES[stage]["deps"]
     assert (ROOT / "stages" / f"{stage}.py").is_file()
@@ -74,7 +75,7 @@ def test_a_stage_has_one_name_everywhere(stage: str):
     assert section in Params.model_fields
 
 
-def test_the_layout_is_what_dvc_declares():
+def test_the_layout_is_what_dvc_declares() -> None:
     layout, outs = Layout("${name}"), outputs()
     assert outs["source"] == [str(layout.raw("${key}"))]
     assert outs["shards"] == [str(layout.shards)]
@@ -95,7 +96,7 @@ def test_the_layout_is_what_dvc_declares():
     assert outs["page"] == [str(layout.page)]
 
 
-def test_every_knob_is_watched_by_the_stage_that_reads_it():
+def test_every_knob_is_watched_by_the_stage_that_reads_it() -> None:
     """A section of params.yaml that no stage declares could change without anything being run again."""
     watched = {
         key.split(".")[0]
@@ -112,14 +113,14 @@ def test_every_knob_is_watched_by_the_stage_that_reads_it():
 @pytest.mark.parametrize(
     "overrides", sorted(ROOT.glob("*/overrides.yaml")), ids=lambda path: path.parent.name
 )
-def test_every_profile_is_made_of_its_overrides_and_the_one_graph(overrides: Path, monkeypatch):
+def test_every_profile_is_made_of_its_overrides_and_the_one_graph(overrides: Path, monkeypatch) -> None:
     """`regroup profile NAME` has been run since params.yaml, dvc.yaml or the overrides were edited."""
     monkeypatch.chdir(ROOT)
     assert (overrides.parent / "dvc.yaml").read_text() == render_pipeline(Path("dvc.yaml"))
     assert (overrides.parent / "params.yaml").read_text() == render(overrides.relative_to(ROOT))
 
 
-def test_the_full_profile_has_the_stages_of_mini():
+def test_the_full_profile_has_the_stages_of_mini() -> None:
     """Both graphs resolve, every template included, and differ in nothing but where things are."""
     command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
     mini, full = (
@@ -130,7 +131,7 @@ def test_the_full_profile_has_the_stages_of_mini():
     assert {f"finetune@{name}" for name in load_variants(ROOT / "variants.yaml")} <= set(mini)
 
 
-def test_everything_that_is_reported_is_on_the_page():
+def test_everything_that_is_reported_is_on_the_page() -> None:
     """The page shows what lies below reports/<profile>, so it has to wait for all of it."""
     made = {path for outs in outputs().values() for path in outs if path.startswith("reports/${name}/")}
     folders = {"/".join(path.split("/")[:3]) for path in made} - {"reports/${name}/page.html"}
@@ -138,7 +139,7 @@ def test_everything_that_is_reported_is_on_the_page():
     assert folders - {"reports/${name}/metrics"} <= set(STAGES["page"]["deps"])
 
 
-def test_files_that_full_points_at_are_made_by_its_own_stages():
+def test_files_that_full_points_at_are_made_by_its_own_stages() -> None:
     """What `weights` fetches is where the other sections look for it."""
     from regroup.sources.weights import find_weights
 
@@ -148,12 +149,12 @@ def test_files_that_full_points_at_are_made_by_its_own_stages():
     assert params.nouns.tagger_path in fetched
 
 
-def test_every_profile_has_the_vocabularies_that_variants_may_name():
+def test_every_profile_has_the_vocabularies_that_variants_may_name() -> None:
     for profile in (".", "full"):
         assert set(load_params(ROOT / profile / "params.yaml").nouns.vocabularies) == {"freq1k", "freq5k"}
 
 
-def test_every_table_row_that_is_filled_exists():
+def test_every_table_row_that_is_filled_exists() -> None:
     from regroup.report.reference import thesis
 
     for name, variant in load_variants(ROOT / "variants.yaml").items():
@@ -161,7 +162,7 @@ def test_every_table_row_that_is_filled_exists():
             assert thesis().table(row.table).row(row.row), name
 
 
-def test_every_row_of_a_printed_table_is_filled():
+def test_every_row_of_a_printed_table_is_filled() -> None:
     from regroup.report.reference import thesis
 
     variants = load_variants(ROOT / "variants.yaml")
@@ -172,7 +173,7 @@ def test_every_row_of_a_printed_table_is_filled():
     assert [str(ref) for ref in thesis().unfilled(thesis().fill(rows), trained)] == []
 
 
-def test_params_yaml_explains_itself():
+def test_params_yaml_explains_itself() -> None:
     """Every section has a comment above or beside it."""
     document = YAML().load(ROOT / "params.yaml")
     text = (ROOT / "params.yaml").read_text()

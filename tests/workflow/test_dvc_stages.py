@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from dvc_stages import Stage, read_stages
-from toy_project import Project
+
+from .toy_project import Project
 
 # DVC's use of pygtrie
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
