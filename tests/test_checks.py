@@ -29,7 +29,7 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
-def test_every_row_of_every_table_has_a_run():
+def test_every_row_of_every_table_has_a_run() -> None:
     """Tables 1, 2 and 12 come from analyses; all others from the runs of variants.yaml."""
     for name in ("params.yaml", "full/params.yaml"):
         study = check_study(ROOT / name)
@@ -94,14 +94,14 @@ def test_every_row_of_every_table_has_a_run():
         ("dvc.yaml", "  - variants.yaml", "  - others.yaml", "variants.yaml is not under `vars` of dvc.yaml"),
     ],
 )
-def test_a_fault_is_named_with_its_place(project: Path, file: str, old: str, new: str, message: str):
+def test_a_fault_is_named_with_its_place(project: Path, file: str, old: str, new: str, message: str) -> None:
     edit(project / file, old, new)
     with pytest.raises(RegroupError) as error:
         check_study(Path("params.yaml"))
     assert message in str(error.value)
 
 
-def test_all_faults_are_told_at_once(project: Path, capsys: pytest.CaptureFixture[str]):
+def test_all_faults_are_told_at_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit(project / "variants.yaml", "rows: [{table: 9, row: le}]", "rows: []")
     edit(project / "variants.yaml", "vocabulary: freq5k", "vocabulary: rare")
     with pytest.raises(SystemExit) as ended:
@@ -114,7 +114,7 @@ def test_all_faults_are_told_at_once(project: Path, capsys: pytest.CaptureFixtur
 
 def test_the_plan_of_the_real_study_counts_the_thesis_s_steps(
     project: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     """30 epochs of 591,753 captions in batches of 512 are 34,650 steps."""
     folder = project / "full"
     folder.mkdir()
@@ -129,7 +129,7 @@ def test_the_plan_of_the_real_study_counts_the_thesis_s_steps(
 
 
 @pytest.mark.slow
-def test_the_plan_measures_what_it_prints(project: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_plan_measures_what_it_prints(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "variants.yaml").write_text(
         "variants:\n"
         "  blocks: {title: a, epochs: 2, objectives: [{name: contrastive}]}\n"

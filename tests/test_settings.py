@@ -28,12 +28,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_checked_in_settings_are_valid():
+def test_checked_in_settings_are_valid() -> None:
     assert load_params(ROOT / "params.yaml").name == "mini"
     assert "original" in load_variants(ROOT / "variants.yaml")
 
 
-def test_checked_in_profiles_are_rendered(monkeypatch: pytest.MonkeyPatch):
+def test_checked_in_profiles_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     from regroup.profile import render
 
@@ -60,7 +60,7 @@ def test_checked_in_profiles_are_rendered(monkeypatch: pytest.MonkeyPatch):
         ("sources:", "sources: [", "not valid YAML"),
     ],
 )
-def test_params_mistake_names_file_and_key(tmp_path: Path, old: str, new: str, message: str):
+def test_params_mistake_names_file_and_key(tmp_path: Path, old: str, new: str, message: str) -> None:
     path = edited(tmp_path, "params.yaml", old, new)
     with pytest.raises(RegroupError) as error:
         load_params(path)
@@ -68,7 +68,7 @@ def test_params_mistake_names_file_and_key(tmp_path: Path, old: str, new: str, m
     assert message in str(error.value)
 
 
-def test_missing_params_file():
+def test_missing_params_file() -> None:
     with pytest.raises(RegroupError, match=r"nowhere\.yaml: no such file"):
         load_params(Path("nowhere.yaml"))
 
@@ -103,7 +103,7 @@ variants:
         ),
     ],
 )
-def test_variants_mistake_names_the_entry(tmp_path: Path, old: str, new: str, message: str | None):
+def test_variants_mistake_names_the_entry(tmp_path: Path, old: str, new: str, message: str | None) -> None:
     assert old in VARIANTS
     path = tmp_path / "variants.yaml"
     path.write_text(VARIANTS.replace(old, new))
@@ -116,7 +116,7 @@ def test_variants_mistake_names_the_entry(tmp_path: Path, old: str, new: str, me
     assert str(path) in str(error.value)
 
 
-def test_profile_lays_overrides_over_the_default(project: Path):
+def test_profile_lays_overrides_over_the_default(project: Path) -> None:
     folder = project / "mine"
     folder.mkdir()
     (folder / "overrides.yaml").write_text(
@@ -149,7 +149,7 @@ def test_profile_lays_overrides_over_the_default(project: Path):
         (None, "no such file"),
     ],
 )
-def test_bad_overrides_leave_nothing_behind(project: Path, text: str | None, message: str):
+def test_bad_overrides_leave_nothing_behind(project: Path, text: str | None, message: str) -> None:
     folder = project / "mine"
     folder.mkdir()
     if text is not None:
@@ -159,7 +159,7 @@ def test_bad_overrides_leave_nothing_behind(project: Path, text: str | None, mes
     assert not (folder / "params.yaml").exists()
 
 
-def test_a_folder_with_a_graph_of_its_own_is_no_profile(project: Path):
+def test_a_folder_with_a_graph_of_its_own_is_no_profile(project: Path) -> None:
     folder = project / "mine"
     folder.mkdir()
     (folder / "overrides.yaml").write_text("finetune.max_steps: 3\n")
@@ -169,7 +169,7 @@ def test_a_folder_with_a_graph_of_its_own_is_no_profile(project: Path):
     assert (folder / "dvc.yaml").read_text() == "stages: {}\n"
 
 
-def test_profile_is_made_at_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_profile_is_made_at_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RegroupError, match="project's root"):
         make_profile(Path("mine"))

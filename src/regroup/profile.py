@@ -51,7 +51,7 @@ def make_profile(folder: Path) -> Path:
         if path.is_file() and not path.read_text(encoding="utf-8", errors="replace").startswith(MADE):
             raise RegroupError(f"{path}: was not made by `regroup profile`, and would be overwritten")
     text = render(overrides)
-    params = parse(Params, YAML(typ="safe").load(text), overrides)
+    params = parse(Params, YAML(typ="safe", pure=True).load(text), overrides)
     write_text(folder / "dvc.yaml", render_pipeline(Path("dvc.yaml"), params))
     target = folder / "params.yaml"
     write_text(target, text)
@@ -155,7 +155,7 @@ def pipeline_faults(params: Params) -> Iterator[str]:
     if not pipeline.is_file() or not root.is_file():
         return
     if pipeline != root:
-        expected = YAML(typ="safe").load(render_pipeline(root, params))
+        expected = YAML(typ="safe", pure=True).load(render_pipeline(root, params))
         if read_yaml(pipeline) != expected:
             yield f"{pipeline}: not what its parameters ask for; run `regroup profile {params.name}`"
         return

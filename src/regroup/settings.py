@@ -97,7 +97,8 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         check_regular(path)
-        return _load(path)
+        # not by libyaml, should it be installed: it knows YAML 1.1 alone, and refuses `{url: http://...}`
+        return YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
         raise RegroupError(f"{path}: no such file") from None
     except OSError as error:
@@ -111,14 +112,6 @@ def read_yaml(path: Path) -> Any:
         raise RegroupError(f"{path}: not valid YAML: {error}") from None
     except RecursionError:
         raise RegroupError(f"{path}: lists or mappings are nested too deeply") from None
-
-
-def _load(path: Path) -> Any:
-    """By libyaml, where it is installed; it knows YAML 1.1 alone and refuses `{url: http://...}`."""
-    try:
-        return YAML(typ="safe").load(path)
-    except YAMLError:
-        return YAML(typ="safe", pure=True).load(path)
 
 
 def parse(model: type[Model], value: Any, path: Path) -> Model:

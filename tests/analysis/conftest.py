@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from telling import telling_model
 
 from regroup.model import GroupViT, GroupViTConfig, ImageConfig, StageConfig, TextConfig
+from tests.telling import telling_model
 
 
 @pytest.fixture(autouse=True)

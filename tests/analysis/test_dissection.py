@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
 import torch
 from PIL import Image
@@ -24,6 +23,8 @@ from regroup.segmentation.inference import Decision
 from regroup.segmentation.protocols import load_protocol
 from regroup.segmentation.segmentor import GroupViTSegmentor
 from regroup.segmentation.settings import DatasetParams, InferenceParams
+
+from . import oracle
 
 SMALL = InferenceParams(short_side=40, window=32, stride=16)
 VOC = DatasetParams(source="voc12", protocol="voc", threshold=0.1)

@@ -99,7 +99,7 @@ def test_what_is_unknown_or_said_twice_is_refused(
 
 
 def test_stages_with_items_are_those_of_the_pipeline() -> None:
-    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    stages = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
     assert set(ITEMS) == {name for name, stage in stages.items() if "foreach" in stage}
 
 

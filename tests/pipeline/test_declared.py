@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
-from imports import SOURCE, imported_modules, is_carrier
 from ruamel.yaml import YAML
 
 from regroup.dino.settings import DinoParams, StandInParams
@@ -24,6 +23,8 @@ from regroup.training.settings import (
     OptimiserParams,
 )
 from regroup.variants import LabelSettings, Variant, load_variants
+
+from .imports import SOURCE, imported_modules, is_carrier
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "src/regroup/"
@@ -53,7 +54,7 @@ def declared(stage: str) -> list[str]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_module_a_stage_imports_is_declared(stage: str):
+def test_every_module_a_stage_imports_is_declared(stage: str) -> None:
     deps = [dep.removeprefix(PACKAGE) for dep in declared(stage)]
     used = imported_modules(ROOT / "stages" / f"{stage}.py")
     missing = {name for name in used if not any(name == dep or name.startswith(f"{dep}/") for dep in deps)}
@@ -61,7 +62,7 @@ def test_every_module_a_stage_imports_is_declared(stage: str):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_declared_module_is_imported(stage: str):
+def test_every_declared_module_is_imported(stage: str) -> None:
     used = imported_modules(ROOT / "stages" / f"{stage}.py")
     for dep in declared(stage):
         path = ROOT / dep
@@ -75,7 +76,7 @@ def test_every_declared_module_is_imported(stage: str):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_has_one_name_everywhere(stage: str):
+def test_a_stage_has_one_name_everywhere(stage: str) -> None:
     assert f"stages/{stage}.py" in STAGES[stage]["cmd"]
     assert f"stages/{stage}.py" in STAGES[stage]["deps"]
     assert (ROOT / "stages" / f"{stage}.py").is_file()
@@ -86,7 +87,7 @@ def test_a_stage_has_one_name_everywhere(stage: str):
     assert section in Params.model_fields
 
 
-def test_the_layout_is_what_dvc_declares():
+def test_the_layout_is_what_dvc_declares() -> None:
     layout, outs = Layout("${name}"), outputs()
     assert outs["source"] == [str(layout.raw("${key}"))]
     assert outs["shards"] == [str(layout.shards)]
@@ -110,7 +111,7 @@ def test_the_layout_is_what_dvc_declares():
     assert outs["page"] == [str(layout.page)]
 
 
-def test_every_knob_is_watched_by_the_stage_that_reads_it():
+def test_every_knob_is_watched_by_the_stage_that_reads_it() -> None:
     """A section of params.yaml that no stage declares could change without anything being run again."""
     watched = {
         key.split(".")[0]
@@ -124,7 +125,7 @@ def test_every_knob_is_watched_by_the_stage_that_reads_it():
     assert watched - {"variants"} == set(Params.model_fields) - free
 
 
-def test_every_default_of_a_run_is_watched_by_the_stage_that_writes_it_down():
+def test_every_default_of_a_run_is_watched_by_the_stage_that_writes_it_down() -> None:
     """A default lives in the module of its class; `resolve` is run again when one of them is edited."""
     deps = set(declared("resolve"))
     waiting: list[Any] = [Variant, CheckpointParams, FinetuneParams, DinoParams]
@@ -140,7 +141,7 @@ def test_every_default_of_a_run_is_watched_by_the_stage_that_writes_it_down():
     assert {AugmentationSettings, OptimiserParams, LabelSettings, GroupViTConfig, StandInParams} <= seen
 
 
-def test_a_run_depends_on_its_own_file_alone():
+def test_a_run_depends_on_its_own_file_alone() -> None:
     """Neither on all parameters of its profile, nor on the modules that hold defaults for others too."""
     for stage in ("finetune", "dino"):
         keys = [key for files in STAGES[stage]["params"] for keys in files.values() for key in keys]
@@ -204,7 +205,7 @@ def test_stages_read_the_manifests_of_the_sources_that_a_profile_has() -> None:
     }
     params = load_params(ROOT / "full/params.yaml")
     fewer = params.model_copy(update={"sources": {"coco": params.sources["coco"]}})
-    made = YAML(typ="safe").load(render_pipeline(ROOT / "dvc.yaml", fewer))
+    made = YAML(typ="safe", pure=True).load(render_pipeline(ROOT / "dvc.yaml", fewer))
     assert raw_deps(made, "evaluate") == raw_deps(made, "nouns") == {"data/${name}/raw/coco/manifest.json"}
 
 
@@ -212,7 +213,7 @@ def test_only_a_folder_in_use_is_looked_at_in_every_run() -> None:
     full = load_params(ROOT / "full/params.yaml")
     drawn = full.model_copy(update={"sources": load_params(ROOT / "params.yaml").sources})
     watched, quiet = (
-        YAML(typ="safe").load(render_pipeline(ROOT / "dvc.yaml", params))["stages"]["source"]["do"]
+        YAML(typ="safe", pure=True).load(render_pipeline(ROOT / "dvc.yaml", params))["stages"]["source"]["do"]
         for params in (full, drawn)
     )
     assert watched["always_changed"] is True
@@ -242,7 +243,7 @@ def test_a_pipeline_that_would_not_see_changes_is_a_fault(
     assert "regroup profile mine" in fault
 
 
-def test_everything_that_is_reported_is_on_the_page():
+def test_everything_that_is_reported_is_on_the_page() -> None:
     """The page shows what lies below reports/<profile>, so it has to wait for all of it."""
     made = {path for outs in outputs().values() for path in outs if path.startswith("reports/${name}/")}
     folders = {"/".join(path.split("/")[:3]) for path in made} - {"reports/${name}/page.html"}
@@ -251,7 +252,7 @@ def test_everything_that_is_reported_is_on_the_page():
     assert folders - others <= set(STAGES["page"]["deps"])
 
 
-def test_git_has_what_people_read_and_dvc_the_rest():
+def test_git_has_what_people_read_and_dvc_the_rest() -> None:
     """An output that neither had would be lost, and one that both had would be refused by DVC."""
     cached = {}
     for entry in stages(ROOT / "dvc.yaml").values():
@@ -265,7 +266,7 @@ def test_git_has_what_people_read_and_dvc_the_rest():
     assert set(found.stdout.splitlines()) == {path for path, is_cached in cached.items() if is_cached}
 
 
-def test_files_that_full_points_at_are_made_by_its_own_stages():
+def test_files_that_full_points_at_are_made_by_its_own_stages() -> None:
     """What `weights` fetches is where the other sections look for it."""
     from regroup.sources.weights import find_weights
 
@@ -275,12 +276,12 @@ def test_files_that_full_points_at_are_made_by_its_own_stages():
     assert params.nouns.tagger_path in fetched
 
 
-def test_every_profile_has_the_vocabularies_that_variants_may_name():
+def test_every_profile_has_the_vocabularies_that_variants_may_name() -> None:
     for profile in (".", "full"):
         assert set(load_params(ROOT / profile / "params.yaml").nouns.vocabularies) == {"freq1k", "freq5k"}
 
 
-def test_every_table_row_that_is_filled_exists():
+def test_every_table_row_that_is_filled_exists() -> None:
     from regroup.report.reference import thesis
 
     for name, variant in load_variants(ROOT / "variants.yaml").items():
@@ -288,7 +289,7 @@ def test_every_table_row_that_is_filled_exists():
             assert thesis().table(row.table).row(row.row), name
 
 
-def test_every_row_of_a_printed_table_is_filled():
+def test_every_row_of_a_printed_table_is_filled() -> None:
     from regroup.report.reference import thesis
 
     variants = load_variants(ROOT / "variants.yaml")
@@ -299,7 +300,7 @@ def test_every_row_of_a_printed_table_is_filled():
     assert [str(ref) for ref in thesis().unfilled(thesis().fill(rows), trained)] == []
 
 
-def test_params_yaml_explains_itself():
+def test_params_yaml_explains_itself() -> None:
     """Every section has a comment above or beside it."""
     document = YAML().load(ROOT / "params.yaml")
     text = (ROOT / "params.yaml").read_text()

@@ -51,7 +51,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for old, new in SMALL.items():
         assert text.count(old) == 1, old
         text = text.replace(old, new)
-    params = YAML(typ="safe").load(text)
+    params = YAML(typ="safe", pure=True).load(text)
     params["learning"]["panels"] = [{"title": "Two seeds", "lines": {"Both": ["refined-384", "ge-384"]}}]
     YAML().dump(params, folder / "params.yaml")
     chosen = {
@@ -71,7 +71,7 @@ def run_stage(monkeypatch: pytest.MonkeyPatch, project: Path, stage: str, item: 
     runpy.run_path(str(script), run_name="__main__")
 
 
-def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     variants = list(read_yaml(project / "variants.yaml")["variants"])
     for source in ("coco", "voc12", "context", "ade"):
         run_stage(monkeypatch, project, "source", source)
@@ -143,7 +143,7 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
 )
 def test_a_mistake_ends_with_one_line_and_status_2(
     project: Path, tmp_path: Path, arguments: list[str], message: str
-):
+) -> None:
     for name in ("params.yaml", "variants.yaml"):
         (tmp_path / name).write_text((project / name).read_text())
     stage, *rest = arguments
@@ -156,7 +156,7 @@ def test_a_mistake_ends_with_one_line_and_status_2(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["params.yaml", "variants.yaml"]
 
 
-def test_a_checkpoint_of_another_shape_is_named(project: Path, tmp_path: Path):
+def test_a_checkpoint_of_another_shape_is_named(project: Path, tmp_path: Path) -> None:
     from regroup.errors import RegroupError
     from regroup.model import load_checkpoint, save_checkpoint
     from regroup.training.checkpoint import start_model

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from page_project import ODD, make_project
 from PIL import Image
 
 from regroup.cli import main
@@ -20,6 +19,8 @@ from regroup.report.page.facts import duration, write_index
 from regroup.report.page.pictures import read_pictures
 from regroup.report.page.pipeline import draw, read_pipeline
 from regroup.tracking.last_run import LastRun, write_last_run
+
+from .page_project import ODD, make_project
 
 
 @pytest.fixture

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import POOR_CONTRAST, browser, requests, show
-from page_project import ODD, make_project
 
 from regroup.params import load_params
 from regroup.report.page.build import build_page
 from regroup.report.page.facts import write_index
 from regroup.tracking.last_run import LastRun, write_last_run
+
+from .browser import POOR_CONTRAST, browser, requests, show
+from .page_project import ODD, make_project
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from telling import telling_model
 
 from regroup.model import GroupViT, GroupViTConfig, ImageConfig, StageConfig, TextConfig
+from tests.telling import telling_model
 
 SIZES = ((60, 90), (91, 61), (75, 75), (33, 120), (40, 40))
 """(height, width): landscape, portrait, square, wide, smaller than a window."""

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from plain_road import mmseg_scores
 
 from regroup.errors import RegroupError
 from regroup.model import GroupViT, load_checkpoint, save_checkpoint
@@ -17,6 +16,8 @@ from regroup.segmentation.evaluation import evaluate, evaluate_all, evaluate_dec
 from regroup.segmentation.inference import Decision
 from regroup.segmentation.scores import DatasetScores, PixelCounter
 from regroup.segmentation.settings import DatasetParams, EvaluateParams, InferenceParams
+
+from .plain_road import mmseg_scores
 
 SMALL = InferenceParams(short_side=48, window=48, stride=24)
 VOC = DatasetParams(source="voc12", protocol="voc", threshold=0.1)

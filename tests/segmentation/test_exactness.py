@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from plain_road import mmseg_scores
 from torch import Tensor
 
 from regroup.model import GroupViT, load_checkpoint
@@ -22,6 +21,8 @@ from regroup.segmentation.windows import WindowFeatures, encode_windows
 from regroup.sources.make import make_source
 from regroup.sources.manifest import raw_root
 from regroup.sources.settings import WorldParams
+
+from .plain_road import mmseg_scores
 
 ROOT = Path(__file__).parents[2]
 SMALL = InferenceParams(short_side=48, window=48, stride=24)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from tiny import make_corpus
+
+from .tiny import make_corpus
 
 
 @pytest.fixture(scope="session")

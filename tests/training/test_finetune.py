@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny import SETTINGS, VARIANT, model, opened
 
 from regroup.errors import RegroupError
 from regroup.training.finetune import finetune
@@ -15,6 +15,8 @@ from regroup.training.plan import Plan
 from regroup.training.settings import FinetuneParams, OptimiserParams
 from regroup.training.texts import TextFeatures
 from regroup.variants import Variant
+
+from .tiny import SETTINGS, VARIANT, model, opened
 
 
 def train(
@@ -24,7 +26,7 @@ def train(
     variant: Variant = VARIANT,
     settings: FinetuneParams = SETTINGS,
     stop_at: int = 0,
-):
+) -> tuple[Any, Any]:
     trained = model()
     data, plan = opened(corpus, variant, settings)
 
@@ -43,19 +45,19 @@ def train(
     return trained.state_dict(), finetune(trained, data, variant, settings, plan, **arguments)
 
 
-def test_plan_scales_the_study():
+def test_plan_scales_the_study() -> None:
     settings = FinetuneParams(epoch_samples=512, batch_divisor=4, image_sizes={224: 64, 384: 112})
     variant = Variant(title="", batch=512, epochs=30, resolution=384)
     assert Plan.of(variant, settings, 8000) == Plan(batch=128, image_size=112, epoch_steps=4, steps=120)
     assert Plan.of(variant, FinetuneParams(), 591_753).steps == 30 * (591_753 // 512)
 
 
-def test_batch_larger_than_the_corpus_is_refused():
+def test_batch_larger_than_the_corpus_is_refused() -> None:
     with pytest.raises(RegroupError, match=r"a batch of 256 is more than the 100 captions"):
         Plan.of(Variant(title=""), FinetuneParams(), 100)
 
 
-def test_only_the_named_part_changes_and_the_loss_falls(corpus: Path, tmp_path: Path):
+def test_only_the_named_part_changes_and_the_loss_falls(corpus: Path, tmp_path: Path) -> None:
     before = model().state_dict()
     after, curve = train(corpus, tmp_path / "state")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -67,7 +69,7 @@ def test_only_the_named_part_changes_and_the_loss_falls(corpus: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("stop_at", [2, 4, 10])
-def test_a_killed_run_resumes_to_the_same_bytes(corpus: Path, tmp_path: Path, stop_at: int):
+def test_a_killed_run_resumes_to_the_same_bytes(corpus: Path, tmp_path: Path, stop_at: int) -> None:
     undisturbed, curve = train(corpus, tmp_path / "undisturbed")
     train(corpus, tmp_path / "killed", stop_at=stop_at)
     resumed, resumed_curve = train(corpus, tmp_path / "killed")
@@ -76,7 +78,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(corpus: Path, tmp_path: Path, st
         assert torch.equal(resumed[name], tensor), name
 
 
-def test_a_state_of_other_settings_is_not_resumed(corpus: Path, tmp_path: Path):
+def test_a_state_of_other_settings_is_not_resumed(corpus: Path, tmp_path: Path) -> None:
     train(corpus, tmp_path / "state", stop_at=10)
     other = SETTINGS.model_copy(update={"optimiser": OptimiserParams(learning_rate=5e-4, decay_epochs=3)})
     fresh, _ = train(corpus, tmp_path / "fresh", settings=other)
@@ -84,7 +86,7 @@ def test_a_state_of_other_settings_is_not_resumed(corpus: Path, tmp_path: Path):
     assert all(torch.equal(resumed[name], tensor) for name, tensor in fresh.items())
 
 
-def test_a_torn_state_is_named(corpus: Path, tmp_path: Path):
+def test_a_torn_state_is_named(corpus: Path, tmp_path: Path) -> None:
     train(corpus, tmp_path / "state", stop_at=10)
     file = tmp_path / "state" / "state.pt"
     file.write_bytes(file.read_bytes()[:100])
@@ -92,7 +94,7 @@ def test_a_torn_state_is_named(corpus: Path, tmp_path: Path):
         train(corpus, tmp_path / "state")
 
 
-def test_divergence_names_the_step_and_the_images(corpus: Path, tmp_path: Path):
+def test_divergence_names_the_step_and_the_images(corpus: Path, tmp_path: Path) -> None:
     data, plan = opened(corpus)
     broken = model()
     with torch.no_grad():
@@ -101,7 +103,7 @@ def test_divergence_names_the_step_and_the_images(corpus: Path, tmp_path: Path):
         finetune(broken, data, VARIANT, SETTINGS, plan, state=tmp_path, inputs_digest="", progress=False)
 
 
-def test_cached_text_features_are_the_towers(corpus: Path):
+def test_cached_text_features_are_the_towers(corpus: Path) -> None:
     """Whatever was asked first, a text's feature is what the tower makes of it, in the same bytes."""
     data, _ = opened(corpus)
     tower = model().eval()

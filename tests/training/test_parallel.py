@@ -8,10 +8,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tiny import SETTINGS, VARIANT, model, opened
 
 from regroup.errors import RegroupError
 from regroup.model.trainable import set_trainable
@@ -21,6 +21,8 @@ from regroup.training.settings import FinetuneParams
 from regroup.training.step import TrainingStep
 from regroup.training.texts import TextFeatures
 from regroup.variants import Variant
+
+from .tiny import SETTINGS, VARIANT, model, opened
 
 EVERYTHING = Variant.model_validate(
     VARIANT.model_dump()
@@ -61,7 +63,7 @@ def train_twenty_steps(corpus: Path, folder: Path, settings: FinetuneParams) -> 
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(corpus: Path, tmp_path: Path):
+def test_two_processes_train_what_one_does(corpus: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     train_twenty_steps(corpus, tmp_path / "one", SETTINGS)
@@ -82,7 +84,7 @@ def fail_in_the_second(message: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_process_that_fails_ends_the_others():
+def test_a_process_that_fails_ends_the_others() -> None:
     began = time.monotonic()
     with pytest.raises(SystemExit) as ended:
         start(fail_in_the_second, 2, "bad input")
@@ -90,7 +92,7 @@ def test_a_process_that_fails_ends_the_others():
     assert time.monotonic() - began < 50
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(corpus: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_batch_that_cannot_be_shared_is_refused(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("regroup.training.parallel.world_size", lambda: 3)
     with pytest.raises(RegroupError, match="batch of 16 images cannot be shared by 3 processes"):
         opened(corpus)
@@ -112,7 +114,7 @@ def gradients(corpus: Path, settings: FinetuneParams, part: str = "both_gbs") ->
 
 
 @pytest.mark.parametrize("part", ["both_gbs", "both_gbs+projectors", "projectors", "image_tower", "all"])
-def test_chunks_give_the_gradients_of_the_whole_batch(corpus: Path, part: str):
+def test_chunks_give_the_gradients_of_the_whole_batch(corpus: Path, part: str) -> None:
     whole = gradients(corpus, SETTINGS, part)
     parts = gradients(corpus, SETTINGS.model_copy(update={"chunks": 3}), part)
     assert whole.keys() == parts.keys()
@@ -123,12 +125,12 @@ def test_chunks_give_the_gradients_of_the_whole_batch(corpus: Path, part: str):
 
 def test_kept_text_features_give_the_gradients_of_encoding_again(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     kept = gradients(corpus, SETTINGS, "both_gbs+projectors")
     plain = TextFeatures.__call__
     asked = []
 
-    def encode_again(self: TextFeatures, numbers):
+    def encode_again(self: TextFeatures, numbers: Any) -> torch.Tensor:
         asked.append(len(numbers))
         return self._encode(self._tokens(numbers))
 
@@ -142,7 +144,7 @@ def test_kept_text_features_give_the_gradients_of_encoding_again(
 
 def test_kept_first_stages_give_the_training_of_computing_them_again(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     settings = SETTINGS.model_copy(update={"views": 2})
     results = []
     for keep in (True, False):
@@ -159,7 +161,7 @@ def test_kept_first_stages_give_the_training_of_computing_them_again(
         torch.testing.assert_close(results[1][name], tensor, rtol=0, atol=1e-5, msg=name)
 
 
-def test_views_recur_and_do_not_depend_on_their_neighbours(corpus: Path):
+def test_views_recur_and_do_not_depend_on_their_neighbours(corpus: Path) -> None:
     settings = SETTINGS.model_copy(update={"views": 1})
     data, _ = opened(corpus, VARIANT, settings)
     seen: dict[int, torch.Tensor] = {}
@@ -178,7 +180,7 @@ def test_views_recur_and_do_not_depend_on_their_neighbours(corpus: Path):
     assert not torch.equal(first.pixels[0], seen[int(first.image_ids[0])])
 
 
-def test_runs_side_by_side_claim_gpus_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_runs_side_by_side_claim_gpus_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     claimed = len(_claims)
@@ -212,7 +214,7 @@ torch.save(trained.state_dict(), folder / "model.pt")
 @pytest.mark.parametrize(("end", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)])
 def test_a_run_that_is_ended_goes_on_to_the_same_bytes(
     corpus: Path, tmp_path: Path, end: signal.Signals, status: int
-):
+) -> None:
     def launch(folder: Path) -> subprocess.Popen[str]:
         folder.mkdir(exist_ok=True)
         path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])

@@ -21,17 +21,17 @@ EPOCH = 100
         (29.99, 4e-7),
     ],
 )
-def test_rates_of_the_study(epoch: float, rate: float):
+def test_rates_of_the_study(epoch: float, rate: float) -> None:
     assert learning_rate(round(epoch * EPOCH), EPOCH, STUDY) == pytest.approx(rate, rel=1e-9)
 
 
-def test_rate_falls_within_each_cycle_after_warmup():
+def test_rate_falls_within_each_cycle_after_warmup() -> None:
     for start, stop in ((1, 12), (12, 24)):
         rates = [learning_rate(step, EPOCH, STUDY) for step in range(start * EPOCH, stop * EPOCH)]
         assert rates == sorted(rates, reverse=True)
         assert len(set(rates)) == len(rates)
 
 
-def test_no_warmup():
+def test_no_warmup() -> None:
     settings = OptimiserParams(warmup_epochs=0)
     assert learning_rate(0, EPOCH, settings) == settings.learning_rate

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny import SETTINGS, VARIANT, model, opened
 
 from regroup.errors import RegroupError
 from regroup.segmentation.validation import validation_curve, write_validation
@@ -21,8 +21,10 @@ from regroup.training.snapshots import (
     snapshot_steps,
 )
 
+from .tiny import SETTINGS, VARIANT, model, opened
 
-def test_snapshots_are_spread_over_the_run():
+
+def test_snapshots_are_spread_over_the_run() -> None:
     assert snapshot_steps(120, 5) == {24, 48, 72, 96, 120}
     assert snapshot_steps(3, 5) == {1, 2, 3}
     assert snapshot_steps(10, 0) == set()
@@ -40,7 +42,7 @@ def run(corpus: Path, tmp_path: Path) -> tuple[Path, dict[str, torch.Tensor]]:
     return tmp_path / "run", trained.state_dict()
 
 
-def test_the_last_snapshot_is_the_run_s_end_and_holds_no_frozen_weights(run):
+def test_the_last_snapshot_is_the_run_s_end_and_holds_no_frozen_weights(run) -> None:
     folder, end = run
     snapshots = list_snapshots(folder)
     assert [(snapshot.step, snapshot.epoch) for snapshot in snapshots] == [(4, 1.0), (8, 2.0), (12, 3.0)]
@@ -55,7 +57,7 @@ def test_the_last_snapshot_is_the_run_s_end_and_holds_no_frozen_weights(run):
     assert snapshots[0].path.stat().st_size < 4 * (sum(t.numel() for t in end.values()) - frozen)
 
 
-def test_the_same_weights_give_the_same_bytes(tmp_path: Path):
+def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
     def written(folder: Path) -> bytes:
         save_snapshot(model(), folder, step=7, epoch=1.75)
         return (folder / "step-000007.safetensors").read_bytes()
@@ -63,7 +65,7 @@ def test_the_same_weights_give_the_same_bytes(tmp_path: Path):
     assert len({written(tmp_path / str(number)) for number in range(8)}) == 1
 
 
-def test_a_curve_has_a_point_a_snapshot(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_a_curve_has_a_point_a_snapshot(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder, end = run
     seen: list[float] = []
 
@@ -72,7 +74,7 @@ def test_a_curve_has_a_point_a_snapshot(run, monkeypatch: pytest.MonkeyPatch, tm
             self.datasets = {"coco": self}
             self.miou = miou
 
-    def score(scored, params, roots, *, progress):
+    def score(scored: Any, params: Any, roots: Any, *, progress: bool) -> Scored:
         seen.append(float(scored.state_dict()["image.stages.0.grouping.norm_groups.weight"].sum()))
         return Scored(10.0 + len(seen) / 3)
 
@@ -94,7 +96,7 @@ def test_a_curve_has_a_point_a_snapshot(run, monkeypatch: pytest.MonkeyPatch, tm
     assert [(row["step"], row["epoch"]) for row in untrained] == [(0, 0.0)]
 
 
-def test_another_model_s_snapshot_is_refused(run):
+def test_another_model_s_snapshot_is_refused(run) -> None:
     folder, _ = run
     (folder / FOLDER / "step-000099.safetensors").write_bytes(b"nothing of the kind")
     with pytest.raises(RegroupError, match=r"step-000099\.safetensors: not a snapshot"):

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from toy_project import PARAMS, PIPELINE, ROOT, WORK, Project, user_environment
+
+from .toy_project import PARAMS, PIPELINE, ROOT, WORK, Project, user_environment
 
 sys.path.insert(0, str(ROOT / "workflow"))
 

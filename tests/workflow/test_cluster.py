@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from fake_cluster import install, on_path
-from toy_project import Project
+
+from .fake_cluster import install, on_path
+from .toy_project import Project
 
 pytestmark = pytest.mark.slow
 

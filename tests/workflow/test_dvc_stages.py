@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from dvc_stages import Stage, read_stages
-from toy_project import Project
 
 from regroup.sources.layouts import LAYOUTS
 from regroup.sources.make import make_source
+
+from .toy_project import Project
 
 # DVC's use of pygtrie
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")

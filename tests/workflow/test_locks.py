@@ -17,11 +17,12 @@ import pytest
 from dvc.fs import localfs
 from dvc.lock import LockError
 from dvc.utils.serialize import dump_yaml
-from toy_project import Project, user_environment
 
 from regroup.lease import Owner
 from regroup.safe_dvc.locks import make_lock
 from regroup.safe_dvc.rwlock import BusyError, rwlock
+
+from .toy_project import Project, user_environment
 
 # before anything is installed: what another DVC does
 plain_rwlock = dvc.rwlock.rwlock

@@ -8,10 +8,11 @@ import pytest
 from dvc.dvcfile import Lockfile
 from dvc.exceptions import DvcException
 from dvc.utils.serialize import _common, _yaml, dump_yaml, dumps_yaml, modify_yaml
-from toy_project import Project, user_environment
 
 from regroup.safe_dvc import install
 from regroup.safe_dvc.lockfile import check_merged, replace_stage, split
+
+from .toy_project import Project, user_environment
 
 STAGES: dict[str, Any] = {
     "one": {"cmd": "python one.py", "outs": [{"path": "one.txt", "md5": "0" * 32, "size": 10}]},

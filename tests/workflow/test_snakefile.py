@@ -12,9 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from toy_project import Project, everything
 
 from regroup.tracking import TrackingParams, track_stage
+
+from .toy_project import Project, everything
 
 NOTHING = "Nothing to be done"
 

@@ -134,7 +134,7 @@ class CaptionReader:
         if not self._captions_digest or table.captions_digest != self._captions_digest:
             raise RegroupError(
                 f"{table.path}: its {len(table)} captions are not the {self.captions} captions of"
-                f" {self._source}; run the stages `shards` and `nouns` on the same source"
+                f" {self._source}, to the letter; run the stages `shards` and `nouns` on the same source"
             )
 
     def order(self, epoch: int) -> Int64:

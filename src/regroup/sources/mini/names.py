@@ -61,7 +61,7 @@ class Names(BaseModel):
 def load_names() -> Names:
     """names.yaml, read once."""
     text = files("regroup.sources.mini").joinpath("names.yaml").read_text(encoding="utf-8")
-    return Names.model_validate(YAML(typ="safe").load(text))
+    return Names.model_validate(YAML(typ="safe", pure=True).load(text))
 
 
 @cache
