@@ -1,7 +1,6 @@
 """Tables built from metrics files: numbers, missing runs, seeds, labels of the profile, bytes."""
 
 import csv
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
