@@ -118,6 +118,16 @@ def test_a_last_line_cut_short_is_what_a_kill_leaves(
     assert not waiting(root)
 
 
+def test_what_was_set_aside_before_stays(root: Path) -> None:
+    journal = run_two(root)
+    kept = root / ".state/tracking/damaged" / journal.parent.name
+    shutil.copytree(journal.parent, kept)
+    journal.write_bytes(b"nothing\n")
+    assert publish(root) == 1
+    assert (kept.with_name(f"{kept.name}.1") / "journal.jsonl").read_bytes() == b"nothing\n"
+    assert b"nouns" in (kept / "journal.jsonl").read_bytes()
+
+
 def test_folders_without_a_journal_go_when_they_are_old(root: Path) -> None:
     run_two(root)
     for number, age in enumerate((10, 100_000)):

@@ -101,6 +101,9 @@ def test_a_store_with_absolute_locations_is_mended_when_it_is_opened(original: P
     make(copy, "dino")
     assert publish(copy) == 1
     assert artefacts(copy) == {"nouns": "nouns", "shards": "shards", "dino": "dino"}
+    with sqlite3.connect(copy / "mlflow.db") as database:
+        assert not [line for line in database.iterdump() if f"{original}/" in line]
+    database.close()
     assert original.exists() != moved
     if not moved:
         assert len([name for name in files(original) if name.endswith(".txt")]) == 2

@@ -1,4 +1,4 @@
-"""Scores as `dvc metrics` and `dvc plots` can show them: a summary, one small file a run, all runs in one."""
+"""Scores for people, `dvc metrics`, `dvc plots` and `regroup verify`: a summary, and all runs in one file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from regroup.io import write_json, write_text
+from regroup.io import write_text
 from regroup.report.comparison import Verdict
 from regroup.report.grid import csv_text
 from regroup.report.reference import DATASET_TITLES
@@ -15,10 +15,10 @@ from regroup.report.tables import rounded
 
 
 def write_scores(metrics: Path, names: Sequence[str], folder: Path, *, profile: str) -> None:
-    """Write `scores/<name>.json` and `scores.csv` from the metrics files of some runs.
+    """Write `scores.csv` from the metrics files of some runs.
 
     The values are mIoU in percent, with two decimals as in the tables; runs without a file are left out, and
-    so are datasets a run was not scored on (empty in the CSV). Datasets of one's own come last.
+    datasets a run was not scored on are empty. Datasets of one's own come last.
 
     Raises:
         RegroupError: a metrics file that is malformed or of another profile.
@@ -31,11 +31,6 @@ def write_scores(metrics: Path, names: Sequence[str], folder: Path, *, profile: 
             scores[name] = {
                 dataset: float(rounded(found[dataset].miou)) for dataset in order if dataset in found
             }
-    for old in (folder / "scores").glob("*.json"):
-        if old.stem not in scores:
-            old.unlink()
-    for name, values in scores.items():
-        write_json(folder / "scores" / f"{name}.json", dict(values))
     columns = list(dict.fromkeys((*DATASET_TITLES, *(key for values in scores.values() for key in values))))
     lines = [["variant", *columns]]
     lines += [[name, *(str(values.get(key, "")) for key in columns)] for name, values in scores.items()]

@@ -124,22 +124,21 @@ class Artefacts:
         """
         if self.database is None or not self.database.is_file():
             return
-        new = ARTEFACTS if self.inside else self.home.as_uri()
-        columns = COLUMNS if self.inside else COLUMNS[:1]
         with closing(sqlite3.connect(self.database, timeout=20)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             if "experiments" not in tables:
                 return
             known = connection.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
-            old = {location: folder for (location,) in known if (folder := self._foreign(location, new))}
+            old = [(location, part) for (location,) in known if (part := self._mendable(location))]
             if not old:
                 return
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
-                for location, folder in old.items():
+                for location, part in old:
                     if self.inside:
-                        self._fetch(connection, location, folder)
-                    for table, column in columns:
+                        self._fetch(connection, location, part)
+                    new = part if self.inside else (self.base / part).as_uri()
+                    for table, column in COLUMNS if self.inside else COLUMNS[:1]:
                         if table in tables:
                             connection.execute(
                                 f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
@@ -147,21 +146,26 @@ class Artefacts:
                                 (new, len(location) + 1, location, len(location) + 1, f"{location}/"),
                             )
 
-    def _foreign(self, location: str | None, new: str) -> Path | None:
-        """The folder of a location that is to be changed; None where it is not."""
-        if not location or location in (new, ARTEFACTS):
+    def _mendable(self, location: str | None) -> str | None:
+        """What of an absolute location is below a project's root; None where nothing is to be done."""
+        folder = _local(location)
+        if folder is None:
             return None
-        parts = urlsplit(location)
-        folder = Path(unquote(parts.path))
-        if parts.scheme not in ("", "file") or not folder.is_absolute() or folder.name != ARTEFACTS:
+        # beside ours, that of MLflow's own first experiment
+        default = self.inside and folder.parent.name == "mlruns" and folder.name.isdigit()
+        if folder.name != ARTEFACTS and not default:
             return None
+        part = f"mlruns/{folder.name}" if default else ARTEFACTS
+        project = folder.parents[1 if default else 0]
+        if project == self.base:
+            return part if self.inside else None
         # a folder of that name that somebody has chosen on another disk is no project's
-        elsewhere = folder.exists() and folder != self.home
-        return None if elsewhere and not (folder.parent / "dvc.yaml").exists() else folder
+        return None if folder.exists() and not (project / "dvc.yaml").exists() else part
 
-    def _fetch(self, connection: sqlite3.Connection, location: str, folder: Path) -> None:
+    def _fetch(self, connection: sqlite3.Connection, location: str, part: str) -> None:
         """Copy artefacts of this database's runs that lie in another project's folder."""
-        if folder == self.home:
+        there, here = _local(location), self.base / part
+        if there is None or there == here:
             return
         rows = connection.execute(
             "SELECT artifact_uri FROM runs WHERE substr(artifact_uri, 1, ?) = ?",
@@ -169,8 +173,15 @@ class Artefacts:
         )
         for (run,) in rows:
             below = unquote(run.removeprefix(f"{location}/"))
-            if (folder / below).is_dir() and not (self.home / below).exists():
-                part = self.home / f"{below}.{os.getpid()}.tmp"
-                shutil.rmtree(part, ignore_errors=True)
-                shutil.copytree(folder / below, part)
-                part.rename(self.home / below)
+            if (there / below).is_dir() and not (here / below).exists():
+                copy = here / f"{below}.{os.getpid()}.tmp"
+                shutil.rmtree(copy, ignore_errors=True)
+                shutil.copytree(there / below, copy)
+                copy.rename(here / below)
+
+
+def _local(location: str | None) -> Path | None:
+    """The folder of an absolute location on this machine; None for others."""
+    parts = urlsplit(location or "")
+    folder = Path(unquote(parts.path))
+    return folder if parts.scheme in ("", "file") and folder.is_absolute() else None

@@ -63,13 +63,17 @@ def _journals(folder: Path) -> Iterator[Journal]:
     """The journals that can be published; of the others a warning."""
     for path in find_journals(folder):
         try:
-            if (journal := read_journal(path)) is not None:
-                yield journal
-        except RegroupError as error:
-            set_aside(path.parent)
-            _warn(f"a damaged journal is set aside in {JOURNALS / DAMAGED}: {error}")
+            try:
+                journal = read_journal(path)
+            except RegroupError as error:
+                place = JOURNALS / DAMAGED / set_aside(path.parent).name
+                _warn(f"a damaged journal is set aside in {place}: {error}")
+                continue
         except OSError as error:
-            _warn(f"{path}: cannot be read ({error.strerror}); it is kept for another try")
+            _warn(f"{path}: cannot be read or set aside ({error.strerror}); it is kept for another try")
+            continue
+        if journal is not None:
+            yield journal
 
 
 def _publish(root: Path, uri: str, experiment: str, journals: Sequence[Journal]) -> int:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +135,11 @@ def set_aside(journal: Path | Journal) -> Path:
     folder = journal if isinstance(journal, Path) else journal.folder
     place = folder.parent / DAMAGED
     place.mkdir(exist_ok=True)
+    name = folder.name if isinstance(journal, Path) else f"{folder.name}.lines"
+    # an earlier one of that name stays
+    target = next(path for k in count() if not (path := place / (f"{name}.{k}" if k else name)).exists())
     if isinstance(journal, Path):
-        return journal.rename(place / journal.name)
-    target = place / f"{folder.name}.lines"
+        return journal.rename(target)
     target.write_bytes(b"".join(damage.content + b"\n" for damage in journal.damage))
     return target
 
