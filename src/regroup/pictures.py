@@ -138,7 +138,7 @@ def _named(source: Path | bytes, what: str) -> Iterator[None]:
         raise BrokenImageError(_too_large("it has"), path) from None
     except UnidentifiedImageError:
         formats = FORMATS if what == "image" else MASK_FORMATS
-        reason = f"not a readable {what} (damaged, or not {' or '.join(formats)}, which alone are read)"
+        reason = f"not a readable {what} (damaged, or none of {', '.join(formats)})"
         raise BrokenImageError(reason, path) from None
     except MemoryError:
         raise BrokenImageError(f"not a readable {what} (it needs more memory than there is)", path) from None
