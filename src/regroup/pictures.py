@@ -36,8 +36,8 @@ MASK_FORMATS = ("PNG",)
 MAX_PIXELS = 50 * 2**20
 """A 50-megapixel phone's pictures fit (8192 x 6144); the largest of the public datasets have some 30 million.
 
-A model sees a few hundred pixels a side, so more brings nothing. Segmenting takes about 70 bytes for each,
-3.7 GB at this bound, and a file of 100 kB can hold a hundred million.
+A model sees a few hundred pixels a side, so more brings nothing. Segmenting takes about 30 bytes for each,
+1.6 GB at this bound, and a file of 100 kB can hold a hundred million.
 """
 
 MAX_BYTES = 8 * MAX_PIXELS + 2**20

@@ -12,7 +12,7 @@ from PIL import Image
 from regroup.cli import main
 from regroup.errors import RegroupError
 from regroup.model import GroupViT, save_checkpoint
-from regroup.segmentation.segment import colours, overlay, segment_images, unknown_names
+from regroup.segmentation.segment import Segmented, colours, overlay, segment_images, unknown_names
 from regroup.segmentation.settings import InferenceParams
 
 SMALL = InferenceParams(short_side=48, window=48, stride=24)
@@ -158,3 +158,12 @@ def test_words_that_a_compact_checkpoint_never_saw_are_named(model: GroupViT) ->
 def test_more_classes_than_a_mask_can_hold(model: GroupViT, photos: Path) -> None:
     with pytest.raises(RegroupError, match="255 names, but a mask holds no more than 254"):
         list(segment_images(model, [photos / "p0.png"], [f"c{i}" for i in range(255)], SMALL, threshold=None))
+
+
+def test_a_tall_overlay_has_no_seams() -> None:
+    image = np.full((700, 8, 3), 200, dtype=np.uint8)
+    labels = np.ones((700, 8), dtype=np.uint8)
+    result = Segmented(image, labels, labels, ("background", "dog"))
+    painted = np.asarray(overlay(result))[:700, :8]
+    tint = colours(2, background=True)[1]
+    assert np.abs(painted - (0.45 * 200 + 0.55 * tint)).max() <= 0.5
