@@ -36,8 +36,8 @@ MASK_FORMATS = ("PNG",)
 MAX_PIXELS = 50 * 2**20
 """A 50-megapixel phone's pictures fit (8192 x 6144); the largest of the public datasets have some 30 million.
 
-A model sees a few hundred pixels a side, so more brings nothing. Segmenting takes about 70 bytes for each,
-3.7 GB at this bound, and a file of 100 kB can hold a hundred million.
+A model sees a few hundred pixels a side, so more brings nothing. Segmenting takes about 30 bytes for each,
+1.6 GB at this bound, and a file of 100 kB can hold a hundred million.
 """
 
 MAX_BYTES = 8 * MAX_PIXELS + 2**20
@@ -138,7 +138,7 @@ def _named(source: Path | bytes, what: str) -> Iterator[None]:
         raise BrokenImageError(_too_large("it has"), path) from None
     except UnidentifiedImageError:
         formats = FORMATS if what == "image" else MASK_FORMATS
-        reason = f"not a readable {what} (damaged, or not {' or '.join(formats)}, which alone are read)"
+        reason = f"not a readable {what} (damaged, or none of {', '.join(formats)})"
         raise BrokenImageError(reason, path) from None
     except MemoryError:
         raise BrokenImageError(f"not a readable {what} (it needs more memory than there is)", path) from None

@@ -262,7 +262,7 @@ def test_broken_samples_are_counted_named_and_stood_in_for(damaged: Path, worker
     assert set(reader.report.broken) == {f"{n:012d}.jpg" for n in (1, 2, 6, 7, 8)}
     assert reader.report.broken_reads >= 10
     reasons = reader.report.broken
-    assert "not an image" in reasons["000000000001.jpg"]
+    assert "not a readable image" in reasons["000000000001.jpg"]
     assert "truncated" in reasons["000000000002.jpg"]
     assert "train-00001.tar is cut short" in reasons["000000000006.jpg"]
     again = CaptionReader(damaged, seed=1, batch_size=4)

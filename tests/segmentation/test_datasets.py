@@ -55,6 +55,71 @@ def test_a_mask_with_ids_outside_the_class_list(voc: Path) -> None:
         load(voc)
 
 
+def test_masks_of_black_and_white_are_no_ids(voc: Path) -> None:
+    folder = voc / "VOCdevkit/VOC2012/SegmentationClass"
+    paths = sorted(folder.glob("*.png"))
+    for number, path in enumerate(paths):
+        mask = np.array(Image.open(path))
+        mask[:] = 0
+        mask[number:20, :] = 255
+        Image.fromarray(mask).save(path)
+    with pytest.raises(RegroupError, match=r"2007_000000\.png .*0 and 255 alone.* ids 0 to 20, and 255"):
+        ProtocolDataset("voc", voc)
+    mask = np.array(Image.open(paths[0]))
+    Image.fromarray(np.where(mask > 0, 1, 0).astype(np.uint8)).save(paths[0])  # now one is as it should be
+    with pytest.raises(RegroupError, match=r"2007_000001\.png: it holds 0 and 255 alone"):
+        load(voc)
+
+
+def test_an_outline_alone_is_not_taken_for_a_mask_of_black_and_white(voc: Path) -> None:
+    path = voc / "VOCdevkit/VOC2012/SegmentationClass/2007_000001.png"
+    mask = np.zeros((91, 61), dtype=np.uint8)
+    mask[30:40, 10:50] = 255
+    Image.fromarray(mask).save(path)
+    assert load(voc)[1]["data_samples"].gt_sem_seg.data.unique().tolist() == [0, 255]
+
+
+def test_a_mask_of_16_bits_or_few_bits_keeps_its_ids(voc: Path) -> None:
+    path = voc / "VOCdevkit/VOC2012/SegmentationClass/2007_000001.png"
+    ids = np.array(Image.open(path))
+    Image.fromarray(ids.astype(np.uint16)).save(path)
+    found = load(voc)[1]["data_samples"].gt_sem_seg.data[0].numpy()
+    assert np.array_equal(found, ids)
+    Image.fromarray(ids.astype(np.uint16) + 1000).save(path)
+    with pytest.raises(RegroupError, match=r"ids \[1000, .*and \d+ more are outside the 21 classes"):
+        load(voc)
+
+
+def test_masks_lie_on_the_pixels_as_they_are_stored(voc: Path) -> None:
+    path = voc / "VOCdevkit/VOC2012/JPEGImages/2007_000000.jpg"
+    plain = load(voc)[0]["inputs"]
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.open(path).save(path, "PNG", exif=exif)
+    assert np.array_equal(load(voc)[0]["inputs"], plain)
+    upright = voc / "VOCdevkit/VOC2012/SegmentationClass/2007_000000.png"
+    Image.fromarray(np.array(Image.open(upright)).T).save(upright)
+    with pytest.raises(RegroupError, match="masks lie on the pixels as stored, without the orientation tag"):
+        load(voc)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"2007_000000\n2007_000000\n", "line 2: 2007_000000 is listed twice, first in line 1"),
+        (b"../../../x\n", "line 1: '../../../x' leaves the image folder"),
+        (b"\xff\xfe\n", "not a list of images"),
+    ],
+)
+def test_a_bad_list_is_named_with_the_line(voc: Path, content: bytes, complaint: str) -> None:
+    path = voc / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt"
+    path.write_bytes(content)
+    with pytest.raises(RegroupError, match=rf"val\.txt: {complaint}"):
+        ProtocolDataset("voc", voc)
+    path.write_bytes(b"\xef\xbb\xbf2007_000001\r\n")  # as other systems write it
+    assert len(ProtocolDataset("voc", voc)) == 1
+
+
 def test_image_and_mask_of_different_size(voc: Path) -> None:
     path = voc / "VOCdevkit/VOC2012/SegmentationClass/2007_000001.png"
     Image.open(path).resize((30, 20)).save(path)

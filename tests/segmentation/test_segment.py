@@ -14,7 +14,7 @@ from PIL import Image
 from regroup.cli import main
 from regroup.errors import RegroupError
 from regroup.model import GroupViT, save_checkpoint
-from regroup.segmentation.segment import colours, overlay, segment_images, unknown_names
+from regroup.segmentation.segment import Segmented, colours, overlay, segment_images, unknown_names
 from regroup.segmentation.settings import InferenceParams
 
 SMALL = InferenceParams(short_side=48, window=48, stride=24)
@@ -298,3 +298,12 @@ def test_a_disk_that_is_full_is_one_message(
     assert segment(checkpoint, photos, "--out", tmp_path / "out") == 2
     assert "p0-overlay.png: no space left on the disk" in capsys.readouterr().err
     assert listed(tmp_path / "out") == []
+
+
+def test_a_tall_overlay_has_no_seams() -> None:
+    image = np.full((700, 8, 3), 200, dtype=np.uint8)
+    labels = np.ones((700, 8), dtype=np.uint8)
+    result = Segmented(image, labels, labels, ("background", "dog"))
+    painted = np.asarray(overlay(result))[:700, :8]
+    tint = colours(2, background=True)[1]
+    assert np.abs(painted - (0.45 * 200 + 0.55 * tint)).max() <= 0.5

@@ -412,6 +412,10 @@ def test_the_final_model_is_registered_once_and_segments_an_image(root: Path) ->
     try:
         model = mlflow.pyfunc.load_model("models:/regroup-mini@final")
         (answer,) = model.predict(example(), params={"background": 0.1})
+        request = example()
+        request["image"] = [base64.b64encode(b"%!PS-Adobe-3.0 EPSF-3.0\n").decode()]
+        with pytest.raises(Exception, match=r"^image: not a readable image"):
+            model.predict(request)
     finally:
         sys.path[:] = path
         mlflow.set_tracking_uri(None)

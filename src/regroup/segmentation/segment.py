@@ -32,6 +32,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 PARTS = ("overlay", "mask", "segments")
 BACKGROUND = "background"
 MOST_CLASSES = 254
+_ROWS = 256
+"""Of the overlay are painted at a time, in floating point: a large picture would take 70 bytes a pixel."""
+
 Ids = NDArray[np.uint8]
 
 
@@ -158,12 +161,16 @@ def overlay(result: Segmented, *, opacity: float = 0.55) -> Image.Image:
     """The image under the colours of its classes, their outlines, and a legend with shares below."""
     background = result.names[0] == BACKGROUND
     table = colours(len(result.names), background=background)
-    tint = table[result.labels].astype(np.float32)
-    blended = result.image * (1 - opacity) + tint * opacity
-    if background:
-        blended = np.where((result.labels == 0)[..., None], result.image * 0.6, blended)
-    blended[_outlines(result.labels)] = 255
-    picture = Image.fromarray(blended.round().astype(np.uint8))
+    painted = np.empty_like(result.image)
+    for top in range(0, len(painted), _ROWS):
+        rows = slice(top, top + _ROWS)
+        image, labels = result.image[rows], result.labels[rows]
+        blended = image * (1 - opacity) + table[labels].astype(np.float32) * opacity
+        if background:
+            blended = np.where((labels == 0)[..., None], image * 0.6, blended)
+        painted[rows] = blended.round().astype(np.uint8)
+    painted[_outlines(result.labels)] = 255
+    picture = Image.fromarray(painted)
     legend = _legend(result, table, width=max(picture.width, 160))
     page = Image.new("RGB", (max(picture.width, legend.width), picture.height + legend.height), "white")
     page.paste(picture, (0, 0))

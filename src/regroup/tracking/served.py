@@ -8,7 +8,6 @@ separated by commas). The answer has for each: `mask` (a palette PNG in base64 w
 from __future__ import annotations
 
 import base64
-import binascii
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
 from regroup.errors import RegroupError
+from regroup.pictures import MAX_BYTES, BrokenImageError
 
 
 class Segmenter(PythonModel):  # type: ignore[misc]  # MLflow is not typed
@@ -39,7 +39,8 @@ class Segmenter(PythonModel):  # type: ignore[misc]  # MLflow is not typed
             params: `background`: pixels whose best score is below are background; 0: there is none.
 
         Raises:
-            RegroupError: an image that cannot be read, no class, or a class twice.
+            RegroupError: an image that cannot be read (`regroup.pictures` says which can), no class, or a
+                class twice.
         """
         threshold = float((params or {}).get("background", 0.0)) or None
         rows = zip(model_input["image"], model_input["classes"], strict=True)
@@ -57,7 +58,10 @@ class Segmenter(PythonModel):  # type: ignore[misc]  # MLflow is not typed
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "image")
             file.write_bytes(_decode(image))
-            [(_, found)] = segment_images(self._model, [file], names, params, threshold=threshold)
+            try:
+                [(_, found)] = segment_images(self._model, [file], names, params, threshold=threshold)
+            except BrokenImageError as error:  # without the name of a file that the sender does not know
+                raise RegroupError(f"image: {error.reason}") from None
             overlay, mask, *_ = write_segmented(found, Path(folder, "out"), source="image", settings={})
             pixels = found.labels.size
             return {
@@ -69,9 +73,11 @@ class Segmenter(PythonModel):  # type: ignore[misc]  # MLflow is not typed
 
 
 def _decode(text: str) -> bytes:
+    if len(text) > 4 * (MAX_BYTES // 3 + 1):
+        raise RegroupError(f"image: larger than the {MAX_BYTES / 1e6:.0f} MB that are read")
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise RegroupError(f"image: not base64 ({error}); send the file's bytes in base64") from None
 
 
