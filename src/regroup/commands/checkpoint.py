@@ -8,7 +8,7 @@ from typing import get_args
 
 from regroup.model.checkpoint import (
     load_checkpoint,
-    read_state,
+    read_checkpoint,
     save_checkpoint,
     save_hugging_face,
     save_original,
@@ -53,8 +53,9 @@ def describe(path: Path) -> str:
     Raises:
         RegroupError: it cannot be loaded; the message lists what does not fit.
     """
-    _, _, layout = read_state(path)
-    model = load_checkpoint(path)
+    checkpoint = read_checkpoint(path)
+    layout, weights = checkpoint.layout, checkpoint.weights
+    model = checkpoint.model()
     image, text = model.config.image, model.config.text
     stages = ", ".join(
         f"{stage.depth} blocks" + (f" -> {stage.group_tokens} groups" if stage.group_tokens else "")
@@ -63,6 +64,7 @@ def describe(path: Path) -> str:
     vocabulary = f"{text.vocabulary} tokens" + (" (compact)" if text.compact else "")
     rows = [
         ("layout", layout.title if layout else "regroup"),
+        *([("weights", weights.note)] if weights.note else []),
         (
             "image tower",
             f"{image.image_size} px, patch {image.patch_size}, width {image.width}, {image.heads} heads",

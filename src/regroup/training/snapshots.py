@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from regroup.errors import RegroupError
 from regroup.io import atomic_path
 from regroup.model import GroupViT
+from regroup.model.weights import read_safetensors, require_finite
 
 FOLDER = "snapshots"
 _POINT = "step and epoch"
@@ -75,10 +76,12 @@ def apply_snapshot(model: GroupViT, snapshot: Snapshot) -> None:
     """Put the snapshot's tensors into the model that its run ended with.
 
     Raises:
-        RegroupError: a tensor is not the model's.
+        RegroupError: the file is damaged, or a tensor is not finite or not the model's.
     """
     own = model.state_dict()
-    for name, tensor in safetensors.torch.load_file(snapshot.path).items():
+    tensors = read_safetensors(snapshot.path)
+    require_finite(tensors, str(snapshot.path))
+    for name, tensor in tensors.items():
         if name not in own or own[name].shape != tensor.shape:
             raise RegroupError(f"{snapshot.path}: {name} does not fit the model of its run")
         own[name].copy_(tensor)
