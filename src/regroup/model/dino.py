@@ -120,7 +120,7 @@ def load_features(folder: Path) -> DinoKeys:
     Raises:
         RegroupError: a file is missing or is not ours, or any tensor is missing, unexpected or misshapen.
     """
-    state = read_weights(folder, _OURS).state
+    state = read_weights(folder, _OURS, otherwise="not the features of a ViT").state
     config = DinoConfig.from_dict(read_json(folder / CONFIG), source=str(folder / CONFIG))
     return _filled(config, state, source=str(folder))
 
@@ -139,7 +139,7 @@ def load_dino(file: Path, *, layer: int = LAYER) -> DinoKeys:
     Raises:
         RegroupError: the file is no DINO ViT, or it has fewer blocks.
     """
-    read = read_weights(file, _THEIRS)
+    read = read_weights(file, _THEIRS, otherwise="not a DINO ViT")
     published = read.state
     if read.note:
         print(f"{file}: {read.note}", file=sys.stderr)

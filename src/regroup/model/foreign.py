@@ -72,7 +72,7 @@ class StoredTensor:
     dtype: torch.dtype
 
     def check(self) -> None:
-        """Refuse what lies outside its storage, or claims more numbers than are stored.
+        """Refuse what lies outside its storage.
 
         Raises:
             ValueError: says which.
@@ -85,11 +85,13 @@ class StoredTensor:
             raise ValueError("a size of it is negative")
         stored = self.storage.count * self.storage.dtype.itemsize // self.dtype.itemsize
         last = self.offset + sum((size - 1) * step for size, step in zip(self.size, self.stride, strict=True))
-        count = math.prod(self.size)
-        if count and last >= stored - self.storage.first:
+        if self.bytes and last >= stored - self.storage.first:
             raise ValueError(f"it reaches beyond the {stored} numbers that are stored for it")
-        if count > stored:
-            raise ValueError(f"its shape {list(self.size)} has more numbers than the {stored} stored for it")
+
+    @property
+    def bytes(self) -> int:
+        """How many it takes by itself; shared or repeated numbers take fewer in the file."""
+        return math.prod(self.size) * self.dtype.itemsize
 
 
 class Machine:

@@ -20,6 +20,9 @@ from regroup.model.foreign import Foreign, Machine, Storage, StoredTensor
 MOST_PICKLE = 2**28
 """Bytes of a checkpoint's pickle, in which no tensor's numbers lie."""
 
+MOST_REPEATED = 2**30
+"""Bytes of tensors that a file may hold beyond twice its own size, by sharing and repeating numbers."""
+
 _MAGIC = 0x1950A86A20F9469CFC6C  # the first value of a file from before version 1.6
 
 
@@ -39,6 +42,7 @@ class TensorFile:
         """
         self._path = path
         self._kept: dict[str, Tensor] = {}
+        self._given = 0
         try:
             with path.open("rb") as file:
                 start = file.read(512)
@@ -66,6 +70,10 @@ class TensorFile:
         try:
             stored.check()
             assert stored.storage is not None
+            # a view may repeat numbers without end, until somebody copies it
+            self._given += stored.bytes
+            if self._given > 2 * self._path.stat().st_size + MOST_REPEATED:
+                raise ValueError("the tensors claim far more numbers than the file holds")
             whole = self._numbers(stored.storage).view(stored.dtype)
             return whole.as_strided(stored.size, stored.stride, stored.storage.first + stored.offset)
         except RegroupError as error:

@@ -100,8 +100,8 @@ def find_weights(path: Path) -> Path:
     return path
 
 
-def read_weights(path: Path, *known: Names) -> Weights:
-    """Read the tensors of a network of one of the `known` kinds.
+def read_weights(path: Path, *known: Names, otherwise: str = "none of the three known layouts") -> Weights:
+    """Read the tensors of a network of one of the `known` kinds; `otherwise` says that it is of none.
 
     Raises:
         RegroupError: the file is missing or damaged, or holds no such network; says what it holds. Nothing in
@@ -120,7 +120,7 @@ def read_weights(path: Path, *known: Names) -> Weights:
             stored = content.get("config") if place == "model" else None
             passed_over = tuple(shown(place or "(top level)") for place, _ in others)
             return Weights(file, names, state, shown(place or "(top level)"), passed_over, stored)
-    raise RegroupError(f"{file}: {_contents(content, tables)}")
+    raise RegroupError(f"{file}: {_contents(content, tables, otherwise)}")
 
 
 def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
@@ -241,7 +241,7 @@ def _networks(names: Names, place: str, table: dict[str, Any]) -> list[tuple[str
     return [(".".join(filter(None, (place, prefix))), prefixed[prefix]) for prefix in anchored]
 
 
-def _contents(content: Any, tables: Mapping[str, Mapping[str, Any]]) -> str:
+def _contents(content: Any, tables: Mapping[str, Mapping[str, Any]], otherwise: str) -> str:
     """Why a file is not what was looked for."""
     if isinstance(content, Foreign) and not content.items:
         return (
@@ -252,13 +252,11 @@ def _contents(content: Any, tables: Mapping[str, Mapping[str, Any]]) -> str:
     if not isinstance(table, dict):
         return f"holds {described(content)}, not a table of tensors"
     if "" in tables:
-        return f"none of the three known layouts; first names: {shortlist(sorted(tables[''])[:3])}"
+        return f"{otherwise}; first names: {shortlist(sorted(tables[''])[:3])}"
     held = [f"`{shown(key, 40)}` ({described(value)})" for key, value in list(table.items())[:8]]
     more = f" and {len(table) - 8} more" if len(table) > 8 else ""
     first = "; ".join(
         f"`{shown(place)}` begins with {shortlist(sorted(part)[:3])}"
         for place, part in list(tables.items())[:3]
     )
-    return f"none of the three known layouts: it holds {', '.join(held) or 'nothing'}{more}" + (
-        f". {first}" if first else ""
-    )
+    return f"{otherwise}: it holds {', '.join(held) or 'nothing'}{more}" + (f". {first}" if first else "")
