@@ -448,7 +448,7 @@ def test_absurd_configurations_take_no_memory(
     assert str(error.value).isprintable()
 
 
-@pytest.mark.parametrize("content", ["[" * 100_000, "[]", "3", "{", "\xff", '{"image": {}}', ""])
+@pytest.mark.parametrize("content", ["[]", "3", "{", "\xff", '{"image": {}}', ""])
 def test_broken_configurations(content: str, small: GroupViT, tmp_path: Path) -> None:
     save_checkpoint(small, tmp_path)
     (tmp_path / "config.json").write_text(content, encoding="latin-1")

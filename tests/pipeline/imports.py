@@ -8,7 +8,16 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src"
 
-CARRIERS = ("stage.py", "params.py", "variants.py", "settings.py", "errors.py", "io.py", "tracking/")
+CARRIERS = (
+    "stage.py",
+    "params.py",
+    "variants.py",
+    "settings.py",
+    "errors.py",
+    "io.py",
+    "lease.py",
+    "tracking/",
+)
 """They carry values which DVC tracks by key, or write what others made: neither declared nor followed."""
 
 

@@ -35,15 +35,21 @@ def snapshot_steps(steps: int, count: int) -> frozenset[int]:
     return frozenset(round(steps * (number + 1) / count) for number in range(count)) - {0}
 
 
-def save_snapshot(model: GroupViT, folder: Path, *, step: int, epoch: float) -> None:
-    """Write the trained parameters, and all buffers (running statistics of batch norm move with them)."""
+def save_snapshot(model: GroupViT, folder: Path, *, step: int, epoch: float) -> Path:
+    """Write the trained parameters, and all buffers (running statistics of batch norm move with them).
+
+    Returns:
+        The file written.
+    """
     tensors = {
         name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad
     } | dict(model.named_buffers())
     kept = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_path(folder / f"step-{step:06}.safetensors") as path:
+    file = folder / f"step-{step:06}.safetensors"
+    with atomic_path(file) as path:
         # one entry: safetensors writes several in an order that differs from run to run
         safetensors.torch.save_file(kept, path, {_POINT: json.dumps([step, epoch])})
+    return file
 
 
 def move_snapshots(taken: Path, run: Path) -> None:
