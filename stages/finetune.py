@@ -1,5 +1,8 @@
 """One fine-tuning run of the study, from the pretrained checkpoint to `runs/<profile>/<variant>`."""
 
+from contextlib import nullcontext
+from pathlib import Path
+
 from regroup.captions.index import INDEX
 from regroup.captions.labels import LABELS
 from regroup.model import save_checkpoint
@@ -10,9 +13,9 @@ from regroup.training.checkpoint import start_model
 from regroup.training.curve import write_curve
 from regroup.training.data import CaptionData, inputs_digest
 from regroup.training.finetune import finetune
-from regroup.training.parallel import is_first, joined, launched, start
+from regroup.training.parallel import is_first, is_leader, joined, launched, start
 from regroup.training.snapshots import FOLDER, move_snapshots
-from regroup.training.state import forget
+from regroup.training.state import Claim, claimed, forget
 
 
 def main(stage: Stage) -> None:
@@ -20,13 +23,16 @@ def main(stage: Stage) -> None:
     stage.variant()  # a misspelt name is an error of this process, not of its children
     resolved = read_run(stage.layout.resolved(stage.key))
     processes = resolved.finetune.processes or max(1, stage.resources.gpus)
-    if processes > 1 and not launched() and resolved.variant.trained:
-        start(train, processes, stage)
-    else:
-        train(stage)
+    state = stage.layout.state(stage.key)
+    # of several processes, the first claims the run for all
+    with claimed(state) if is_leader() else nullcontext(Claim()) as claim:
+        if processes > 1 and not launched() and resolved.variant.trained:
+            start(train, processes, stage, claim)
+        else:
+            train(stage, claim)
 
 
-def train(stage: Stage) -> None:
+def train(stage: Stage, claim: Claim) -> None:
     """Train the variant, or copy the checkpoint when the variant trains nothing."""
     layout = stage.layout
     resolved = read_run(layout.resolved(stage.key))
@@ -42,8 +48,14 @@ def train(stage: Stage) -> None:
         layout.captions,
         layout.dino,
     ]
-    # the index holds the digest of every shard
-    started_from = [checkpoint.path, layout.shards / INDEX, layout.captions / LABELS, layout.dino]
+    # the script is code like the packages; the index holds the digest of every shard
+    started_from = [
+        Path(__file__),
+        checkpoint.path,
+        layout.shards / INDEX,
+        layout.captions / LABELS,
+        layout.dino,
+    ]
     with (
         joined(settings.device) as device,
         stage.tracked(
@@ -69,6 +81,7 @@ def train(stage: Stage) -> None:
             plan,
             state=state,
             inputs_digest=inputs_digest(*started_from),
+            claim=claim,
             device=device,
             dino=dino,
             observe=lambda step, row: tracked.log_metrics(row, step),
@@ -76,6 +89,7 @@ def train(stage: Stage) -> None:
         if is_first() or data.report.broken:
             print(data.report)
         if is_first():
+            claim.confirm()
             save_checkpoint(model, out)
             move_snapshots(state / FOLDER, out)
             write_curve(curve_file, curve)

@@ -154,3 +154,15 @@ def _discard(stream: IO[str]) -> None:
     """Let the stream lead nowhere, so that Python does not try it again when it ends."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def shown(text: object, most: int = 100) -> str:
+    """Text of unknown origin for a message: one line of at most `most` characters, fit for a terminal."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return line if len(line) <= most else line[: most - 3] + "..."
+
+
+def shortlist(names: list[str], most: int = 20) -> str:
+    """Names with commas between; of many the first, and how many there are."""
+    first = ", ".join(shown(name) for name in names[:most])
+    return first if len(names) <= most else f"{first}, ... ({len(names)} in all)"

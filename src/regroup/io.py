@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import mmap
 import os
 import tempfile
 from collections.abc import Iterator
@@ -118,3 +119,49 @@ def sha256(path: Path) -> str:
     """Hex SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_SEAL = b"regroup: sealed\n"
+
+
+def seal(path: Path) -> None:
+    """Append the digest of a file's content to it, so that `read_sealed` can tell whether it is whole."""
+    digest = bytes.fromhex(sha256(path))
+    with path.open("ab") as file:
+        file.write(_SEAL + digest)
+
+
+def write_sealed(path: Path, content: bytes) -> None:
+    """Write what may be made again, such as a cache, atomically and with its digest."""
+    write_bytes(path, content + _SEAL + hashlib.sha256(content).digest())
+
+
+def read_sealed(path: Path) -> memoryview | None:
+    """Content of a sealed file, mapped into memory; None if it is not there or is not what was written.
+
+    Whoever gets None makes the content again: a cache must never change a result, whatever befell its file.
+    """
+    end = len(_SEAL) + 32
+    try:
+        with path.open("rb") as file:
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError):  # not there, or empty
+        return None
+    body, tail = content[:-end], content[-end:]
+    return body if tail == _SEAL + hashlib.sha256(body).digest() else None
+
+
+def source_digest(*names: str) -> str:
+    """Hex SHA-256 of the source of modules and packages of `regroup`; it tells what other code has made.
+
+    Args:
+        names: below `src/regroup`, such as `model` (every `.py` file in it) or `captions/tokens.py`.
+    """
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for name in names:
+        files = sorted((root / name).rglob("*.py")) if (root / name).is_dir() else [root / name]
+        for file in files:
+            content = file.read_bytes()
+            digest.update(f"{file.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()

@@ -76,6 +76,23 @@ def test_a_memory_mapped_table_is_the_same_and_follows_its_source(folder: Path, 
     assert changed.captions([0]) == ["a zebra"]
 
 
+def test_a_damaged_copy_of_the_table_is_made_again(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "labels.arrow"
+    plain = LabelTable.open(folder / LABELS)
+    LabelTable.open(folder / LABELS, mapped=copy)
+    whole = copy.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 3] ^= 0x5A  # still an Arrow file, of other labels
+    for damaged in (flipped, whole[:-500], whole[: len(whole) // 2], b"", whole + b"more", b"x" * 500):
+        copy.unlink()
+        copy.write_bytes(damaged)
+        mapped = LabelTable.open(folder / LABELS, mapped=copy)
+        assert np.array_equal(mapped.nouns.values, plain.nouns.values)
+        assert np.array_equal(mapped.image_ids, plain.image_ids)
+        assert mapped.captions(range(len(plain))) == plain.captions(range(len(plain)))
+        assert copy.read_bytes() == whole
+
+
 def test_frequencies_count_every_occurrence_and_keep_case(folder: Path) -> None:
     frequency = read_frequency(folder)
     counts = dict(frequency)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -191,23 +190,6 @@ def test_the_multi_label_scale_may_be_missing_from_an_original_file(small: Group
     )
 
 
-class Bomb:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (Path("exploded"),)
-
-
-def test_code_in_a_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name, write in (
-        ("a.pth", lambda path: torch.save({"model": {}, "config": Bomb()}, path)),
-        ("b.pth", lambda path: path.write_bytes(pickle.dumps(Bomb()))),
-    ):
-        write(tmp_path / name)
-        with pytest.raises(RegroupError, match="nothing else is unpickled"):
-            load_checkpoint(tmp_path / name)
-    assert not (tmp_path / "exploded").exists()
-
-
 def test_files_that_are_no_checkpoint(small: GroupViT, tmp_path: Path) -> None:
     with pytest.raises(RegroupError, match="no such file"):
         load_checkpoint(tmp_path / "none.pth")
@@ -220,7 +202,7 @@ def test_files_that_are_no_checkpoint(small: GroupViT, tmp_path: Path) -> None:
     with pytest.raises(RegroupError, match="none of the three known layouts"):
         load_checkpoint(tmp_path / "x.pth")
     torch.save([1, 2], tmp_path / "y.pth")
-    with pytest.raises(RegroupError, match="not a table of tensors"):
+    with pytest.raises(RegroupError, match="holds a list, not a table of tensors"):
         load_checkpoint(tmp_path / "y.pth")
     save_checkpoint(small, tmp_path / "cut")
     file = tmp_path / "cut" / "model.safetensors"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def test_folders_that_hold_no_features(file: Path, tmp_path: Path) -> None:
     save_features(load_dino(file, layer=2), tmp_path)
     settings = read_json(tmp_path / CONFIG)
     write_json(tmp_path / CONFIG, {**settings, "layer": 3})
-    with pytest.raises(RegroupError, match=r"Missing key.*blocks\.2\.norm1\.weight"):
+    with pytest.raises(RegroupError, match=r"does not fit a ViT: .*blocks\.2\.norm1\.weight"):
         load_features(tmp_path)
     write_json(tmp_path / CONFIG, {**settings, "layers": 2})
     with pytest.raises(RegroupError, match=r"config\.json: layers"):
@@ -154,3 +155,26 @@ def test_published_sizes(patch_size: int, tmp_path: Path) -> None:
     assert features.config == DinoConfig(patch_size=patch_size)
     assert len(features.blocks) == 9
     assert features(torch.zeros(1, 3, 224, 224), (14, 14)).shape == (1, 196, 384)
+
+
+def test_a_whole_training_state_gives_the_teacher(file: Path, tmp_path: Path) -> None:
+    """As DINO's code saves it: both networks, their heads, and objects of its own."""
+    state = torch.load(file, weights_only=True)
+
+    def network(scale: float) -> dict[str, torch.Tensor]:
+        named = {f"module.backbone.{name}": scale * tensor for name, tensor in state.items()}
+        return named | {"module.head.last_layer.weight": torch.zeros(2)}
+
+    whole = {"student": network(2.0), "teacher": network(1.0), "args": argparse.Namespace(lr=1)}
+    torch.save(whole, tmp_path / "x.pth")
+    pixels = torch.randn(1, 3, 32, 32)
+    found = load_dino(tmp_path / "x.pth", layer=2)(pixels, (4, 4))
+    assert torch.equal(found, load_dino(file, layer=2)(pixels, (4, 4)))
+
+
+def test_features_that_are_not_finite_are_refused(file: Path, tmp_path: Path) -> None:
+    features = load_dino(file, layer=2)
+    features.key.weight[0, 0] = float("nan")
+    save_features(features, tmp_path)
+    with pytest.raises(RegroupError, match=r"not finite .*key\.weight"):
+        load_features(tmp_path)

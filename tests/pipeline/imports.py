@@ -16,6 +16,7 @@ CARRIERS = (
     "settings.py",
     "errors.py",
     "io.py",
+    "lease.py",
     "tracking/",
 )
 """They carry values which DVC tracks by key or in the files of `resolve`, or write what others made: neither

@@ -50,7 +50,9 @@ def test_a_broken_file_is_made_again(model: GroupViT, tmp_path: Path) -> None:
     embed_prompts(model, PROMPTS, tmp_path)
     [file] = tmp_path.iterdir()
     whole = file.read_bytes()
-    for broken in (b"", whole[:40], whole[: len(whole) // 2]):
+    flipped = bytearray(whole)
+    flipped[-60] ^= 1  # a number's lowest digit: the file still reads as a table of tensors
+    for broken in (b"", whole[:40], whole[: len(whole) // 2], flipped):
         file.write_bytes(broken)
         assert torch.equal(embed_prompts(model, PROMPTS, tmp_path), embed_prompts(model, PROMPTS))
         assert file.read_bytes() == whole
@@ -60,7 +62,7 @@ def test_many_at_once_leave_one_whole_file(model: GroupViT, tmp_path: Path) -> N
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: embed_prompts(model, PROMPTS, tmp_path), range(8)))
     assert all(torch.equal(one, found[0]) for one in found)
-    assert [file.suffix for file in tmp_path.iterdir()] == [".safetensors"]
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_scores_are_the_same_with_it(model: GroupViT, voc: Path, tmp_path: Path) -> None:

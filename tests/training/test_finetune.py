@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ import pytest
 import torch
 
 from regroup.errors import RegroupError
-from regroup.training.finetune import finetune
+from regroup.io import source_digest
+from regroup.lease import LeaseLostError
+from regroup.training.finetune import CODE, finetune
 from regroup.training.plan import Plan
 from regroup.training.settings import FinetuneParams, OptimiserParams
+from regroup.training.snapshots import FOLDER
+from regroup.training.state import TrainingState, claimed, load_state
 from regroup.training.texts import TextFeatures
 from regroup.variants import Variant
 
@@ -86,12 +91,151 @@ def test_a_state_of_other_settings_is_not_resumed(corpus: Path, tmp_path: Path) 
     assert all(torch.equal(resumed[name], tensor) for name, tensor in fresh.items())
 
 
-def test_a_torn_state_is_named(corpus: Path, tmp_path: Path) -> None:
+def test_a_state_of_other_code_is_not_resumed(
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A loss, a layer or a draw that was mended: its new result must not grow out of the old one's half."""
+    source = tmp_path / "src"
+    for name in CODE:
+        (source / name).mkdir(parents=True)
+        (source / name / "module.py").write_text("weight = 1\n")
+    monkeypatch.setattr("regroup.io.__file__", str(source / "io.py"))
+    fresh, curve = train(corpus, tmp_path / "fresh")
+    train(corpus, tmp_path / "state", stop_at=10)
+    (source / "objectives" / "module.py").write_text("weight = 3\n")
+    loaded = load_steps(monkeypatch)
+    resumed, again = train(corpus, tmp_path / "state")
+    assert loaded == [0]
+    assert "it is of other code; this run starts anew" in capsys.readouterr().err
+    assert again == curve
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in fresh.items())
+
+
+def load_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The steps that runs go on from."""
+    found: list[int] = []
+
+    def load(*arguments: Any, **options: Any) -> TrainingState | None:
+        state = load_state(*arguments, **options)
+        found.append(0 if state is None else state.step)
+        return state
+
+    monkeypatch.setattr("regroup.training.finetune.load_state", load)
+    return found
+
+
+def test_a_state_of_another_machine_or_thread_count_is_not_resumed(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(corpus, tmp_path / "state", stop_at=10)
+    loaded = load_steps(monkeypatch)
+    train(corpus, tmp_path / "state", stop_at=12)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        train(corpus, tmp_path / "state", stop_at=2)
+    finally:
+        torch.set_num_threads(threads)
+    assert loaded == [8, 0]
+
+
+def test_the_digest_of_source_follows_content_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def digest(folder: str, content: str, name: str = "a.py") -> str:
+        package = tmp_path / folder / "package"
+        (package / "__pycache__").mkdir(parents=True)
+        (package / name).write_text(content)
+        (package / "__pycache__" / "a.cpython-311.pyc").write_text(folder)
+        monkeypatch.setattr("regroup.io.__file__", str(tmp_path / folder / "io.py"))
+        return source_digest("package")
+
+    one = digest("one", "x = 1")
+    assert one == digest("two", "x = 1")
+    assert len({one, digest("three", "x = 2"), digest("four", "x = 1", "b.py")}) == 3
+
+
+def test_a_damaged_state_is_not_resumed(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    undisturbed, _ = train(corpus, tmp_path / "undisturbed")
     train(corpus, tmp_path / "state", stop_at=10)
     file = tmp_path / "state" / "state.pt"
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(RegroupError, match=r"state\.pt: cannot resume from it .* delete it"):
-        train(corpus, tmp_path / "state")
+    whole = file.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 4
+    for damaged in (whole[:100], flipped):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(damaged)
+        resumed, _ = train(corpus, tmp_path / "state")
+        assert "state.pt: not resumed from, because the file is damaged" in capsys.readouterr().err
+        assert all(torch.equal(resumed[name], tensor) for name, tensor in undisturbed.items())
+
+
+def test_a_state_whose_snapshots_are_damaged_is_not_resumed(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = SETTINGS.model_copy(update={"snapshots": 6})
+    train(corpus, tmp_path / "undisturbed", settings=settings)
+    train(corpus, tmp_path / "state", settings=settings, stop_at=10)
+    snapshot = sorted((tmp_path / "state" / FOLDER).iterdir())[0]
+    content = bytearray(snapshot.read_bytes())
+    content[-3] ^= 1
+    snapshot.write_bytes(content)
+    train(corpus, tmp_path / "state", settings=settings)
+    assert f"its snapshot {FOLDER}/{snapshot.name} is damaged" in capsys.readouterr().err
+    for taken in (tmp_path / "undisturbed" / FOLDER).iterdir():
+        assert (tmp_path / "state" / FOLDER / taken.name).read_bytes() == taken.read_bytes()
+
+
+def test_only_one_run_at_a_time_has_a_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regroup.training.state.stale_seconds", lambda: 0.2)
+    state = tmp_path / "runs" / "ge"
+    with claimed(state) as claim:
+        claim.confirm()
+        started = time.monotonic()
+        with (
+            pytest.raises(
+                RegroupError, match=r"ge\.lock: held by process \d+ on .*; wait for it, or stop it"
+            ),
+            claimed(state),
+        ):
+            pass
+        assert time.monotonic() - started < 5
+        with claimed(tmp_path / "runs" / "other"):
+            claim.confirm()
+        (tmp_path / "runs" / "ge.lock").unlink()
+        with claimed(state), pytest.raises(LeaseLostError, match="took this one for dead"):
+            claim.confirm()
+    with claimed(state):
+        pass
+
+
+def test_a_run_that_lost_its_claim_writes_nothing_more(corpus: Path, tmp_path: Path) -> None:
+    data, plan = opened(corpus)
+    state = tmp_path / "ge"
+    with claimed(state) as claim:
+
+        def rob(step: int, row: dict[str, float]) -> None:
+            (tmp_path / "ge.lock").unlink(missing_ok=True)
+
+        with pytest.raises(LeaseLostError):
+            finetune(
+                model(),
+                data,
+                VARIANT,
+                SETTINGS,
+                plan,
+                state=state,
+                inputs_digest="",
+                claim=claim,
+                observe=rob,
+                progress=False,
+            )
+    assert not state.exists()
 
 
 def test_divergence_names_the_step_and_the_images(corpus: Path, tmp_path: Path) -> None:

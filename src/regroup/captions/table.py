@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from regroup.errors import RegroupError
-from regroup.io import atomic_path, sha256
+from regroup.io import atomic_path, read_sealed, seal, sha256, source_digest
 
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
@@ -81,16 +81,17 @@ class LabelTable:
             raise RegroupError(f"{path}: no such file; run the stage `nouns` first")
         if mapped is None:
             return cls(path, _read_parquet(path))
-        digest = sha256(path)
-        if mapped.is_file():
-            copy = _map(mapped)
-            if copy.schema.metadata.get(b"source") == digest.encode():
-                return cls(path, copy)
+        source = f"{sha256(path)} {source_digest('captions/table.py')}".encode()
+        if (copy := _map(mapped, source)) is not None:
+            return cls(path, copy)
         table = _read_parquet(path).unify_dictionaries().combine_chunks()
-        table = table.replace_schema_metadata({**table.schema.metadata, b"source": digest})
-        with atomic_path(mapped) as temporary, pa.ipc.new_file(str(temporary), table.schema) as writer:
-            writer.write_table(table)
-        return cls(path, _map(mapped))
+        labelled = table.replace_schema_metadata({**(table.schema.metadata or {}), b"source": source})
+        with atomic_path(mapped) as temporary:
+            with pa.ipc.new_file(str(temporary), labelled.schema) as writer:
+                writer.write_table(labelled)
+            seal(temporary)
+        # None: another process has replaced it, or the disk is failing
+        return cls(path, table if (copy := _map(mapped, source)) is None else copy)
 
     def __len__(self) -> int:
         """Number of captions."""
@@ -130,9 +131,12 @@ def _read_parquet(path: Path) -> pa.Table:
         raise RegroupError(f"{path}: not a Parquet file ({error})") from None
 
 
-def _map(path: Path) -> pa.Table:
-    with pa.memory_map(str(path)) as file:
-        return pa.ipc.open_file(file).read_all()
+def _map(path: Path, source: bytes) -> pa.Table | None:
+    """The copy at `path` if it is whole and was made of `source`; its memory is the file's."""
+    if (content := read_sealed(path)) is None:
+        return None
+    table = pa.ipc.open_file(pa.py_buffer(content)).read_all()
+    return table if table.schema.metadata.get(b"source") == source else None
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.ListArray:

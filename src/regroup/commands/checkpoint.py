@@ -12,7 +12,7 @@ from regroup.commands.outputs import check_output, check_untracked
 from regroup.errors import RegroupError
 from regroup.model.checkpoint import (
     load_checkpoint,
-    read_state,
+    read_checkpoint,
     save_checkpoint,
     save_hugging_face,
     save_original,
@@ -75,8 +75,9 @@ def describe(file: Path) -> str:
     Raises:
         RegroupError: it cannot be loaded; the message lists what does not fit.
     """
-    _, _, layout = read_state(file)
-    model = load_checkpoint(file)
+    checkpoint = read_checkpoint(file)
+    layout, weights = checkpoint.layout, checkpoint.weights
+    model = checkpoint.model()
     image, text = model.config.image, model.config.text
     stages = ", ".join(
         f"{stage.depth} blocks" + (f" -> {stage.group_tokens} groups" if stage.group_tokens else "")
@@ -85,6 +86,7 @@ def describe(file: Path) -> str:
     vocabulary = f"{text.vocabulary} tokens" + (" (compact)" if text.compact else "")
     rows = [
         ("layout", layout.title if layout else "regroup"),
+        *([("weights", weights.note)] if weights.note else []),
         (
             "image tower",
             f"{image.image_size} px, patch {image.patch_size}, width {image.width}, {image.heads} heads",

@@ -1,10 +1,11 @@
-"""Checkpoints: our own folder, the original `.pth`, Hugging Face's files; nothing unpickled but tensors."""
+"""Checkpoints: our own folder, the original `.pth`, Hugging Face's files; nothing in them is ever run."""
 
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,34 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from regroup.errors import RegroupError
+from regroup.errors import RegroupError, shortlist
 from regroup.io import read_json, write_bytes, write_json
 from regroup.model.config import GroupViTConfig
 from regroup.model.dino import DinoKeys
 from regroup.model.groupvit import GroupViT
 from regroup.model.infer import infer_config, overlay_hugging_face_config
 from regroup.model.layers import resize_positions
-from regroup.model.names import HUGGING_FACE, ORIGINAL, Layout
-from regroup.model.weights import CONFIG, WEIGHTS, State, find_weights, read_content
+from regroup.model.names import HUGGING_FACE, NAMES, ORIGINAL, Layout
+from regroup.model.weights import (
+    CONFIG,
+    WEIGHTS,
+    State,
+    Weights,
+    find_weights,
+    read_weights,
+    require_finite,
+)
 
 __all__ = [
     "CONFIG",
     "WEIGHTS",
+    "Checkpoint",
     "export_state",
     "fill",
     "find_weights",
     "hugging_face_config",
     "load_checkpoint",
-    "read_state",
+    "read_checkpoint",
     "save_checkpoint",
     "save_hugging_face",
     "save_original",
@@ -38,15 +48,40 @@ __all__ = [
     "with_stage_two",
 ]
 
+LARGEST_LOGIT_SCALE = 80.0
+"""exp(88.8) is infinite in float32; CLIP holds its scale below 4.7."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as it was read: whose model, of what shape, in which layout (None: ours)."""
+
+    weights: Weights
+    config: GroupViTConfig
+    layout: Layout | None
+
+    def model(self) -> GroupViT:
+        """The model, in evaluation mode on the CPU, in float32.
+
+        Raises:
+            RegroupError: any tensor is missing, unexpected, misshapen or not finite; all are listed.
+        """
+        model = GroupViT(self.config, draw=False, storage=False)
+        fill(model, self.weights.state, self.layout, source=str(self.weights.file))
+        return model.eval()
+
 
 def load_checkpoint(
     path: Path, *, image_size: int | None = None, config: GroupViTConfig | None = None
 ) -> GroupViT:
     """Load a checkpoint of any of the three kinds, strictly.
 
+    Where a file holds several models (a moving average beside the weights), one is taken and standard error
+    says which.
+
     Args:
-        path: our folder, a Hugging Face folder or file (`pytorch_model.bin`, `model.safetensors`), or an
-            original `.pth`.
+        path: our folder, a Hugging Face folder or file (`pytorch_model.bin`, `model.safetensors`, or an index
+            of parts), or a `.pth` as training code writes it.
         image_size: resize the position embedding to this training size in pixels (section 5.9).
         config: shape of the model, for files that do not say it. By default it is read beside the weights or
             inferred from the tensors, with heads of 64 channels.
@@ -55,16 +90,14 @@ def load_checkpoint(
         The model, in evaluation mode on the CPU, in float32.
 
     Raises:
-        RegroupError: the file cannot be read, or any tensor is missing, unexpected or misshapen; all are
-            listed.
+        RegroupError: the file cannot be read, or any tensor is missing, unexpected, misshapen or not finite;
+            all are listed.
     """
-    state, found, layout = read_state(path)
-    config = config or found
-    model = GroupViT(config, draw=False)
-    fill(model, state, layout, source=str(path))
-    if image_size is not None:
-        model = with_image_size(model, image_size)
-    return model.eval()
+    read = read_checkpoint(path)
+    if read.weights.note:
+        print(f"{read.weights.file}: {read.weights.note}", file=sys.stderr)
+    model = (read if config is None else replace(read, config=config)).model()
+    return model if image_size is None else with_image_size(model, image_size)
 
 
 def save_checkpoint(model: GroupViT, folder: Path) -> None:
@@ -96,43 +129,39 @@ def save_hugging_face(model: GroupViT, folder: Path) -> None:
     write_json(folder / CONFIG, hugging_face_config(model.config))
 
 
-def read_state(path: Path) -> tuple[State, GroupViTConfig, Layout | None]:
-    """Read tensors, configuration and layout (None: ours) of a checkpoint file or folder.
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read the tensors, configuration and layout of a checkpoint file or folder; no model is made yet.
 
     Raises:
-        RegroupError: the file is missing, is not a checkpoint, or holds anything but tensors and plain
-            values.
+        RegroupError: the file is missing, is not a checkpoint, or its configuration is absurd.
     """
-    file = find_weights(path)
-    state, stored = read_content(file)
-    beside = file.parent / CONFIG
-    if "img_encoder.pos_embed" in state:
-        if isinstance(stored, Mapping) and "image" in stored:
-            return state, GroupViTConfig.from_dict(stored, source=f"{file}: config"), ORIGINAL
-        return state, infer_config(state, ORIGINAL, source=str(file)), ORIGINAL
-    if "vision_model.embeddings.position_embeddings" in state:
-        config = infer_config(state, HUGGING_FACE, source=str(file))
+    weights = read_weights(path, *NAMES.values())
+    file, beside = weights.file, weights.file.parent / CONFIG
+    if weights.names is NAMES["regroup"]:
+        return Checkpoint(weights, GroupViTConfig.from_dict(read_json(beside), source=str(beside)), None)
+    if weights.names is NAMES["Hugging Face"]:
+        config = infer_config(weights.state, HUGGING_FACE, source=str(file))
         if beside.is_file():
             config = overlay_hugging_face_config(config, read_json(beside), source=str(beside))
-        return state, config, HUGGING_FACE
-    if "image.positions" in state:
-        return state, GroupViTConfig.from_dict(read_json(beside), source=str(beside)), None
-    raise RegroupError(
-        f"{file}: none of the three known layouts; first names: {', '.join(sorted(state)[:3])}"
-    )
+        return Checkpoint(weights, config, HUGGING_FACE)
+    stored = weights.stored
+    if isinstance(stored, dict) and {"image", "text", "projector_hidden"} <= stored.keys():
+        return Checkpoint(weights, GroupViTConfig.from_dict(stored, source=f"{file}: config"), ORIGINAL)
+    return Checkpoint(weights, infer_config(weights.state, ORIGINAL, source=str(file)), ORIGINAL)
 
 
 def fill(model: GroupViT, state: Mapping[str, Tensor], layout: Layout | None, *, source: str) -> None:
-    """Copy `state` into `model`; every difference is an error.
+    """Copy `state` into `model`, which gets its memory only now if it has none; every difference is an error.
 
     Raises:
-        RegroupError: lists all missing, unexpected and misshapen tensors.
+        RegroupError: lists all missing, unexpected and misshapen tensors; or those that are not finite.
     """
     missing: list[str] = []
-    misshapen: list[str] = []
+    misfits: list[str] = []
     used: set[str] = set(layout.ignored) if layout else set()
-    ready: State = {}
-    for ours, target in model.state_dict().items():
+    found: State = {}
+    own = model.state_dict()
+    for ours, target in own.items():
         names = layout.names(ours) if layout else (ours,)
         absent = [name for name in names if name not in state]
         if absent:
@@ -143,24 +172,51 @@ def fill(model: GroupViT, state: Mapping[str, Tensor], layout: Layout | None, *,
         parts = [state[name] for name in names]
         value = parts[0] if len(parts) == 1 else torch.cat(parts)
         if _core(value.shape) != _core(target.shape):
-            misshapen.append(f"{names[0]} is {list(value.shape)}, expected {list(target.shape)}")
-            continue
-        ready[ours] = value.reshape(target.shape).to(target.dtype)
+            misfits.append(f"{names[0]} is {list(value.shape)}, expected {list(target.shape)}")
+        elif value.is_floating_point() != target.is_floating_point() or value.is_complex():
+            misfits.append(f"{names[0]} holds {value.dtype}, expected {target.dtype}")
+        else:
+            found[ours] = value.reshape(target.shape)
     problems = [
-        f"{len(found)} {kind}: {', '.join(found)}"
-        for kind, found in (
+        f"{len(names)} {kind}: {shortlist(names)}"
+        for kind, names in (
             ("missing", missing),
             ("unexpected", sorted(set(state) - used)),
-            ("misshapen", misshapen),
+            ("misshapen", misfits),
         )
-        if found
+        if names
     ]
     if problems:
         raise RegroupError(f"{source}: does not fit the model; " + "; ".join(problems))
+    ready = {name: value.to(own[name].dtype) for name, value in found.items()}
+    require_finite(ready, source)
+    _require_sense(ready, model.config, source)
+    if model.logit_scale.is_meta:
+        model.allocate()
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             if name in ready:
                 tensor.copy_(ready[name])
+
+
+def _require_sense(state: Mapping[str, Tensor], config: GroupViTConfig, source: str) -> None:
+    """Refuse finite values that no model can compute with."""
+    bad = [
+        name
+        for name, tensor in state.items()
+        if (name.endswith("running_var") and bool((tensor < 0).any()))
+        or (name.endswith("logit_scale") and not float(tensor) < LARGEST_LOGIT_SCALE)
+        or (
+            name == "text.token_index"
+            and not 0 <= int(tensor.min()) <= int(tensor.max()) < config.text.vocabulary
+        )
+    ]
+    if bad:
+        raise RegroupError(
+            f"{source}: values that make no sense: {shortlist(bad)}; the file is damaged (no variance is "
+            f"negative, no scale's logarithm is {LARGEST_LOGIT_SCALE:g} or more, and the vocabulary has "
+            f"{config.text.vocabulary} rows)"
+        )
 
 
 def _core(shape: torch.Size) -> list[int]:

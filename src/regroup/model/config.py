@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from regroup.errors import RegroupError
+from regroup.errors import RegroupError, shown
 from regroup.model.constants import CLIP_VOCABULARY
 
 Config = TypeVar("Config")
+
+LARGEST = {
+    "image_size": 8192,
+    "patch_size": 1024,
+    "width": 16384,
+    "heads": 1024,
+    "hidden": 65536,
+    "layer": 128,
+    "depth": 128,
+    "group_tokens": 8192,
+    "stages": 16,
+    "mlp_ratio": 64,
+    "assign_eps": 1e6,
+    "context": 4096,
+    "projector_hidden": 262144,
+    "joint_width": 16384,
+}
+"""Far above any model of this kind; what is larger is a damaged file and would hang or exhaust the memory."""
+MOST_PARAMETERS = 4_000_000_000
+"""Of a whole model, 16 GB in float32; the published one has 55.7 M."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -18,8 +39,14 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def _require_bounded(**values: float) -> None:
+    for name, value in values.items():
+        _require(value <= LARGEST[name], f"{name}: {value:g} is more than {LARGEST[name]:g}")
+
+
 def _require_patches(image_size: int, patch_size: int) -> None:
     _require(patch_size >= 1, f"patch_size: {patch_size} is not positive")
+    _require_bounded(image_size=image_size, patch_size=patch_size)
     _require(
         image_size >= patch_size and image_size % patch_size == 0,
         f"image_size: {image_size} is not a multiple of the patch size {patch_size}",
@@ -31,6 +58,7 @@ def _require_heads(width: int, heads: int) -> None:
         heads >= 1 and width >= 1 and width % heads == 0,
         f"width: {width} is not a multiple of the {heads} heads",
     )
+    _require_bounded(width=width, heads=heads)
 
 
 @dataclass(frozen=True)
@@ -51,6 +79,7 @@ class StageConfig:
         """Refuse values that contradict each other."""
         _require(self.depth >= 1, f"depth: {self.depth} is not positive")
         _require(self.group_tokens >= 0, f"group_tokens: {self.group_tokens} is negative")
+        _require_bounded(depth=self.depth, group_tokens=self.group_tokens)
 
 
 @dataclass(frozen=True)
@@ -85,6 +114,7 @@ class ImageConfig:
         _require_patches(self.image_size, self.patch_size)
         _require_heads(self.width, self.heads)
         _require(self.mlp_ratio > 0, f"mlp_ratio: {self.mlp_ratio} is not positive")
+        _require_bounded(mlp_ratio=self.mlp_ratio, stages=len(self.stages))
         _require(len(self.stages) >= 2, "stages: at least two are needed, the last without group tokens")
         tokens = [stage.group_tokens for stage in self.stages]
         _require(
@@ -93,6 +123,7 @@ class ImageConfig:
         )
         _require(0 <= self.drop_path < 1, f"drop_path: {self.drop_path} is not in [0, 1)")
         _require(self.assign_eps > 0, f"assign_eps: {self.assign_eps} is not positive")
+        _require_bounded(assign_eps=self.assign_eps)
 
     @property
     def grid(self) -> int:
@@ -135,6 +166,7 @@ class TextConfig:
         _require(self.context >= 2, f"context: {self.context} has no room for start and end of text")
         _require(self.depth >= 1, f"depth: {self.depth} is not positive")
         _require_heads(self.width, self.heads)
+        _require_bounded(context=self.context, depth=self.depth)
 
     @property
     def compact(self) -> bool:
@@ -172,6 +204,7 @@ class DinoConfig:
         _require_heads(self.width, self.heads)
         _require(self.hidden >= 1, f"hidden: {self.hidden} is not positive")
         _require(self.layer >= 1, f"layer: {self.layer} is not positive")
+        _require_bounded(hidden=self.hidden, layer=self.layer)
 
     @property
     def grid(self) -> int:
@@ -213,6 +246,11 @@ class GroupViTConfig:
         """Refuse values that contradict each other."""
         _require(self.projector_hidden >= 1, f"projector_hidden: {self.projector_hidden} is not positive")
         _require(self.joint_width >= 1, f"joint_width: {self.joint_width} is not positive")
+        _require_bounded(projector_hidden=self.projector_hidden, joint_width=self.joint_width)
+        _require(
+            self.parameters <= MOST_PARAMETERS,
+            f"some {self.parameters:,} parameters follow, more than {MOST_PARAMETERS:,}",
+        )
         if self.stage_two is not None:
             _require(len(self.image.stages) >= 3, "stage_two: there is no second grouping block to feed")
             _require(
@@ -220,6 +258,23 @@ class GroupViTConfig:
                 f"stage_two: features of {self.stage_two.width} channels do not fit tokens of "
                 f"{self.image.width}",
             )
+
+    @property
+    def parameters(self) -> int:
+        """About how many parameters the model has: its matrices alone."""
+        image, text = self.image, self.text
+        block = image.width**2 * (4 + 2 * image.mlp_ratio)
+        # a grouping block has two attentions, an MLP over channels and one over tokens
+        tokens = [stage.group_tokens for stage in image.stages]
+        grouping = [2 * block + (first + last) ** 2 for first, last in pairwise(tokens)]
+        total = block * image.depth + sum(grouping) + 3 * image.patch_size**2 * image.width
+        total += image.grid**2 * image.width + text.vocabulary * text.width + text.context * text.width
+        total += 12 * text.width**2 * text.depth
+        total += self.projector_hidden * (image.width + text.width + 2 * self.joint_width)
+        if (dino := self.stage_two) is not None:
+            total += dino.layer * dino.width * (4 * dino.width + 2 * dino.hidden)
+            total += dino.width * (3 * dino.patch_size**2 + dino.grid**2)
+        return round(total)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to `config.json`."""
@@ -245,10 +300,29 @@ class GroupViTConfig:
 
 def _rebuild(cls: type[Config], value: object, source: str) -> Config:
     try:
-        return TypeAdapter(cls).validate_python(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "(top level)"
+        result = TypeAdapter(cls).validate_python(value)
+    except (ValidationError, RecursionError) as error:
+        first = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
+        key = ".".join(str(part) for part in first["loc"]) if first else ""
+        message = first["msg"] if first else "nested too deeply"
         raise RegroupError(
-            f"{source}: {key}: {first['msg']}; compare with a config.json of `regroup`"
+            f"{source}: {shown(key) or '(top level)'}: {shown(message, 300)}; compare with a config.json of "
+            "`regroup`"
         ) from None
+    # a default in place of a key that is not there would be another model, and nobody would see it
+    lacking = sorted(_keys(asdict(result)) - _keys(value) - {"stage_two"})  # type: ignore[call-overload]
+    if lacking:
+        raise RegroupError(
+            f"{source}: {lacking[0]}: this key is missing; compare with a config.json of `regroup`"
+        )
+    return result
+
+
+def _keys(value: object, prefix: str = "") -> set[str]:
+    """Dotted names of every key."""
+    if isinstance(value, list | tuple):
+        return set().union(*(_keys(part, f"{prefix}{number}.") for number, part in enumerate(value)))
+    if not isinstance(value, dict):
+        return set()
+    own = {f"{prefix}{key}" for key in value}
+    return own.union(*(_keys(part, f"{prefix}{key}.") for key, part in value.items()))

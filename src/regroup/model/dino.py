@@ -7,6 +7,7 @@ tower's patch grid (rows, columns), to [B, rows * columns, D] without gradient. 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import torch
@@ -14,11 +15,11 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from regroup.errors import RegroupError
+from regroup.errors import RegroupError, shortlist
 from regroup.io import read_json, write_bytes, write_json
 from regroup.model.config import DinoConfig
 from regroup.model.layers import Block, LayerNorm, resize_positions
-from regroup.model.weights import CONFIG, WEIGHTS, State, read_tensors
+from regroup.model.weights import CONFIG, WEIGHTS, Names, State, read_weights, require_finite
 
 HEAD_CHANNELS = 64
 """Channels of an attention head in DINO's weights; tensors do not show it."""
@@ -26,6 +27,15 @@ LAYER = 9
 """Block whose keys are read, counted from 0; section 5.14 names it the best for coherent concepts."""
 DINO_EPS = 1e-6
 """Epsilon of DINO's layer norms."""
+
+_OURS = Names(
+    "class_token", frozenset({"patch_embedding", "class_token", "positions", "blocks", "norm", "key"})
+)
+_THEIRS = Names(
+    "patch_embed.proj.weight",
+    frozenset({"patch_embed", "cls_token", "pos_embed", "blocks", "norm", "head", "fc_norm", "mask_token"}),
+    averages_first=True,  # the network that DINO's authors evaluate is the teacher
+)
 
 _PUBLISHED = {
     "norm1": "norm1",
@@ -110,7 +120,7 @@ def load_features(folder: Path) -> DinoKeys:
     Raises:
         RegroupError: a file is missing or is not ours, or any tensor is missing, unexpected or misshapen.
     """
-    state = read_tensors(folder)
+    state = read_weights(folder, _OURS, otherwise="not the features of a ViT").state
     config = DinoConfig.from_dict(read_json(folder / CONFIG), source=str(folder / CONFIG))
     return _filled(config, state, source=str(folder))
 
@@ -129,7 +139,10 @@ def load_dino(file: Path, *, layer: int = LAYER) -> DinoKeys:
     Raises:
         RegroupError: the file is no DINO ViT, or it has fewer blocks.
     """
-    published = {name.removeprefix("backbone."): tensor for name, tensor in read_tensors(file).items()}
+    read = read_weights(file, _THEIRS, otherwise="not a DINO ViT")
+    published = read.state
+    if read.note:
+        print(f"{file}: {read.note}", file=sys.stderr)
 
     def tensor(name: str) -> Tensor:
         if name not in published:
@@ -140,36 +153,43 @@ def load_dino(file: Path, *, layer: int = LAYER) -> DinoKeys:
     depth = len({match[1] for name in published if (match := re.match(r"blocks\.(\d+)\.", name))})
     if not 0 < layer < depth:
         raise RegroupError(f"{file}: has blocks 0 to {depth - 1}; features of block {layer} do not exist")
-    width, _, patch_size, _ = projection.shape
-    state = {
-        "patch_embedding.weight": projection,
-        "patch_embedding.bias": tensor("patch_embed.proj.bias"),
-        "class_token": tensor("cls_token")[0],
-        "positions": positions[0],
-    }
-    for leaf in ("weight", "bias"):
-        for block in range(layer):
-            for ours, theirs in _PUBLISHED.items():
-                state[f"blocks.{block}.{ours}.{leaf}"] = tensor(f"blocks.{block}.{theirs}.{leaf}")
-        state[f"norm.{leaf}"] = tensor(f"blocks.{layer}.norm1.{leaf}")
-        state[f"key.{leaf}"] = tensor(f"blocks.{layer}.attn.qkv.{leaf}").chunk(3)[1]
-    config = DinoConfig(
-        image_size=round((positions.shape[1] - 1) ** 0.5) * patch_size,
-        patch_size=patch_size,
-        width=width,
-        heads=max(1, width // HEAD_CHANNELS),
-        hidden=len(state["blocks.0.mlp.up.bias"]),
-        layer=layer,
-    )
+    try:
+        width, _, patch_size, _ = projection.shape
+        state = {
+            "patch_embedding.weight": projection,
+            "patch_embedding.bias": tensor("patch_embed.proj.bias"),
+            "class_token": tensor("cls_token")[0],
+            "positions": positions[0],
+        }
+        for leaf in ("weight", "bias"):
+            for block in range(layer):
+                for ours, theirs in _PUBLISHED.items():
+                    state[f"blocks.{block}.{ours}.{leaf}"] = tensor(f"blocks.{block}.{theirs}.{leaf}")
+            state[f"norm.{leaf}"] = tensor(f"blocks.{layer}.norm1.{leaf}")
+            state[f"key.{leaf}"] = tensor(f"blocks.{layer}.attn.qkv.{leaf}").chunk(3)[1]
+        config = DinoConfig(
+            image_size=round((positions.shape[1] - 1) ** 0.5) * patch_size,
+            patch_size=patch_size,
+            width=width,
+            heads=max(1, width // HEAD_CHANNELS),
+            hidden=len(state["blocks.0.mlp.up.bias"]),
+            layer=layer,
+        )
+    except (ValueError, IndexError, TypeError) as error:
+        raise RegroupError(f"{file}: no DINO ViT follows from its tensors: {error}") from None
     return _filled(config, state, source=str(file))
 
 
 def _filled(config: DinoConfig, state: State, *, source: str) -> DinoKeys:
     with torch.device("meta"):
         features = DinoKeys(config)
+    shapes = {name: list(tensor.shape) for name, tensor in features.state_dict().items()}
+    given = {name: list(tensor.shape) for name, tensor in state.items()}
+    differing = sorted(name for name in shapes.keys() | given.keys() if shapes.get(name) != given.get(name))
+    if differing:
+        raise RegroupError(f"{source}: does not fit a ViT: {shortlist(differing)}")
+    state = {name: tensor.float() for name, tensor in state.items()}
+    require_finite(state, source)
     features.to_empty(device="cpu")
-    try:
-        features.load_state_dict(state)
-    except RuntimeError as error:
-        raise RegroupError(f"{source}: does not fit a ViT: {error}") from None
+    features.load_state_dict(state)
     return features.eval()

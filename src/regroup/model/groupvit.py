@@ -62,7 +62,12 @@ class GroupViT(nn.Module):
     """GroupViT with random weights."""
 
     def __init__(
-        self, config: GroupViTConfig, *, generator: torch.Generator | None = None, draw: bool = True
+        self,
+        config: GroupViTConfig,
+        *,
+        generator: torch.Generator | None = None,
+        draw: bool = True,
+        storage: bool = True,
     ) -> None:
         """Make the model.
 
@@ -70,6 +75,7 @@ class GroupViT(nn.Module):
             config: shape of the model.
             generator: source of the initial weights; None takes torch's default.
             draw: False leaves weights as whatever memory holds, for a caller that fills all of them.
+            storage: False takes no memory for weights either: they have shapes alone, until `allocate`.
         """
         super().__init__()
         self.config = config
@@ -82,10 +88,15 @@ class GroupViT(nn.Module):
             self.stage_two = None if config.stage_two is None else DinoKeys(config.stage_two)
             self.logit_scale = nn.Parameter(torch.empty(()))
             self.multi_label_logit_scale = nn.Parameter(torch.empty(()))
+        if storage:
+            self.allocate()
+            if draw:
+                initialise(self, generator)
+
+    def allocate(self) -> None:
+        """Take memory for the weights; all but the scales are whatever it holds."""
         # what `to_empty` does, without `empty_like`, which on the meta device would import sympy
         self._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))  # type: ignore[no-untyped-call]
-        if draw:
-            initialise(self, generator)
         with torch.no_grad():
             self.logit_scale.fill_(INITIAL_LOGIT_SCALE)
             self.multi_label_logit_scale.fill_(INITIAL_LOGIT_SCALE)

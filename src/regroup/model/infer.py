@@ -36,14 +36,15 @@ def infer_config(state: Mapping[str, Tensor], layout: Layout, *, source: str) ->
             number += 1
         return number
 
-    stages = []
-    for index in range(count("image.stages.{}.blocks.0.norm1.weight")):
+    def stage(index: int) -> StageConfig:
         depth = count(f"image.stages.{index}.blocks.{{}}.norm1.weight")
         tokens = layout.names(f"image.stages.{index}.group_tokens")[0]
-        stages.append(StageConfig(depth, state[tokens].shape[-2] if tokens in state else 0))
-    width, _, patch, _ = shape("image.patch_embedding.weight")
-    vocabulary, text_width = shape("text.token_embedding.weight")
+        return StageConfig(depth, state[tokens].shape[-2] if tokens in state else 0)
+
     try:
+        stages = [stage(index) for index in range(count("image.stages.{}.blocks.0.norm1.weight"))]
+        width, _, patch, _ = shape("image.patch_embedding.weight")
+        vocabulary, text_width = shape("text.token_embedding.weight")
         return GroupViTConfig(
             ImageConfig(
                 image_size=round(shape("image.positions")[-2] ** 0.5) * patch,
@@ -63,7 +64,7 @@ def infer_config(state: Mapping[str, Tensor], layout: Layout, *, source: str) ->
             projector_hidden=shape("image_projector.hidden.weight")[0],
             joint_width=shape("image_projector.out.weight")[0],
         )
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, ZeroDivisionError) as error:
         raise RegroupError(f"{source}: no GroupViT follows from its tensors: {error}") from None
 
 
@@ -84,5 +85,5 @@ def overlay_hugging_face_config(config: GroupViTConfig, value: object, *, source
             ),
             text=replace(config.text, heads=int(text.get("num_attention_heads", config.text.heads))),
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise RegroupError(f"{source}: {error}") from None

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from regroup.model.weights import Names
+
 Pair = tuple[str, str]
 """A name in the original code and in Hugging Face's."""
 
@@ -158,3 +160,20 @@ ORIGINAL = Layout("original", original=True)
 HUGGING_FACE = Layout(
     "Hugging Face", original=False, ignored=frozenset({"text_model.embeddings.position_ids"})
 )
+
+_SCALES = frozenset({"logit_scale", "multi_label_logit_scale"})
+NAMES = {
+    "original": Names(
+        "img_encoder.pos_embed",
+        frozenset({"img_encoder", "text_encoder", "img_projector", "text_projector"}) | _SCALES,
+    ),
+    "Hugging Face": Names(
+        "vision_model.embeddings.position_embeddings",
+        frozenset({"vision_model", "text_model", "visual_projection", "text_projection"}) | _SCALES,
+    ),
+    "regroup": Names(
+        "image.positions",
+        frozenset({"image", "text", "image_projector", "text_projector", "stage_two"}) | _SCALES,
+    ),
+}
+"""How tensors of each layout are told, by its title; ours is the last."""

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from regroup.captions.tokens import tokenize
-from regroup.io import atomic_path
-from regroup.segmentation.reuse import digest_of, made_by
+from regroup.io import source_digest
+from regroup.segmentation.reuse import digest_of, made_by, read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from regroup.model import GroupViT
+
+_HERE = "segmentation/prompts.py"
 
 
 @torch.inference_mode()
@@ -32,29 +32,29 @@ def embed_prompts(model: GroupViT, prompts: Sequence[str], cache: Path | None = 
             share it, and it may be removed at any time. None remembers nothing.
     """
     if cache is None or model.training:
-        return _embed(model, prompts)
-    file = cache / f"{_digest(model, prompts)}.safetensors"
-    device = model.logit_scale.device
-    try:
-        stored: Tensor = load_file(file)["embeddings"]
-        return stored.to(device)
-    except (OSError, SafetensorError, KeyError):  # not there, or not whole
-        embeddings = _embed(model, prompts)
-    with atomic_path(file) as temporary:
-        save_file({"embeddings": embeddings.cpu().contiguous()}, temporary)
+        return _embed(model, _tokens(model, prompts))
+    tokens = _tokens(model, prompts)
+    file = cache / _digest(model, tokens)
+    if (stored := read_tensors(file)) is not None:
+        return stored["embeddings"].to(model.logit_scale.device)
+    embeddings = _embed(model, tokens)
+    write_tensors(file, embeddings=embeddings)
     return embeddings
 
 
-def _embed(model: GroupViT, prompts: Sequence[str]) -> Tensor:
-    tokens = torch.from_numpy(tokenize(prompts, context=model.config.text.context))
+def _tokens(model: GroupViT, prompts: Sequence[str]) -> Tensor:
+    return torch.from_numpy(tokenize(prompts, context=model.config.text.context))
+
+
+def _embed(model: GroupViT, tokens: Tensor) -> Tensor:
     features = model.encode_text(tokens.to(model.logit_scale.device))
     return F.normalize(features.float(), dim=-1)
 
 
-def _digest(model: GroupViT, prompts: Sequence[str]) -> str:
+def _digest(model: GroupViT, tokens: Tensor) -> str:
     """Hex SHA-256 of everything that embeddings depend on, to the last digit."""
     parts = {"text": model.text, "projector": model.text_projector}
     weights = {
         f"{part}.{name}": t for part, module in parts.items() for name, t in module.state_dict().items()
     }
-    return digest_of(weights, *made_by(model), model.config, *prompts)
+    return digest_of(weights | {"tokens": tokens}, *made_by(model), model.config, source_digest(_HERE))

@@ -3,26 +3,25 @@
 Fine-tuning changes grouping blocks (and in some runs projectors), so on the same windows the patch embedding
 and the first stage's transformer blocks give variants of one resolution the very same numbers, and they are
 most of the work of a small model. Entries are found by the digest of what they depend on (weights, tokens,
-the code of the model, the kind of machine), so one can never be wrong, only missing; a model whose first
-stage was trained finds none.
+the code of the model, the kind of machine) and checked when read, so one can never be wrong, only missing; a
+model whose first stage was trained finds none.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
-from regroup.io import atomic_path
+from regroup.io import read_sealed, source_digest, write_sealed
+from regroup.model.machine import machine
 
 if TYPE_CHECKING:
     from regroup.model import GroupViT
@@ -52,15 +51,12 @@ def reused_stage_one(model: GroupViT, folder: Path | None) -> Iterator[None]:
     run = stage.forward
 
     def forward(tokens: Tensor, previous: Tensor | None, keep: Tensor | None) -> tuple[Tensor, Tensor]:
-        file = kept / f"{digest_of({'tokens': tokens})}.safetensors"
-        try:
-            stored = load_file(file)
+        file = kept / digest_of({"tokens": tokens})
+        if (stored := read_tensors(file)) is not None:
             return stored["tokens"], stored["groups"]
-        except (OSError, SafetensorError, KeyError):  # not there, or not whole
-            found, groups = run(tokens, previous, keep)
+        found, groups = run(tokens, previous, keep)
         if writable:
-            with atomic_path(file) as temporary:
-                save_file({"tokens": found.contiguous(), "groups": groups.contiguous()}, temporary)
+            write_tensors(file, tokens=found, groups=groups)
         return found, groups
 
     stage.forward = forward
@@ -71,12 +67,19 @@ def reused_stage_one(model: GroupViT, folder: Path | None) -> Iterator[None]:
 
 
 def made_by(model: GroupViT) -> tuple[str, ...]:
-    """What else a model's numbers depend on, to the last bit: its code, torch, the device, the threads."""
-    folder = Path(sys.modules[type(model).__module__].__file__ or "").parent
-    code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py"))))
-    device = model.logit_scale.device.type
-    capability = torch.backends.cpu.get_cpu_capability()
-    return code.hexdigest(), torch.__version__, device, capability, str(torch.get_num_threads())
+    """What else a model's numbers depend on, to the last bit: its code, and the machine."""
+    return source_digest("model"), machine(model.logit_scale.device)
+
+
+def write_tensors(file: Path, **tensors: Tensor) -> None:
+    """Keep tensors; what is read back is what was written, or nothing."""
+    write_sealed(file, save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
+
+
+def read_tensors(file: Path) -> dict[str, Tensor] | None:
+    """What `write_tensors` kept; None if there is nothing, or the file is no longer what was written."""
+    content = read_sealed(file)
+    return None if content is None else load(bytes(content))
 
 
 def digest_of(tensors: Mapping[str, Tensor], *values: object) -> str:

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from regroup.io import write_text
+from regroup.io import read_sealed, write_sealed
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ def _file_digest(path: Path, remembered: Path | None) -> Digest:
         return _hash(path)
     key = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}"
     note = remembered / hashlib.sha256(key.encode()).hexdigest()
-    if note.is_file():
-        return Digest(note.read_text(), stat.st_size)
+    if (known := read_sealed(note)) is not None:
+        return Digest(bytes(known).decode(), stat.st_size)
     digest = _hash(path)
-    write_text(note, digest.md5)
+    write_sealed(note, digest.md5.encode())
     return digest
 
 

@@ -20,7 +20,10 @@ from torch import nn
 from tqdm import tqdm
 
 from regroup.errors import RegroupError
+from regroup.io import sha256, source_digest
 from regroup.model import GroupViT
+from regroup.model.collectives import world_size
+from regroup.model.machine import machine
 from regroup.model.trainable import set_trainable
 from regroup.objectives import needs
 from regroup.training.data import CaptionBatch, CaptionData
@@ -29,12 +32,16 @@ from regroup.training.plan import Plan
 from regroup.training.schedule import learning_rate
 from regroup.training.settings import FinetuneParams, OptimiserParams
 from regroup.training.snapshots import FOLDER, save_snapshot, snapshot_steps
-from regroup.training.state import FILE, TrainingState, forget, load_state
+from regroup.training.state import FILE, Claim, TrainingState, forget, load_state
 from regroup.training.step import TrainingStep
 from regroup.training.views import can_keep
 from regroup.variants import Variant
 
 Curve = list[dict[str, float]]
+
+CODE = ("captions", "model", "objectives", "training")
+"""Packages that decide what comes of a run's inputs and settings."""
+NO_CLAIM = Claim()
 
 
 def finetune(
@@ -46,6 +53,7 @@ def finetune(
     *,
     state: Path,
     inputs_digest: str,
+    claim: Claim = NO_CLAIM,
     device: torch.device | str = "cpu",
     dino: nn.Module | None = None,
     observe: Callable[[int, dict[str, float]], None] = lambda step, row: None,
@@ -61,7 +69,9 @@ def finetune(
         plan: steps and sizes.
         state: folder of the state that a killed run resumes from, and of its snapshots; the caller takes the
             snapshots out and forgets the rest when its outputs are written.
-        inputs_digest: names the inputs; a state with another digest is not resumed from.
+        inputs_digest: names the inputs; a state with another digest is not resumed from, nor one that other
+            code, settings or another kind of machine made.
+        claim: that no other run writes `state`; confirmed before anything is written.
         device: this process's device.
         dino: patch features for the objectives that distil them.
         observe: called with (step, metrics) every `settings.log_every` steps.
@@ -73,7 +83,7 @@ def finetune(
 
     Raises:
         RegroupError: the loss or its gradient is not finite; names the step, the images of the batch and the
-            last good state.
+            last good state. Or another run took this one for dead, and has its state now.
         SystemExit: the process was asked to end (SIGTERM); its state is saved.
     """
     model.to(device).train()
@@ -86,21 +96,26 @@ def finetune(
     if settings.compile:
         model.image.compile(dynamic=False)
 
-    fingerprint = _fingerprint(variant, settings, plan, inputs_digest)
+    fingerprint = _fingerprint(variant, settings, plan, inputs_digest, device)
     curve: Curve = []
     recent: Curve = []
+    snapshots: dict[str, str] = {}
     done = 0
-    if (saved := load_state(state, fingerprint)) is not None:
+    saved = load_state(state, fingerprint, tell=is_first())
+    wait_for_all()  # everyone has looked before the first one clears up
+    if saved is not None:
         model.load_state_dict(saved.model)
         optimiser.load_state_dict(saved.optimiser)
-        curve, recent, done = saved.curve, saved.recent, saved.step
+        curve, recent, snapshots, done = saved.curve, saved.recent, saved.snapshots, saved.step
     elif is_first():
+        claim.confirm()
         forget(state)  # what another run left
 
     def save(step: int) -> None:
         if is_first():
-            tensors = model.state_dict()
-            TrainingState(fingerprint, step, tensors, optimiser.state_dict(), curve, recent).save(state)
+            claim.confirm()
+            parts = model.state_dict(), optimiser.state_dict(), curve, recent, snapshots
+            TrainingState(fingerprint, step, *parts).save(state)
         wait_for_all()
 
     bar = tqdm(
@@ -134,7 +149,9 @@ def finetune(
                 bar.set_postfix_str(f"loss {mean['loss']:.3f}")
                 recent.clear()
             if done in keep_at and is_first():
-                save_snapshot(model, state / FOLDER, step=done, epoch=epoch)
+                claim.confirm()
+                file = save_snapshot(model, state / FOLDER, step=done, epoch=epoch)
+                snapshots[f"{FOLDER}/{file.name}"] = sha256(file)
             ends = any(everyones([asked_to_end()])) if done % settings.log_every == 0 else False
             if done < plan.steps and (done % settings.save_every == 0 or ends):
                 save(done)
@@ -189,10 +206,18 @@ def _generator(seed: int, step: int, device: torch.device | str) -> torch.Genera
     return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
 
 
-def _fingerprint(variant: Variant, settings: FinetuneParams, plan: Plan, inputs_digest: str) -> str:
+def _fingerprint(
+    variant: Variant, settings: FinetuneParams, plan: Plan, inputs_digest: str, device: torch.device | str
+) -> dict[str, str]:
+    """All that a run's bytes follow from, by the names that a message gives them."""
     science = variant.model_dump_json(exclude={"title", "rows"})
-    text = "\n".join([science, settings.model_dump_json(), repr(plan), inputs_digest])
-    return hashlib.sha256(text.encode()).hexdigest()
+    chosen = "\n".join([science, settings.model_dump_json(), repr(plan)])
+    return {
+        "settings": hashlib.sha256(chosen.encode()).hexdigest(),
+        "inputs": inputs_digest,
+        "code": source_digest(*CODE),
+        "machine or libraries": f"{machine(device)}, {world_size()} processes",
+    }
 
 
 def _divergence(step: int, row: dict[str, float], batch: CaptionBatch, state: Path) -> str:

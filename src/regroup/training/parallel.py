@@ -192,6 +192,11 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
+def is_leader() -> bool:
+    """As `is_first`, and also before the processes have joined."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def is_first() -> bool:
     """Whether this process writes files, reports and shows progress."""
     return rank() == 0

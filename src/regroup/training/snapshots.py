@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from regroup.errors import RegroupError
 from regroup.io import atomic_path
 from regroup.model import GroupViT
+from regroup.model.weights import read_safetensors, require_finite
 
 FOLDER = "snapshots"
 _POINT = "step and epoch"
@@ -34,15 +35,21 @@ def snapshot_steps(steps: int, count: int) -> frozenset[int]:
     return frozenset(round(steps * (number + 1) / count) for number in range(count)) - {0}
 
 
-def save_snapshot(model: GroupViT, folder: Path, *, step: int, epoch: float) -> None:
-    """Write the trained parameters, and all buffers (running statistics of batch norm move with them)."""
+def save_snapshot(model: GroupViT, folder: Path, *, step: int, epoch: float) -> Path:
+    """Write the trained parameters, and all buffers (running statistics of batch norm move with them).
+
+    Returns:
+        The file written.
+    """
     tensors = {
         name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad
     } | dict(model.named_buffers())
     kept = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_path(folder / f"step-{step:06}.safetensors") as path:
+    file = folder / f"step-{step:06}.safetensors"
+    with atomic_path(file) as path:
         # one entry: safetensors writes several in an order that differs from run to run
         safetensors.torch.save_file(kept, path, {_POINT: json.dumps([step, epoch])})
+    return file
 
 
 def move_snapshots(taken: Path, run: Path) -> None:
@@ -75,10 +82,12 @@ def apply_snapshot(model: GroupViT, snapshot: Snapshot) -> None:
     """Put the snapshot's tensors into the model that its run ended with.
 
     Raises:
-        RegroupError: a tensor is not the model's.
+        RegroupError: the file is damaged, or a tensor is not finite or not the model's.
     """
     own = model.state_dict()
-    for name, tensor in safetensors.torch.load_file(snapshot.path).items():
+    tensors = read_safetensors(snapshot.path)
+    require_finite(tensors, str(snapshot.path))
+    for name, tensor in tensors.items():
         if name not in own or own[name].shape != tensor.shape:
             raise RegroupError(f"{snapshot.path}: {name} does not fit the model of its run")
         own[name].copy_(tensor)
