@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from torch import Tensor
 
+from regroup.cli import main
 from regroup.errors import RegroupError
-from regroup.model import GroupViT, ImageFeatures
+from regroup.model import GroupViT, ImageFeatures, save_checkpoint
 from regroup.segmentation.evaluation import evaluate
 from regroup.segmentation.settings import DatasetParams, InferenceParams, SweepGrid
 from regroup.segmentation.sweep import best, format_markdown, sweep, write_sweep
@@ -108,3 +110,62 @@ def test_rows_of_table_12_are_filled_by_position(model: GroupViT, voc: Path, tmp
     ours = {row.id: row.cells[1].ours for row in table.rows}
     assert [ours[name].mean for name in names] == [row.miou for row in rows]
     assert ours["res448_bg99"] is None
+
+
+@pytest.fixture
+def project(tmp_path: Path, model: GroupViT, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a checkpoint and the study's own sweep, and nothing to score but what is given."""
+    root = tmp_path / "project"
+    (root / "reports/mini/sweep").mkdir(parents=True)
+    (root / "reports/mini/sweep/sweep.csv").write_text("the study's")
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(Path(__file__).parents[2] / name, root / name)
+    save_checkpoint(model, root / "runs/mini/noise-0.5")
+    monkeypatch.chdir(root)
+    return root
+
+
+def command(*words: object) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(["sweep", "runs/mini/noise-0.5", "--datasets", "voc", "--threshold", "0.2", *map(str, words)])
+    return int(end.value.code or 0)
+
+
+def test_the_command_writes_outside_the_study_and_says_how_many_images(
+    project: Path, voc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--root", f"voc12={voc}", "--short-side", 48, "--window", 48, "--stride", 24, "--limit", 149]
+    assert command(*given) == 0
+    out = project / "out/sweep/mini/noise-0.5"
+    assert (out / "sweep.csv").read_text().startswith("dataset,")
+    assert (project / "reports/mini/sweep/sweep.csv").read_text() == "the study's"
+    assert "voc: has 5 images, fewer than --limit 149" in capsys.readouterr().out
+    assert command(*given) == 0, "its own results it makes again"
+    (out / "sweep.csv").write_text("edited")
+    assert command(*given) == 2
+    assert "were changed since, and would overwrite: sweep.csv" in capsys.readouterr().err
+    assert (out / "sweep.csv").read_text() == "edited"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--out", "reports/mini/sweep"], "belongs to the pipeline"),
+        (["--out", "params.yaml"], "params.yaml is a file, but a folder is needed"),
+        (["--limit", "-149"], "argument --limit: '-149' is not possible: a whole number from 1"),
+        (["--top-k", "0"], "argument --top-k"),
+        (["--batch", "0"], "argument --batch"),
+        (["--stride", "0"], "argument --stride"),
+        (["--window", "4", "--stride", "4"], "a patch of the model, 8 pixels, must fit in"),
+        (["--short-side", "8192", "--window", "48", "--stride", "1"], "windows in a square image"),
+        (["--window", "48", "48"], "--window: 48 is given twice"),
+    ],
+)
+def test_nonsense_is_refused_before_anything_is_scored(
+    project: Path, voc: Path, words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("--root", f"voc12={voc}", *words) == 2
+    said = capsys.readouterr()
+    assert complaint in said.err
+    assert "image/s" not in said.err
+    assert not (project / "out").exists()
