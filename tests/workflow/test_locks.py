@@ -107,6 +107,9 @@ def test_a_living_process_is_named_and_not_robbed(folder: Path, tmp_path: Path, 
 
 def test_a_zombie_is_no_obstacle(folder: Path) -> None:
     with held(folder, "rwlock", output(folder)) as process:
+        notes = noted(folder)
+        notes["read"] = {"/elsewhere": [*notes["write"].values()][:1]}
+        (folder / "rwlock").write_text(json.dumps(notes))
         killed(process)
         with writing(folder):
             assert {info["pid"] for info in noted(folder)["write"].values()} == {os.getpid()}
