@@ -249,7 +249,6 @@ def test_two_runs_of_a_stage_take_turns(project: Project) -> None:
     assert [run.returncode for run in runs] == [0, 0], shown
     assert project.worked() == ["one-b"]
     assert sum("Stage 'one@b' didn't change" in text for text in shown) == 1
-    assert sum(" on " in text and "waiting" in text for text in shown) == 1
 
 
 def test_a_killed_dvc_takes_its_command_along(project: Project) -> None:
