@@ -108,6 +108,9 @@ def test_a_living_process_is_named_and_not_robbed(folder: Path, tmp_path: Path, 
 
 def test_a_zombie_is_no_obstacle(folder: Path) -> None:
     with held(folder, "rwlock", output(folder)) as process:
+        notes = noted(folder)
+        notes["read"] = {"/elsewhere": [*notes["write"].values()][:1]}
+        (folder / "rwlock").write_text(json.dumps(notes))
         killed(process)
         with writing(folder):
             assert {info["pid"] for info in noted(folder)["write"].values()} == {os.getpid()}
@@ -247,7 +250,6 @@ def test_two_runs_of_a_stage_take_turns(project: Project) -> None:
     assert [run.returncode for run in runs] == [0, 0], shown
     assert project.worked() == ["one-b"]
     assert sum("Stage 'one@b' didn't change" in text for text in shown) == 1
-    assert sum(" on " in text and "waiting" in text for text in shown) == 1
 
 
 def test_a_killed_dvc_takes_its_command_along(project: Project) -> None:

@@ -108,9 +108,7 @@ class _Table:
         info = {"pid": os.getpid(), "cmd": f"{cmd} [owner {self.name}]"}
         with self._edit() as (readers, writers):
             if blockers := self._blockers(readers, writers, read, write):
-                listed = "; ".join(blockers)
-                what = f"{(write or read)[0]} is in use by {listed}"
-                raise BusyError(what, lambda: not self._look(read, write))
+                raise BusyError("; ".join(blockers), lambda: not self._look(read, write))
             for path in self._names(write):
                 writers[path] = info
             for path in self._names(read):
@@ -150,24 +148,35 @@ class _Table:
     def _blockers(
         self, readers: dict[str, list[Info]], writers: dict[str, Info], read: list[str], write: list[str]
     ) -> list[str]:
-        """The living that are in the way, described; the dead are dropped."""
+        """The living that are in the way, and where; all notes of those found dead are dropped."""
         found: dict[str, str] = {}
+        dead: list[Info] = []
+        living = _Living(self.path)
+
+        def look(path: str, info: Info) -> None:
+            if self._is_mine(info) or info in dead:
+                return
+            if living(info):
+                found.setdefault(_describe(info, self.folder), path)
+            else:
+                dead.append(info)
+
         wanted_to_write = self._names(write)
         wanted = wanted_to_write + self._names(read)
-        alive = _Living(self.path)
-        for path in [path for path in writers if _overlaps(path, wanted)]:
-            if self._is_mine(writers[path]):
-                continue
-            if alive(writers[path]):
-                found[str(writers[path])] = _describe(writers[path], self.folder)
-            else:
-                del writers[path]
-        for path in [path for path in readers if _overlaps(path, wanted_to_write)]:
-            readers[path] = [info for info in readers[path] if self._is_mine(info) or alive(info)]
-            found |= {
-                str(info): _describe(info, self.folder) for info in readers[path] if not self._is_mine(info)
-            }
-        return list(found.values())
+        for path, info in writers.items():
+            if _overlaps(path, wanted):
+                look(path, info)
+        for path, infos in readers.items():
+            if _overlaps(path, wanted_to_write):
+                for info in infos:
+                    look(path, info)
+        for path in [path for path, info in writers.items() if info in dead]:
+            del writers[path]
+        for path, infos in list(readers.items()):
+            if any(info in dead for info in infos):
+                kept = [info for info in readers.pop(path) if info not in dead]
+                readers |= {path: kept} if kept else {}
+        return [f"{path} is in use by {whom}" for whom, path in found.items()]
 
     def _is_mine(self, info: Info) -> bool:
         return _owner(info) == self.name
@@ -204,7 +213,8 @@ class _Living:
         if key not in self.known:
             self.known[key] = self._ask(info)
             if not self.known[key]:
-                _logger.warning("process %s (`%s`) is gone; what it held is free", info["pid"], info["cmd"])
+                cmd = _NAME.sub("", info["cmd"])
+                _logger.warning("process %s (`%s`) is gone; what it held is free", info["pid"], cmd)
         return self.known[key]
 
     def _ask(self, info: Info) -> bool:
