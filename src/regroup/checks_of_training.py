@@ -42,9 +42,9 @@ def starting_config(params: Params) -> GroupViTConfig | None:
     if beside.is_file() and isinstance(values := read_json(beside), dict) and "image" in values:
         return GroupViTConfig.from_dict(values, source=str(beside))
     if checkpoint.path.exists():
-        from regroup.model.checkpoint import read_state
+        from regroup.model.checkpoint import read_checkpoint
 
-        return read_state(checkpoint.path)[1]
+        return read_checkpoint(checkpoint.path).config
     # what `weights` will fetch is the published model
     return GroupViTConfig() if checkpoint.path.is_relative_to(params.layout.weights) else None
 

@@ -39,8 +39,8 @@ from regroup.variants import Variant
 
 Curve = list[dict[str, float]]
 
-CODE = ("captions", "model", "objectives", "training")
-"""Packages that decide what comes of a run's inputs and settings."""
+CODE = ("captions", "model", "objectives", "pictures.py", "training")
+"""Packages and modules that decide what comes of a run's inputs and settings."""
 NO_CLAIM = Claim()
 
 
