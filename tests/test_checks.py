@@ -80,6 +80,7 @@ def test_every_row_of_every_table_has_a_run() -> None:
         ),
         ("params.yaml", "register: noise-free-ge-384", "register: nope", "tracking.register: nope is not in"),
         ("params.yaml", "path: pretrain/groupvit-mini", "path: nope", "checkpoint.path: nope does not exist"),
+        ("params.yaml", "tagger: textblob", "tagger: nltk", "nouns.tagger_path: is not set"),
         ("params.yaml", "tagger_path: null", "tagger_path: nope", "nouns.tagger_path: nope does not exist"),
         ("params.yaml", "artefacts: []", "artefacts: [nope]", "weights.artefacts: no weights 'nope'"),
         ("params.yaml", "  stride: null", "  stride: [512]", "sweep.stride: every stride is larger"),

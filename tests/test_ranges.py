@@ -126,7 +126,6 @@ def test_pairs_and_tables_of_numbers_have_ranges(
         ("sweep.threshold", [5, -3], "sweep.threshold.0"),
         ("dissect.variants", ["original", "original"], "'original' is listed twice"),
         ("tables.numbers", [1, 1], "1 is listed twice"),
-        ("nouns.tagger", "nltk", "needs `tagger_path`"),
         ("nouns.vocabularies", {"freq 1k": 3}, "a name is"),
         ("resources.page", None, "resources"),
     ],

@@ -160,6 +160,8 @@ def _misplaced(params: Params, path: Path) -> Iterator[str]:
         "dino.path": params.dino.path,
         "nouns.tagger_path": params.nouns.tagger_path,
     }
+    if params.nouns.tagger == "nltk" and params.nouns.tagger_path is None:
+        yield f"{path}: nouns.tagger_path: is not set, and the tagger `nltk` needs its weights"
     for key, file in starts.items():
         if file is not None and not file.exists() and not file.is_relative_to(params.layout.weights):
             yield f"{path}: {key}: {file} does not exist"

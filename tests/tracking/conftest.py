@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tracked import client
+
+from .tracked import client
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tracked import client, lock, md5, runs, stage
 
 from regroup.tracking.check import check
 from regroup.tracking.publish import publish
+
+from .tracked import client, lock, md5, runs, stage
 
 
 def run_two(root: Path) -> Path:

@@ -5,13 +5,14 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tracked import SETTINGS, client, runs, stage
 
 from regroup.errors import RegroupError
 from regroup.tracking import TrackingParams
 from regroup.tracking.publish import publish
 from regroup.tracking.registry import register
 from regroup.tracking.store import Store
+
+from .tracked import SETTINGS, client, runs, stage
 
 URI = "sqlite:///{}/mlflow.db"
 

@@ -13,13 +13,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from tracked import SETTINGS, client, lock, md5, runs, stage
 
 from regroup.tracking import TrackingParams, dvc_digest, read_last_runs, track_stage
 from regroup.tracking.check import check
 from regroup.tracking.publish import publish
 from regroup.tracking.reader import Journal
 from regroup.tracking.store import Store
+
+from .tracked import SETTINGS, client, lock, md5, runs, stage
 
 
 def test_a_stage_becomes_a_run_with_everything_that_went_in_and_came_out(root: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
 from regroup.settings import Name, Pixels, Settings
 
@@ -52,9 +52,3 @@ class NounsParams(Settings):
     verbs: bool = False
     processes: int = Field(default=1, ge=1, le=1024)
     vocabularies: dict[Name, Annotated[int, Field(ge=0, le=10**9)]] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _nltk_needs_a_path(self) -> NounsParams:
-        if self.tagger == "nltk" and self.tagger_path is None:
-            raise ValueError("`tagger: nltk` needs `tagger_path`, the folder or zip archive of its weights")
-        return self
