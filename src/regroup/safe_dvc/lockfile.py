@@ -74,19 +74,22 @@ def check_merged(path: str, lock: str) -> None:
     Raises:
         DvcException: names the stage, the lines, and the remedy.
     """
-    advice = (
-        "Keep either side: DVC compares it with the files, and runs a stage again if it does not fit"
-        f" (`git checkout --ours {path}` takes the whole file of this branch)."
-    )
+    advice = "DVC compares what stays with the files, and runs a stage again if it does not fit"
     if mark := re.search(r"^(?:<{7}|={7}|>{7})(?: |$)", lock, re.MULTILINE):
-        raise DvcException(f"{path}: line {_line(lock, mark.start())}: an unfinished merge. {advice}")
+        raise DvcException(
+            f"{path}: line {_line(lock, mark.start())}: an unfinished merge. Keep either side"
+            f" (`git checkout --ours {path}` takes the file of this branch): {advice}"
+        )
     entries = split(lock)
     if len(entries) == len(dict(entries)):
         return
     name = Counter(name for name, _ in entries).most_common(1)[0][0]
     found = re.finditer(rf"^  {re.escape(name)}:\n", lock, re.MULTILINE)
     lines = " and ".join(str(_line(lock, one.start())) for one in found)
-    raise DvcException(f"{path}: the stage {name} is noted more than once, in lines {lines}. {advice}")
+    raise DvcException(
+        f"{path}: the stage {name} is noted more than once, in lines {lines}, as"
+        f" a merge leaves it. Delete all but one of these entries: {advice}"
+    )
 
 
 def refresh(stage: PipelineStage) -> None:
