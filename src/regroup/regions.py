@@ -118,9 +118,9 @@ class _Polygons:
         faults = dict.fromkeys(places[outside].tolist(), reason)
         following = np.arange(len(points)) + 1
         following[starts + lengths - 1] = starts
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):  # of those that are outside, and so are faults already
             steps = np.abs(points[following] - points).max(axis=1)
-        outlines = np.bincount(places - places[0], weights=np.add.reduceat(steps, starts))
+            outlines = np.bincount(places - places[0], weights=np.add.reduceat(steps, starts))
         first = np.unique(places, return_index=True)[1]
         limit = sides[first].prod(axis=1) + 4 * sides[first].sum(axis=1)
         for place in places[first][~(outlines[places[first] - places[0]] <= limit)]:

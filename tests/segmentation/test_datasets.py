@@ -44,6 +44,11 @@ def test_reduced_zero_label_ignores_zero_and_shifts_the_rest(tmp_path: Path) -> 
     mask.save(base / "annotations/validation/ADE_val_00000001.png")
     [sample] = load(tmp_path, "ade150")
     assert sample["data_samples"].gt_sem_seg.data.tolist() == [[[255, 0, 149, 255]]]
+    (base / "images/validation/Thumbs.db").touch()
+    assert len(ProtocolDataset("ade150", tmp_path)) == 1
+    (base / "images/validation/ADE_val_00000002.JPG").touch()
+    with pytest.raises(RegroupError, match=r"1 images do not end in \.jpg .*ADE_val_00000002\.JPG"):
+        ProtocolDataset("ade150", tmp_path)
 
 
 def test_a_mask_with_ids_outside_the_class_list(voc: Path) -> None:

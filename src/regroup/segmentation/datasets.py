@@ -21,6 +21,7 @@ from regroup.segmentation.mm import DATASETS, TRANSFORMS, BaseSegDataset, BaseTr
 from regroup.segmentation.protocols import IGNORED, Protocol, load_protocol
 from regroup.segmentation.settings import InferenceParams
 
+_OTHER_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _SAMPLE = 8
 """Masks that are looked into before any work."""
 
@@ -174,7 +175,7 @@ class ProtocolDataset(BaseSegDataset):  # type: ignore[misc]
                     f"{folder}: no such folder (dataset {self.protocol.name}, split {self.split})"
                 )
         if self.protocol.list is None:
-            stems = sorted(path.stem for path in images.glob("*.jpg"))
+            stems = _stems_of(images)
         else:
             listing = self._path(self.protocol.list)
             if not listing.is_file():
@@ -200,6 +201,22 @@ class ProtocolDataset(BaseSegDataset):  # type: ignore[misc]
             }
             for image in file.images
         ]
+
+
+def _stems_of(folder: Path) -> list[str]:
+    """The stems of a folder's images, sorted.
+
+    Raises:
+        RegroupError: there are images that do not end in `.jpg`, as the archive's do: they would be left out.
+    """
+    others = sorted(path.name for path in folder.iterdir() if path.suffix != ".jpg")
+    others = [name for name in others if Path(name).suffix.lower() in _OTHER_SUFFIXES]
+    if others:
+        raise RegroupError(
+            f"{folder}: {len(others)} images do not end in .jpg and would not be scored ({others[0]});"
+            " rename or remove them"
+        )
+    return sorted(path.stem for path in folder.glob("*.jpg"))
 
 
 def _read_list(path: Path) -> list[str]:
