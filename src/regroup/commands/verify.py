@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from regroup.commands.arguments import add_params, text
 from regroup.errors import RegroupError
 from regroup.params import Params, load_params
 from regroup.report.runs import table_files
@@ -31,17 +32,25 @@ Say in one line how many scores differ from those that are checked in, by how mu
 within what another processor or another seed does, and whether a claim changed sides. Nothing is run.
 Exit status: 0 within, 1 outside, 2 where there is nothing to compare. docs/processors.md has the limits."""
 
+EXAMPLES = """examples:
+  regroup verify                       what this machine made, against what is checked in
+  regroup verify --table               every score that differs
+  regroup verify --against v0.1.0      against an earlier revision
+  regroup verify --against ../other/reports/mini/tables"""
+
 
 def add_parser(commands: Any) -> None:
-    """Add the command."""
+    """Add the command `verify` to the parser of `regroup`."""
     parser = commands.add_parser(
-        "verify", help="compare the scores that were made with those that are checked in", description=ABOUT
+        "verify",
+        help="compare the scores that were made with those that are checked in",
+        description=ABOUT,
+        epilog=EXAMPLES,
     )
-    parser.add_argument(
-        "--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="the profile (params.yaml)"
-    )
+    add_params(parser)
     parser.add_argument(
         "--against",
+        type=text,
         default="HEAD",
         metavar="WHAT",
         help=f"a git revision, or a folder with another run's {SCORES} and {CLAIMS} (HEAD)",

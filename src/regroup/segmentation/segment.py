@@ -28,7 +28,7 @@ from regroup.segmentation.settings import InferenceParams
 if TYPE_CHECKING:
     from regroup.model import GroupViT
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 PARTS = ("overlay", "mask", "segments")
 BACKGROUND = "background"
 MOST_CLASSES = 254
