@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,8 +79,10 @@ def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
             graph = Index.from_file(repo, pipeline).graph
             stages = tuple(_stage(node, () if node.frozen else [*graph.successors(node)]) for node in graph)
             if set_stamps:
-                for stage, node in zip(stages, graph, strict=True):
-                    _set_stamp(Path(stage.stamp), stale=_is_stale(node))
+                stale = {stage.stamp for stage, node in zip(stages, graph, strict=True) if _is_stale(node)}
+                stale = _behind(stages, stale)
+                for stage in stages:
+                    _set_stamp(Path(stage.stamp), stale=stage.stamp in stale)
         except DvcException as error:
             raise ValueError(f"{pipeline}: {error}") from error
     rules = [stage.rule for stage in stages]
@@ -150,6 +152,17 @@ def _resources(stage: PipelineStage) -> dict[str, int]:
             name = f"{stage.addressing}: meta.resources.{key}"
             raise ValueError(f"{name}: {value!r} is not a whole number of {least} or more")
     return {**DEFAULTS, **given}
+
+
+def _behind(stages: Sequence[Stage], stale: Set[str]) -> set[str]:
+    """Stamps of stale stages and of all that read their outputs.
+
+    Asked for one of the latter alone, Snakemake would not look further back than to its stamp.
+    """
+    found = set(stale)
+    while more := {stage.stamp for stage in stages if found.intersection(stage.inputs)} - found:
+        found |= more
+    return found
 
 
 def _is_stale(stage: PipelineStage) -> bool:

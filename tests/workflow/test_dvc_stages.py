@@ -90,6 +90,13 @@ def test_stamps_say_what_dvc_says(project: Project) -> None:
     assert len({Path(found[name].stamp).stat().st_mtime for name in found.keys() - stale}) == 1
 
 
+def test_what_stands_behind_a_stale_stage_is_stale(project: Project) -> None:
+    """`snakemake join` would else not look further back than to join's own stamp."""
+    (project.root / "data/mini/source.txt").unlink()
+    found = stages(project, set_stamps=True)
+    assert {name for name, stage in found.items() if Path(stage.stamp).exists()} == {"frozen"}
+
+
 def test_a_list_of_locks_cut_short_by_a_kill_is_no_obstacle(project: Project) -> None:
     rwlock = project.root / ".dvc/tmp/rwlock"
     rwlock.write_text('{"write": {"/some/pa')
