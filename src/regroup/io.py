@@ -57,7 +57,9 @@ def _name_the_file(error: Exception, path: Path) -> None:
     """
     if isinstance(error, OSError) and error.errno in WRITING and error.filename is None:
         error.filename = str(path)
-    elif not isinstance(error, RegroupError) and getattr(error, "errno", None) is None and _is_full(path):
+    elif isinstance(error, RegroupError) or getattr(error, "errno", None) is not None:
+        return
+    elif "No space left" in str(error) or _is_full(path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
