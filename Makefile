@@ -6,6 +6,9 @@ VENV ?= .venv
 ENGINE ?= snakemake
 ENGINES_dvc = dvc repro
 ENGINES_snakemake = snakemake
+ifndef ENGINES_$(ENGINE)
+$(error ENGINE: `$(ENGINE)` is neither snakemake nor dvc)
+endif
 ifneq ($(words $(VENV)),1)
 $(error VENV: a path without spaces, please; relative to this folder it may lie anywhere)
 endif

@@ -91,9 +91,17 @@ def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
     return stages
 
 
-def find_python() -> None:
-    """Let the stages' commands find this environment's python, activated or not."""
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def chosen_pipeline(config: Mapping[str, object]) -> str:
+    """The dvc.yaml that `--config pipeline=...` names, or the default profile's.
+
+    Raises:
+        ValueError: another key is given; it is a slip, for which the default profile would run instead.
+    """
+    if unknown := sorted(set(config) - {"pipeline"}):
+        raise ValueError(
+            f"--config {unknown[0]}: no such setting; `pipeline=FOLDER/dvc.yaml` is the only one"
+        )
+    return str(config.get("pipeline", "dvc.yaml"))
 
 
 def name_run() -> None:

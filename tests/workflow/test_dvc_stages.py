@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from dvc_stages import Stage, read_stages
+from dvc_stages import Stage, chosen_pipeline, read_stages
 
 from regroup.sources.layouts import LAYOUTS
 from regroup.sources.make import make_source
@@ -134,3 +134,10 @@ stages:
     - data/mini/raw/ade:
         persist: true
 """
+
+
+def test_a_misspelt_setting_does_not_start_the_default_profile() -> None:
+    assert chosen_pipeline({}) == "dvc.yaml"
+    assert chosen_pipeline({"pipeline": "full/dvc.yaml"}) == "full/dvc.yaml"
+    with pytest.raises(ValueError, match="--config pipelin: no such setting"):
+        chosen_pipeline({"pipelin": "full/dvc.yaml"})

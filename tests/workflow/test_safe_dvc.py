@@ -1,5 +1,7 @@
 """What a kill must not do to DVC's files, and that they read as if DVC had written them."""
 
+import os
+import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -127,3 +129,12 @@ def test_a_dry_run_shows_every_stage_of_a_profile_without_data(tmp_path: Path) -
     assert "touch one.txt" in shown
     assert "cp one.txt two.txt" in shown
     assert not (tmp_path / "one.txt").exists()
+
+
+def test_stages_get_this_environment_though_it_is_not_active(tmp_path: Path) -> None:
+    stage = {"cmd": "python -c 'import sys; print(sys.prefix)' > prefix", "outs": ["prefix"]}
+    dump_yaml(tmp_path / "dvc.yaml", {"stages": {"one": stage}})
+    project = Project(tmp_path, user_environment() | {"PATH": os.defpath})
+    project.dvc("init", "--no-scm", "-q")
+    project.dvc("repro")
+    assert (tmp_path / "prefix").read_text().strip() == sys.prefix

@@ -6,6 +6,7 @@ changed, why, and when each change can go is in docs/dvc.md; DVC is pinned exact
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,11 @@ def install() -> None:
         module.install()
 
 
+def find_python() -> None:
+    """Let the stages' commands find this environment's python, activated or not."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command of DVC; returns its exit status."""
     try:
@@ -32,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dvc: error: {error}", file=sys.stderr)
         return 2
     install()
+    find_python()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         for word in words:  # a target: `full/dvc.yaml`, `full/dvc.yaml:finetune@ge`
