@@ -180,6 +180,7 @@ def test_whose_dvc_it_is_is_said(
     monkeypatch.setenv("PATH", str(script.parent), prepend=os.pathsep)
     _, said = ask(capsys)
     assert f"dvc command {state} {script}" in said
+    assert ("`rm .venv/.ready && make env`" in said) == (state == "note")
 
 
 def test_a_graphics_card_is_asked_for_only_where_one_is_used(

@@ -122,7 +122,10 @@ def _dvc_command() -> Finding:
         return Finding("tools", "dvc command", "missing", "not on PATH; activate the environment")
     if b"regroup.safe_dvc" in Path(found).read_bytes():
         return Finding("tools", "dvc command", "ok", found)
-    detail = f"{found} is DVC's own, which a kill can leave blocked (docs/dvc.md); `make env` puts ours there"
+    detail = (
+        f"{found} is DVC's own, which a kill can leave blocked (docs/dvc.md); `rm .venv/.ready && make env` "
+        "puts ours there"
+    )
     return Finding("tools", "dvc command", "note", detail)
 
 

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from regroup.analysis.settings import DissectParams, FigureParams
 from regroup.captions.settings import NounReportParams, NounsParams, ShardsParams
 from regroup.dino.settings import DinoParams
+from regroup.errors import RegroupError
 from regroup.segmentation.settings import EvaluateParams, SweepParams
 from regroup.settings import EachOnce, Name, Settings, parse, read_yaml
 from regroup.sources.settings import SourceKey, SourceParams, WeightsParams, WorldParams
@@ -200,4 +201,6 @@ def load_params(path: Path) -> Params:
         RegroupError: the file is missing, is not YAML, or has an unknown, missing or ill-typed key; the
             message names the file and each key.
     """
+    if not path.exists() and not path.is_absolute():
+        raise RegroupError(f"{path}: no such file in {Path.cwd()}; start this in the project's root folder")
     return parse(Params, read_yaml(path), path)

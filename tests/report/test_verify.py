@@ -56,6 +56,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     listed = "".join(f"  {name}: {{{entry}}}\n" for name, entry in VARIANTS.items())
     (tmp_path / "variants.yaml").write_text(f"variants:\n{listed}")
     write(tmp_path / "reports/mini/tables", SCORES)
+    (tmp_path / "reports/mini/metrics").mkdir()
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", "-A")
     git(tmp_path, "commit", "-qm", "results")
@@ -83,6 +84,13 @@ def test_equal_scores_are_said_to_be(project: Path, capsys: pytest.CaptureFixtur
     assert (status, said.count("\n")) == (0, 1)
     assert "all 10 scores are those of HEAD (" in said
     assert "no claim changed sides" in said
+
+
+def test_where_nothing_was_made_the_line_says_so(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("reports/mini/metrics").rmdir()
+    status, said = run(capsys)
+    assert (status, said.count("\n")) == (0, 1)
+    assert said.endswith("; nothing was made here yet (reports/mini/metrics is not there)\n")
 
 
 def test_what_another_processor_does_is_within(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

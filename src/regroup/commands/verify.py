@@ -86,7 +86,10 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(as_json(found), indent=2, ensure_ascii=False))
     else:
-        print("\n".join([f"verify: {one_line(found)}", *(table_lines(found) if arguments.table else [])]))
+        line = one_line(found)
+        if not params.layout.metrics.is_dir():
+            line += f"; nothing was made here yet ({params.layout.metrics} is not there)"
+        print("\n".join([f"verify: {line}", *(table_lines(found) if arguments.table else [])]))
     return 0 if found.within else 1
 
 
