@@ -72,7 +72,7 @@ class Owner:
         """This process, with a new token."""
         command = " ".join(sys.argv)[:500]
         pid = os.getpid()
-        started = (_process(pid) or ("", 0))[1] if _kernel()[0] else 0
+        started = (process_state(pid) or ("", 0))[1] if _kernel()[0] else 0
         return cls(uuid.uuid4().hex[:16], socket.gethostname(), *_kernel(), pid, started, command)
 
     def __str__(self) -> str:
@@ -83,7 +83,7 @@ class Owner:
         """Whether the process exists; None if it cannot be known from here."""
         if not self.started or (self.boot, self.namespace) != _kernel():
             return None
-        found = _process(self.pid)
+        found = process_state(self.pid)
         if found is not None:
             return found[0] not in "ZXx" and found[1] == self.started
         try:
@@ -304,7 +304,7 @@ def _parse(content: bytes) -> Owner:
     return Owner(digest, "", "", "", 0, 0, "unreadable lease")
 
 
-def _process(pid: int) -> tuple[str, int] | None:
+def process_state(pid: int) -> tuple[str, int] | None:
     """State and start time of a process, from /proc; None if there is none to be seen."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()

@@ -7,7 +7,6 @@ rows of a variant, the image size of another resolution, the settings of trainin
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from regroup.dino.settings import DinoParams
 from regroup.errors import RegroupError
-from regroup.io import read_json, write_text
+from regroup.io import json_bytes, read_json, write_bytes
 from regroup.params import Layout, Params
 from regroup.settings import Settings, parse
 from regroup.training.settings import AugmentationSettings, CheckpointParams, FinetuneParams
@@ -82,9 +81,9 @@ def write_resolved(params: Params, variants: Mapping[str, Variant], layout: Layo
     files[layout.dino_settings] = resolve_dino(params.dino)
     written = []
     for path, values in files.items():
-        text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        if not path.is_file() or path.read_bytes() != text.encode():
-            write_text(path, text)
+        content = json_bytes(values)
+        if not path.is_file() or path.read_bytes() != content:
+            write_bytes(path, content)
             written.append(path)
     return written
 

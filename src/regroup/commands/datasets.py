@@ -38,7 +38,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--root",
         action="append",
         default=[],
-        type=text_or_path,
+        type=source_folder,
         metavar="SOURCE=FOLDER",
         help="where a source's data lies, in place of the profile's raw data; may be given again",
     )
@@ -49,7 +49,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     add_device(parser, None)
 
 
-def text_or_path(given: str) -> tuple[str, Path]:
+def source_folder(given: str) -> tuple[str, Path]:
     """`SOURCE=FOLDER` as its two parts."""
     source, equals, folder = given.partition("=")
     if not (source and equals and folder):

@@ -128,7 +128,7 @@ class Made:
             return False
         return hashlib.sha256(path.read_bytes()).hexdigest() in self._digests[name]
 
-    def check(self, names: Iterable[str], option: str = "--out") -> None:
+    def check(self, names: Iterable[str]) -> None:
         """Refuse, before any work, names of files that are there and were made by somebody else.
 
         Raises:
@@ -136,9 +136,9 @@ class Made:
         """
         strangers = [n for n in names if os.path.lexists(self.folder / n) and not self.knows(n)]
         if strangers:
-            self._refuse(strangers, option)
+            self._refuse(strangers)
 
-    def check_all(self, option: str = "--out") -> None:
+    def check_all(self) -> None:
         """Refuse a folder with any file that this command did not make.
 
         Raises:
@@ -148,7 +148,7 @@ class Made:
         ours = {RECORD, *(path.name for path in found if _LEFT.fullmatch(path.name))}
         strangers = [path.name for path in found if path.name not in ours and not self.knows(path.name)]
         if strangers:
-            self._refuse(strangers, option)
+            self._refuse(strangers)
 
     @property
     def paths(self) -> list[Path]:
@@ -192,9 +192,9 @@ class Made:
         for name, digest in new.items():
             self._digests.setdefault(name, set()).add(digest)
 
-    def _refuse(self, names: Sequence[str], option: str) -> None:
+    def _refuse(self, names: Sequence[str]) -> None:
         some = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         raise RegroupError(
-            f"{option}: {self.folder} holds files that `regroup {self.command}` did not make, or that were "
+            f"--out: {self.folder} holds files that `regroup {self.command}` did not make, or that were "
             f"changed since, and would overwrite: {some}; name another folder, or move them away"
         )

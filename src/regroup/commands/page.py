@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from regroup.commands.arguments import add_params
@@ -40,13 +39,13 @@ def _run(arguments: argparse.Namespace) -> None:
     print(params.layout.index)
 
 
-def is_newest(params: Params, root: Path = Path()) -> bool:
+def is_newest(params: Params) -> bool:
     """Whether `index.html` is newer than all that it tells of."""
-    index = root / params.layout.index
+    index = params.layout.index
     if not index.is_file():
         return False
-    beside = [root / params.params_file.with_name(name) for name in ("dvc.yaml", "dvc.lock")]
-    made_from = [root / params.layout.page, root / params.params_file, root / params.variants_file, *beside]
-    runs = (root / LAST_RUNS / params.name).glob("*.json")
+    beside = [params.params_file.with_name(name) for name in ("dvc.yaml", "dvc.lock")]
+    made_from = [params.layout.page, params.params_file, params.variants_file, *beside]
+    runs = (LAST_RUNS / params.name).glob("*.json")
     newest = max((path.stat().st_mtime_ns for path in (*made_from, *runs) if path.is_file()), default=0)
     return index.stat().st_mtime_ns > newest

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from regroup.lease import process_state
+
 _SLACK = 2.0
 
 
@@ -18,14 +20,15 @@ def process_lives(pid: int, command: str, noted: float) -> bool:
     """
     if pid <= 0:
         return False
-    folder = Path(f"/proc/{pid}")
-    try:
-        state, *fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
-        arguments = (folder / "cmdline").read_text(errors="replace").replace("\0", " ").split()
-    except OSError:
+    if (found := process_state(pid)) is None:
         return _exists(pid)  # of another user, whose processes /proc may hide; or no /proc here
-    if state in "ZXx" or _boot_time() + int(fields[18]) / os.sysconf("SC_CLK_TCK") > noted + _SLACK:
+    state, started = found
+    if state in "ZXx" or _boot_time() + started / os.sysconf("SC_CLK_TCK") > noted + _SLACK:
         return False
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ").split()
+    except OSError:  # it has just ended, or is not ours to look at
+        return _exists(pid)
     # the first words differ: python, its options, `-m dvc` for a path
     return command.split()[-1:] == arguments[-1:] if command.split() else True
 

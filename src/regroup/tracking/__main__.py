@@ -8,9 +8,7 @@ from pathlib import Path
 
 from regroup.commands.arguments import Parser, add_params, path, real, text, whole
 from regroup.errors import RegroupError, readable_errors
-from regroup.settings import parse, read_yaml
 from regroup.tracking.check import check
-from regroup.tracking.journal import TrackingParams
 from regroup.tracking.location import check_uri, tracking_uri
 from regroup.tracking.publish import publish
 from regroup.tracking.store import QUIET, experiments
@@ -52,10 +50,6 @@ def _run() -> int:
     if arguments.command == "publish":
         publish(root, wait=not arguments.no_wait)
     elif arguments.command == "check":
-        values = read_yaml(root / arguments.params)
-        if not isinstance(values, dict) or not isinstance(values.get("tracking"), dict):
-            raise RegroupError(f"{arguments.params}: tracking: this section is missing; is it a profile?")
-        parse(TrackingParams, values["tracking"], arguments.params)
         return check(root, arguments.params)
     else:
         publish(root)

@@ -23,8 +23,10 @@ def check(root: Path, params_file: Path) -> int:
         RegroupError: the parameters, dvc.lock or the store cannot be read.
     """
     values = read_yaml(root / params_file)
-    if not isinstance(values, dict) or "tracking" not in values:
-        raise RegroupError(f"{params_file}: has no `tracking`; is it a profile's params.yaml?")
+    if not isinstance(values, dict) or not isinstance(values.get("tracking"), dict):
+        raise RegroupError(
+            f"{params_file}: tracking: this section is missing; is it a profile's params.yaml?"
+        )
     settings = parse(TrackingParams, values["tracking"], params_file)
     lock = params_file.with_name("dvc.lock")
     outputs = {out.path: out for out in locked_outputs(root / lock)}
