@@ -26,8 +26,11 @@ def process_lives(pid: int, command: str, noted: float) -> bool:
         return _exists(pid)  # of another user, whose processes /proc may hide; or no /proc here
     if state in "ZXx" or _boot_time() + int(fields[18]) / os.sysconf("SC_CLK_TCK") > noted + _SLACK:
         return False
+    # a process in the middle of `exec` has no arguments for a moment
+    if not arguments or not command.split():
+        return True
     # the first words differ: python, its options, `-m dvc` for a path
-    return command.split()[-1:] == arguments[-1:] if command.split() else True
+    return command.split()[-1] == arguments[-1]
 
 
 def _exists(pid: int) -> bool:
