@@ -2,7 +2,8 @@
 PYTHON ?= python3
 # Another build of torch, e.g. make env TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cu128"
 TORCH ?= $(shell grep '^torch==' requirements.lock)
-VENV ?= .venv
+# from the command line alone: a VENV of the environment may be that of another project
+VENV = .venv
 ENGINE ?= snakemake
 ENGINES_dvc = dvc repro
 ENGINES_snakemake = snakemake

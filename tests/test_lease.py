@@ -1,5 +1,6 @@
 """Who may hold a lease: one living owner, never a dead one."""
 
+import errno
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from regroup.errors import RegroupError
-from regroup.lease import LeaseBusyError, LeaseLostError, Owner, acquire, holder, stale_seconds
+from regroup.lease import LeaseBusyError, LeaseLostError, Owner, acquire, holder, stale_seconds, sweep
 
 HOLD = """
 import sys, time
@@ -214,3 +215,40 @@ def test_the_time_of_silence_has_a_range(value: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("REGROUP_STALE_AFTER", value)
     with pytest.raises(RegroupError, match="REGROUP_STALE_AFTER="):
         stale_seconds()
+
+
+def test_where_nothing_can_be_written_the_message_names_the_lock(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(RegroupError, match=r"file/lease: this lock cannot be taken: is there already"),
+        acquire(tmp_path / "file/lease"),
+    ):
+        pass
+
+
+def test_a_full_disk_keeps_no_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Giving back takes a small file; without room for it, the owner would wait for itself the next time."""
+
+    def full(path: Path, *_: Any, **__: Any) -> None:
+        path.touch()  # a name still fits, its content does not
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with acquire(tmp_path / "lease"):
+        monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(RegroupError, match="no space left on the disk"), acquire(tmp_path / "lease"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_kills_have_left_goes_after_a_day(tmp_path: Path) -> None:
+    token = Owner.here().token
+    names = [f".lock.lease.{token}.tmp", f".lock.lease.{token}.end", "lock.lease", "other.tmp"]
+    for name in names:
+        (tmp_path / name).touch()
+    sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    for name in names:
+        age(tmp_path / name, 25 * 3600)
+    sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock.lease", "other.tmp"]
+    sweep(tmp_path / "nothing here")

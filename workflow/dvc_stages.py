@@ -72,10 +72,10 @@ def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
     """
     make_if_missing(Path(pipeline))
     install_safe_dvc()
-    repo = Repo(_wait_for_lock=True)
-    # a job of another run may be in the middle of writing dvc.lock
-    with lock_repo(repo):
-        try:
+    try:
+        repo = Repo(_wait_for_lock=True)
+        # a job of another run may be in the middle of writing dvc.lock
+        with lock_repo(repo):
             graph = Index.from_file(repo, pipeline).graph
             stages = tuple(_stage(node, () if node.frozen else [*graph.successors(node)]) for node in graph)
             if set_stamps:
@@ -83,8 +83,8 @@ def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
                 stale = _behind(stages, stale)
                 for stage in stages:
                     _set_stamp(Path(stage.stamp), stale=stage.stamp in stale)
-        except DvcException as error:
-            raise ValueError(f"{pipeline}: {error}") from error
+    except DvcException as error:
+        raise ValueError(f"{pipeline}: {error}") from error
     rules = [stage.rule for stage in stages]
     if twice := sorted({rule for rule in rules if rules.count(rule) > 1}):
         raise ValueError(f"{pipeline}: more than one stage would be the rule {twice[0]}; rename one of them")

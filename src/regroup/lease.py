@@ -19,6 +19,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import socket
 import sys
 import threading
@@ -30,7 +31,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from regroup.errors import RegroupError
+from regroup.errors import RegroupError, os_words
 
 STALE_AFTER = 180.0
 """Seconds; more than the minute for which an NFS client may show old times."""
@@ -40,6 +41,8 @@ STALE_VARIABLE = "REGROUP_STALE_AFTER"
 _POLL = 0.25
 _SAY_AGAIN = 600.0
 _TRIES = 1000
+_LEFT = re.compile(r"^\..*\.[0-9a-f]{16}\.(?:tmp|end)$")
+_LEFT_SECONDS = 24 * 3600
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
 
 
@@ -125,7 +128,12 @@ class Lease:
             return
         self._stop.set()
         self._thread.join()
-        _remove(self.path, self.owner, self.beat * 6)
+        try:
+            _remove(self.path, self.owner, self.beat * 6)
+        except OSError:  # a full disk has no room for the lease on the removal, and must not keep this one
+            with suppress(OSError, LeaseLostError):
+                self.confirm()
+                self.path.unlink()
 
     def _keep_fresh(self) -> None:
         while not self._stop.wait(self.beat):
@@ -153,13 +161,13 @@ def acquire(
 
     Raises:
         LeaseBusyError: a living owner still holds it after `wait` seconds; the message says who.
+        RegroupError: nothing can be written there: a full disk, a folder of another user's.
     """
     stale = stale_seconds() if stale_after is None else stale_after
-    path.parent.mkdir(parents=True, exist_ok=True)
     owner = Owner.here()
     end = None if wait is None else time.monotonic() + wait
     told: tuple[str, float] = ("", 0.0)
-    while (other := _take(path, owner, stale)) is not None:
+    while (other := _take_or_say(path, owner, stale)) is not None:
         now = time.monotonic()
         if end is not None and now >= end:
             raise LeaseBusyError(f"{path}: held by {other}; wait for it, or stop it, and start again")
@@ -196,11 +204,28 @@ def stale_seconds() -> float:
     raise RegroupError(f"{STALE_VARIABLE}={given}: not a number of seconds from 10 to 86400")
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left in a folder of leases, a day after."""
+    with suppress(OSError):
+        for path in [path for path in folder.iterdir() if _LEFT.search(path.name)]:
+            with suppress(OSError):
+                if abs(time.time() - path.stat().st_mtime) > _LEFT_SECONDS:
+                    path.unlink()
+
+
+def _take_or_say(path: Path, owner: Owner, stale: float) -> Owner | None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _take(path, owner, stale)
+    except OSError as error:
+        raise RegroupError(f"{path}: this lock cannot be taken: {os_words(error)}") from error
+
+
 def _take(path: Path, owner: Owner, stale: float) -> Owner | None:
     """Take the lease for `owner`; returns the living owner that stands in the way, or None."""
     written = path.with_name(f".{path.name[:100]}.{owner.token}.tmp")
-    written.write_text(json.dumps(asdict(owner)), encoding="utf-8")
     try:
+        written.write_text(json.dumps(asdict(owner)), encoding="utf-8")
         for _ in range(_TRIES):
             with suppress(FileExistsError):
                 _link(written, path)
@@ -214,7 +239,8 @@ def _take(path: Path, owner: Owner, stale: float) -> Owner | None:
                 return other
         raise RegroupError(f"{path}: can be neither made nor read; remove whatever is there")
     finally:
-        written.unlink(missing_ok=True)
+        with suppress(OSError):
+            written.unlink()
 
 
 def _link(written: Path, path: Path) -> None:

@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -255,3 +257,40 @@ def test_what_is_nowhere_is_not_kept(root: Path, capsys: pytest.CaptureFixture[s
     (root / "here.txt").unlink()
     assert check(root, Path("params.yaml")) == 1
     assert "neither in the folder nor in DVC's cache: here.txt" in capsys.readouterr().err
+
+
+def test_a_locked_database_is_one_line_and_the_run_is_kept(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/busy.db?timeout=0.1")
+    with stage(root, "nouns"):
+        pass
+    assert publish(root) == 1
+    with stage(root, "shards"):
+        pass
+    capfd.readouterr()
+    with closing(sqlite3.connect(root / "busy.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert publish(root) == 0
+        other.rollback()
+    said = capfd.readouterr().err
+    assert "(OperationalError: database is locked); they are kept" in said
+    assert said.count("\n") == 1
+    assert publish(root) == 1
+
+
+def test_runs_noted_for_a_store_that_is_none_are_one_warning_with_a_way_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
+    run_two(root)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert publish(root) == 0
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "warning: 2 run(s) could not be recorded (nouns, shards): MLflow tracking URI './mlruns'"
+    )
+    assert said.count("\n") == 1
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")  # as the warning says
+    assert publish(root) == 2
+    assert waiting(root) == []

@@ -140,6 +140,14 @@ def test_a_note_of_another_dvc_is_judged_by_its_process(folder: Path) -> None:
             pass
 
 
+def test_a_process_without_arguments_is_not_robbed(folder: Path) -> None:
+    """Between two programs, in `exec`, a living process shows none."""
+    with subprocess.Popen([""], executable="/bin/cat", stdin=subprocess.PIPE) as process:
+        note(folder, process.pid, "/venv/bin/dvc repro")
+        with pytest.raises(BusyError, match=f"process {process.pid} "), writing(folder):
+            pass
+
+
 @pytest.mark.parametrize(("silent", "free"), [(1, False), (1000, True)])
 def test_an_owner_on_another_host_is_judged_by_its_heartbeat(
     folder: Path, silent: float, free: bool, monkeypatch: pytest.MonkeyPatch
@@ -228,6 +236,21 @@ class TestTheLockOnAProject:
             lock.unlock()
             assert not lock.is_locked
         assert {path.name for path in folder.iterdir()} <= {"lock"}
+
+
+@pytest.mark.parametrize("kind", ["flock", "link", "rwlock"])
+def test_where_nothing_can_be_written_dvc_says_so(folder: Path, kind: str) -> None:
+    (folder / "file").touch()
+    if kind == "rwlock":
+        (folder / "rwlock").mkdir()
+        with pytest.raises(LockError, match="rwlock: is a folder"), writing(folder):
+            pass
+        return
+    lock = make_lock(str(folder / "file/lock"), tmp_dir=str(folder), hardlink_lock=kind == "link")
+    with pytest.raises(LockError, match=r"file/lock\.lease: this lock cannot be taken: is there already"):
+        lock.lock()
+    # DVC gives back what it could not take again after a stage; that must not hide the words above
+    lock.unlock()
 
 
 def test_two_runs_of_a_stage_take_turns(project: Project) -> None:

@@ -19,6 +19,7 @@ import dvc.lock
 from dvc.lock import DEFAULT_TIMEOUT, HardlinkLock, Lock, LockBase, LockError
 from dvc.log import logger
 
+from regroup.errors import RegroupError, os_words
 from regroup.lease import LeaseBusyError, acquire
 
 NO_FLOCK = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
@@ -56,6 +57,7 @@ class SharedLock(LockBase):  # type: ignore[misc]
         self._hardlink = hardlink_lock
         self._wait = wait
         self._held: ExitStack | None = None
+        self._failed = False
 
     @property
     def is_locked(self) -> bool:
@@ -71,20 +73,27 @@ class SharedLock(LockBase):  # type: ignore[misc]
         """Take it.
 
         Raises:
-            LockError: a living process kept it for some seconds, and this one is not to wait.
+            LockError: a living process kept it for some seconds, and this one is not to wait; or nothing can
+                be written there.
         """
         wait = None if self._wait else DEFAULT_TIMEOUT
+        self._failed = True
         with ExitStack() as stack:
             lease = self._path.with_name(f"{self._path.name}.lease")
             try:
                 stack.enter_context(acquire(lease, wait=wait, say=_logger.warning))
             except LeaseBusyError as error:
                 raise LockError(f"{error}; --wait-for-lock waits") from None
+            except RegroupError as error:
+                raise LockError(str(error)) from None
             (self._link if self._hardlink else self._flock)(stack)
             self._held = stack.pop_all()
+            self._failed = False
 
     def unlock(self) -> None:
-        """Give it back."""
+        """Give it back; what DVC could not take again after a stage, it gives back all the same."""
+        if self._failed:
+            return
         assert self._held is not None, "the lock was not held"
         held, self._held = self._held, None
         held.close()
@@ -106,6 +115,8 @@ class SharedLock(LockBase):  # type: ignore[misc]
             except LockError as error:
                 # where the file system has no flock, the lease is enough
                 return _os_error(error) in NO_FLOCK
+            except OSError as error:
+                raise LockError(f"{self._lockfile}: {os_words(error)}") from None
             stack.callback(inner.unlock)
             return True
 
@@ -121,6 +132,8 @@ class SharedLock(LockBase):  # type: ignore[misc]
                 inner.lock(timedelta(milliseconds=1))
             except LockError:
                 return False
+            except OSError as error:
+                raise LockError(f"{self._lockfile}: {os_words(error)}") from None
             stack.callback(inner.unlock)
             return True
 

@@ -29,8 +29,11 @@ def process_lives(pid: int, command: str, noted: float) -> bool:
         arguments = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ").split()
     except OSError:  # it has just ended, or is not ours to look at
         return _exists(pid)
+    # a process in the middle of `exec` has no arguments for a moment
+    if not arguments or not command.split():
+        return True
     # the first words differ: python, its options, `-m dvc` for a path
-    return command.split()[-1:] == arguments[-1:] if command.split() else True
+    return command.split()[-1] == arguments[-1]
 
 
 def _exists(pid: int) -> bool:

@@ -26,7 +26,8 @@ import dvc.rwlock
 from dvc.lock import LockError
 from dvc.log import logger
 
-from regroup.lease import Lease, LeaseBusyError, acquire, holder
+from regroup.errors import RegroupError, os_words
+from regroup.lease import Lease, LeaseBusyError, acquire, holder, sweep
 from regroup.safe_dvc.lockfile import write_file
 from regroup.safe_dvc.locks import make_lock
 from regroup.safe_dvc.processes import process_lives
@@ -134,12 +135,17 @@ class _Table:
         if self.lease is not None:
             return
         owners = self.folder / OWNERS
+        for place in (self.folder, owners):
+            sweep(place)
         if owners.is_dir():
             for path in [path for path in owners.iterdir() if re.fullmatch("[0-9a-f]{32}", path.name)]:
                 if holder(path, stale_after=24 * 3600) is None:
                     _bury(path)
         stack = ExitStack()
-        self.lease = stack.enter_context(acquire(owners / self.name))
+        try:
+            self.lease = stack.enter_context(acquire(owners / self.name))
+        except RegroupError as error:
+            raise LockError(str(error)) from None
         atexit.register(stack.close)
 
     def _look(self, read: list[str], write: list[str]) -> list[str]:
@@ -195,7 +201,10 @@ class _Table:
                 yield readers, writers
             finally:
                 notes = json.dumps({"write": writers, "read": readers})
-                write_file(self.path, lambda file: file.write(notes), durable=False)
+                try:
+                    write_file(self.path, lambda file: file.write(notes), durable=False)
+                except OSError as error:
+                    raise LockError(f"{self.path}: {os_words(error)}") from None
 
 
 _tables: dict[Path, _Table] = {}
@@ -255,6 +264,8 @@ def _parse(path: Path, *, say: bool = False) -> tuple[dict[str, list[Info]], dic
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}, {}
+    except OSError as error:
+        raise LockError(f"{path}: {os_words(error)}") from None
     except (ValueError, RecursionError):
         content = None
     whole = content if isinstance(content, dict) else {"write": None}

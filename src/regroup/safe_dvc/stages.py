@@ -56,7 +56,7 @@ def _reproduce(stage: Stage, *arguments: Any, **options: Any) -> Any:
         try:
             return _reproduce_or_fail(stage, *arguments, **options)
         except LeaseLostError as error:
-            raise DvcException(str(error)) from error
+            raise DvcException(str(error)) from None  # DVC would print both
         except BusyError as busy:
             if options.get("dry"):
                 raise

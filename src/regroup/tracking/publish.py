@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from regroup.errors import RegroupError
+from regroup.errors import RegroupError, shortlist, shown
 from regroup.settings import read_yaml
 from regroup.tracking.held import is_held
 from regroup.tracking.journal import JOURNALS
-from regroup.tracking.location import noted_uri, tracking_uri
+from regroup.tracking.location import DEFAULT, noted_uri, tracking_uri
 from regroup.tracking.lock import locked_outputs
 from regroup.tracking.reader import DAMAGED, Journal, find_journals, read_journal, set_aside
 from regroup.tracking.registry import register
@@ -45,13 +45,20 @@ def publish(root: Path, *, wait: bool = True) -> int:
     try:
         with _only_publisher(root / JOURNALS, wait) as only:
             stores: dict[tuple[str, str], list[Journal]] = defaultdict(list)
+            refused: dict[str, list[str]] = defaultdict(list)
             for journal in _journals(root / JOURNALS) if only else ():
                 try:
                     # the environment first: the server may have moved since
                     noted = noted_uri(journal.start["uri"], absolute="format" not in journal.start)
                     stores[tracking_uri(root, noted), journal.start["experiment"]].append(journal)
                 except RegroupError as error:
-                    _warn(f"{journal.name} could not be recorded: {error}; it is kept in {JOURNALS}")
+                    refused[str(error)].append(journal.name)
+            for reason, names in refused.items():
+                _warn(
+                    f"{len(names)} run(s) could not be recorded ({shortlist(names, 3)}): {reason}. They are kept"
+                    f" in {JOURNALS}; `MLFLOW_TRACKING_URI={DEFAULT} python -m regroup.tracking publish` records"
+                    " them at the root"
+                )
             for store, journals in stores.items():
                 written += _publish(root, *store, journals)
     except OSError as error:  # a full disk, a folder that may not be written
@@ -85,7 +92,7 @@ def _publish(root: Path, uri: str, experiment: str, journals: Sequence[Journal])
                 _write(store, journal)
                 written, in_a_row = written + 1, 0
             except Exception as error:  # a run that the store refuses must not hold up the others
-                errors.append(f"{journal.name}: {type(error).__name__}: {error}")
+                errors.append(f"{journal.name}: {_words(error)}")
                 in_a_row += 1
                 if in_a_row == GIVE_UP:
                     store.ask()
@@ -93,7 +100,7 @@ def _publish(root: Path, uri: str, experiment: str, journals: Sequence[Journal])
         if written:
             store.tidy()
     except Exception as error:  # whatever a database or a server comes up with; the stages' work is done
-        errors.append(f"{type(error).__name__}: {error}")
+        errors.append(_words(error))
     if errors:
         _warn(
             f"{len(journals) - written} of {len(journals)} runs could not be recorded at {uri}"
@@ -104,7 +111,7 @@ def _publish(root: Path, uri: str, experiment: str, journals: Sequence[Journal])
             for profile in sorted({str(journal.start["profile"]) for journal in journals}):
                 _complete(store, root, profile, journals)
         except Exception as error:  # the runs are recorded; this is tried again with the next
-            _warn(f"MLflow: {type(error).__name__}: {error}")
+            _warn(f"MLflow: {_words(error)}")
     return written
 
 
@@ -140,6 +147,16 @@ def _locks(root: Path) -> list[Path]:
 def _profile(lock: Path) -> str | None:
     params = lock.with_name("params.yaml")
     return read_yaml(params).get("name") if params.is_file() else None
+
+
+def _words(error: BaseException) -> str:
+    """An error in one line; of what MLflow wraps around a database's own words, these alone."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(own := getattr(found, "orig", None), BaseException):
+            error = own
+        found = found.__cause__
+    return shown(f"{type(error).__name__}: {error}", 400)
 
 
 def _warn(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import sys
@@ -51,6 +52,8 @@ class Store:
         # seconds of importing, which nothing but this process should pay for
         from mlflow import MlflowClient
 
+        # a locked or read-only database is a warning of ours; MLflow would print the whole stack besides
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         self.client: MlflowClient = MlflowClient(tracking_uri=uri)
         self._artefacts = Artefacts(root.resolve(), uri)
         found = self.client.get_experiment_by_name(experiment)
