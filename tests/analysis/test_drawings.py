@@ -197,6 +197,7 @@ def test_of_many_classes_the_ten_best_and_ten_worst_are_drawn(tmp_path: Path) ->
         {"coco": read_disparities(before, per_class(tmp_path / "b.parquet", **values), "voc")},
         ("a", "b"),
         "full",
+        drawn=False,
     )
     names = [label.get_text() for label in drawn.figure.axes[0].get_yticklabels()]
     assert names == [f"class{k:02}" for k in [*range(29, 19, -1), *range(9, -1, -1)]]

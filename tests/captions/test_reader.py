@@ -190,11 +190,12 @@ def test_resuming_in_mid_epoch_gives_the_rest(shards: Path) -> None:
 
 TRAINER = """
 import sys, time
+from pathlib import Path
 from regroup.captions.reader import CaptionReader
 folder, done, workers, rank, ranks = sys.argv[1:]
 start = len(open(done).readlines())
 reader = CaptionReader(
-    folder, seed=3, batch_size=4, workers=int(workers), rank=int(rank), world_size=int(ranks)
+    Path(folder), seed=3, batch_size=4, workers=int(workers), rank=int(rank), world_size=int(ranks)
 )
 for batch in reader.epoch(0, start):
     with open(done, "a") as file:
