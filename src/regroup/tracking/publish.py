@@ -55,9 +55,9 @@ def publish(root: Path, *, wait: bool = True) -> int:
                     refused[str(error)].append(journal.name)
             for reason, names in refused.items():
                 _warn(
-                    f"{len(names)} run(s) could not be recorded ({shortlist(names, 3)}): {reason}. They are kept"
-                    f" in {JOURNALS}; `MLFLOW_TRACKING_URI={DEFAULT} python -m regroup.tracking publish` records"
-                    " them at the root"
+                    f"{len(names)} run(s) could not be recorded ({shortlist(names, 3)}): {reason}. They are"
+                    f" kept in {JOURNALS}; `MLFLOW_TRACKING_URI={DEFAULT} python -m regroup.tracking"
+                    " publish` records them at the root"
                 )
             for store, journals in stores.items():
                 written += _publish(root, *store, journals)
