@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
 from regroup.tracking.check import check
 from regroup.tracking.publish import _words, publish
@@ -260,7 +259,8 @@ def test_what_is_nowhere_is_not_kept(root: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_of_a_wrapped_database_error_the_database_s_own_words_are_said() -> None:
-    inner = OperationalError("INSERT INTO runs\n...", {}, sqlite3.OperationalError("database is locked"))
+    inner = RuntimeError("(Background on this error)")
+    inner.orig = sqlite3.OperationalError("database is locked")  # type: ignore[attr-defined]
     outer = RuntimeError("(Background on this error)\n[SQL: ...]")
     outer.__cause__ = inner
     assert _words(outer) == "OperationalError: database is locked"
