@@ -38,8 +38,11 @@ def make_project(folder: Path, max_steps: int) -> None:
         text = text.replace(old, new)
     (folder / "params.yaml").write_text(text)
     (folder / "variants.yaml").write_text((ROOT / "variants.yaml").read_text())
-    for name in ("data", "pretrain"):
-        (folder / name).symlink_to(ROOT / name)
+    (folder / "pretrain").symlink_to(ROOT / "pretrain")
+    (folder / "data/mini").mkdir(parents=True)
+    for made in sorted((ROOT / "data/mini").iterdir()):
+        if made.name not in ("variants", "dino.json"):  # the scripts write these anew
+            (folder / "data/mini" / made.name).symlink_to(made)
 
 
 def launch(folder: Path, variant: str) -> subprocess.Popen[bytes]:

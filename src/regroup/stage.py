@@ -12,6 +12,7 @@ from pathlib import Path
 
 from regroup.errors import RegroupError, readable_errors
 from regroup.params import Layout, Params, Resources, load_params
+from regroup.resolved import write_resolved
 from regroup.settings import Settings
 from regroup.tracking import StageRun, track_stage
 from regroup.variants import Variant, load_variants
@@ -111,8 +112,17 @@ def run(main: Callable[[Stage], None], argv: Sequence[str] | None = None) -> Non
         arguments = parser.parse_args(argv)
         stage = Stage(name, load_params(arguments.params), arguments.item)
         check_item(stage)
+        if name in READ_RESOLVED and STARTED_BY_DVC not in os.environ:
+            # by hand there is no stage before this one that would have written what is true now
+            write_resolved(stage.params, stage.variants(), stage.layout)
         fix_threads(stage.resources.threads)
         main(stage)
+
+
+READ_RESOLVED = frozenset({"dino", "finetune"})
+"""Stages whose settings are in files of the stage `resolve`."""
+STARTED_BY_DVC = "DVC_STAGE"
+"""In the environment of the commands that DVC starts; it has seen to the stages before."""
 
 
 ITEMS: Mapping[str, Callable[[Stage], Iterable[str]]] = {

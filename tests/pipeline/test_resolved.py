@@ -17,6 +17,7 @@ from regroup.errors import RegroupError
 from regroup.params import Params, load_params
 from regroup.resolved import read_dino, read_run, resolve_dino, write_resolved
 from regroup.settings import parse, read_yaml
+from regroup.stage import Stage, run
 from regroup.variants import load_variants
 
 ROOT = Path(__file__).parents[2]
@@ -175,3 +176,33 @@ def test_a_bad_file_is_named(tmp_path: Path, content: str | None, message: str) 
         read_run(path)
     assert message in str(error.value)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("by_dvc", [True, False])
+def test_a_script_that_is_started_by_hand_goes_by_the_parameters_as_they_are(
+    by_dvc: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """DVC has written the files of `resolve` before it starts a stage; nobody else has."""
+    for name in ("params.yaml", "variants.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["stages/finetune.py"])
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    if by_dvc:
+        monkeypatch.setenv("DVC_STAGE", "finetune@ge")
+    steps: list[int | None] = []
+
+    def read(stage: Stage) -> None:
+        steps.append(read_run(stage.layout.resolved(stage.key)).finetune.max_steps)
+
+    words = ["--params", "params.yaml", "--item", "ge"]
+    if by_dvc:
+        with pytest.raises(SystemExit):
+            run(read, words)
+        assert "dvc repro resolve" in capsys.readouterr().err
+        return
+    run(read, words)
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("max_steps: null", "max_steps: 3"))
+    run(read, words)
+    assert steps == [None, 3]

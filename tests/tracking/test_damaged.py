@@ -5,13 +5,12 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from regroup.tracking.check import check
-from regroup.tracking.publish import publish
+from regroup.tracking.publish import _words, publish
 
 from .tracked import client, lock, md5, runs, stage
 
@@ -259,24 +258,13 @@ def test_what_is_nowhere_is_not_kept(root: Path, capsys: pytest.CaptureFixture[s
     assert "neither in the folder nor in DVC's cache: here.txt" in capsys.readouterr().err
 
 
-def test_a_locked_database_is_one_line_and_the_run_is_kept(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/busy.db?timeout=0.1")
-    with stage(root, "nouns"):
-        pass
-    assert publish(root) == 1
-    with stage(root, "shards"):
-        pass
-    capfd.readouterr()
-    with closing(sqlite3.connect(root / "busy.db")) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        assert publish(root) == 0
-        other.rollback()
-    said = capfd.readouterr().err
-    assert "(OperationalError: database is locked); they are kept" in said
-    assert said.count("\n") == 1
-    assert publish(root) == 1
+def test_of_a_wrapped_database_error_the_database_s_own_words_are_said() -> None:
+    inner = RuntimeError("(Background on this error)")
+    inner.orig = sqlite3.OperationalError("database is locked")  # type: ignore[attr-defined]
+    outer = RuntimeError("(Background on this error)\n[SQL: ...]")
+    outer.__cause__ = inner
+    assert _words(outer) == "OperationalError: database is locked"
+    assert _words(ValueError("one\ntwo")) == "ValueError: one two"
 
 
 def test_runs_noted_for_a_store_that_is_none_are_one_warning_with_a_way_out(

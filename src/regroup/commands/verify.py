@@ -65,7 +65,9 @@ def _run(arguments: argparse.Namespace) -> int:
     params = load_params(arguments.params)
     tables = params.layout.tables
     if not (tables / SCORES).is_file():
-        raise RegroupError(f"{tables / SCORES}: no such file; `make repro` makes it")
+        pipeline = params.params_file.with_name("dvc.yaml")
+        makes = "make repro" if pipeline == Path("dvc.yaml") else f"dvc repro {pipeline}"
+        raise RegroupError(f"{tables / SCORES}: no such file; `{makes}` makes it")
     name, before = _before(arguments.against, tables)
     old_scores = before(SCORES)
     if old_scores is None:

@@ -139,7 +139,7 @@ class _Table:
             sweep(place)
         if owners.is_dir():
             for path in [path for path in owners.iterdir() if re.fullmatch("[0-9a-f]{32}", path.name)]:
-                if holder(path, stale_after=24 * 3600) is None:
+                if path.is_file() and holder(path, stale_after=24 * 3600) is None:
                     _bury(path)
         stack = ExitStack()
         try:
