@@ -9,6 +9,7 @@ import pytest
 from regroup.checks import check_study
 from regroup.cli import main
 from regroup.errors import RegroupError
+from regroup.profile import make_profile
 from regroup.report.reference import thesis
 
 ROOT = Path(__file__).parents[1]
@@ -85,6 +86,7 @@ def test_every_row_of_every_table_has_a_run() -> None:
         ("params.yaml", "artefacts: []", "artefacts: [nope]", "weights.artefacts: no weights 'nope'"),
         ("params.yaml", "  stride: null", "  stride: [512]", "sweep.stride: every stride is larger"),
         ("params.yaml", "    width: 96 ", "    width: 64 ", "variants.dino-input.dino_input: features of 64"),
+        ("params.yaml", "    width: 96 ", "    width: 64 ", "; give `dino.stand_in.width: 96`"),
         ("params.yaml", "\nroot: .", "\nroot: ..", "root: .. is not the project's root"),
         (
             "params.yaml",
@@ -100,6 +102,16 @@ def test_a_fault_is_named_with_its_place(project: Path, file: str, old: str, new
     with pytest.raises(RegroupError) as error:
         check_study(Path("params.yaml"))
     assert message in str(error.value)
+
+
+def test_the_profile_of_the_readme_has_no_faults(project: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    overrides = readme.partition("```yaml\n# mycoco/overrides.yaml\n")[2].partition("```")[0]
+    for name, text in (("full", (ROOT / "full/overrides.yaml").read_text()), ("mycoco", overrides)):
+        (project / name).mkdir()
+        (project / name / "overrides.yaml").write_text(text)
+        make_profile(Path(name))
+    assert check_study(Path("mycoco/params.yaml")).trained
 
 
 def test_all_faults_are_told_at_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,6 +75,17 @@ def test_the_wrong_folder_is_said_to_be(tmp_path: Path, monkeypatch: pytest.Monk
         load_params(Path("params.yaml"))
 
 
+def test_params_are_utf8_as_dvc_reads_them(tmp_path: Path) -> None:
+    text, path = (ROOT / "params.yaml").read_text(), tmp_path / "params.yaml"
+    for encoding in ("utf-8-sig", "utf-16"):
+        path.write_text(text, encoding=encoding)
+        if encoding == "utf-8-sig":
+            assert load_params(path).name == "mini"
+        else:
+            with pytest.raises(RegroupError, match="not valid YAML: 'utf-8' codec"):
+                load_params(path)
+
+
 def test_missing_params_file() -> None:
     with pytest.raises(RegroupError, match=r"nowhere\.yaml: no such file"):
         load_params(Path("nowhere.yaml"))

@@ -26,7 +26,7 @@ def untrainable(variants: Mapping[str, Variant], params: Params, path: Path) -> 
             yield from _batch(variant, params, where, path)
             yield from _image_size(variant, params, start, where, path)
             if start is not None:
-                yield from _shape(variant, params, start, where)
+                yield from _shape(variant, params, start, where, path)
 
 
 def starting_config(params: Params) -> GroupViTConfig | None:
@@ -84,7 +84,7 @@ def _image_size(
         )
 
 
-def _shape(variant: Variant, params: Params, start: GroupViTConfig, where: str) -> Iterator[str]:
+def _shape(variant: Variant, params: Params, start: GroupViTConfig, where: str, path: Path) -> Iterator[str]:
     from regroup.model.restage import stages_for
 
     if variant.grouping_blocks != 2 or variant.last_group_tokens is not None:
@@ -93,7 +93,10 @@ def _shape(variant: Variant, params: Params, start: GroupViTConfig, where: str) 
         except RegroupError as error:
             yield f"{where}.grouping_blocks: {error}"
     if variant.dino_input and params.dino.network.width != start.image.width:
+        remedy = (
+            f"; give `dino.stand_in.width: {start.image.width}`" if params.dino.kind == "stand-in" else ""
+        )
         yield (
-            f"{where}.dino_input: features of {params.dino.network.width} channels (dino) do not fit tokens "
-            f"of {start.image.width} ({params.checkpoint.path})"
+            f"{where}.dino_input: features of {params.dino.network.width} channels (`dino` of {path}) do not "
+            f"fit tokens of {start.image.width} (`checkpoint`){remedy}. Only runs with `dino_input` need it"
         )

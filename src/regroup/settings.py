@@ -97,8 +97,10 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         check_regular(path)
-        # not by libyaml, should it be installed: it knows YAML 1.1 alone, and refuses `{url: http://...}`
-        return YAML(typ="safe", pure=True).load(path)
+        # not by libyaml, should it be installed: it knows YAML 1.1 alone, and refuses `{url: http://...}`;
+        # as UTF-8, since DVC reads no other, and ruamel would guess UTF-16
+        with path.open(encoding="utf-8-sig") as file:
+            return YAML(typ="safe", pure=True).load(file)
     except FileNotFoundError:
         raise RegroupError(f"{path}: no such file") from None
     except OSError as error:

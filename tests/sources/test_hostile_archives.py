@@ -184,7 +184,6 @@ def only_one_artefact(monkeypatch: pytest.MonkeyPatch) -> None:
         "regroup.sources.download.missing_artefacts",
         lambda name, folder: {} if (folder / "there/images/a.jpg").exists() else ONE,
     )
-    monkeypatch.setattr("regroup.sources.download.describe_local", lambda name, folder, kind: None)
 
 
 @pytest.mark.usefixtures("only_one_artefact")

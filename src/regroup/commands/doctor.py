@@ -32,7 +32,11 @@ def add_parser(commands: Any) -> None:
         epilog=EXAMPLES,
     )
     parser.add_argument(
-        "--profile", type=path, default=Path(), metavar="FOLDER", help="the profile's folder (default: mini)"
+        "--profile",
+        type=path,
+        default=Path(),
+        metavar="FOLDER",
+        help="the profile's folder (the default profile is this folder's own)",
     )
     parser.set_defaults(run=_run)
 

@@ -10,8 +10,6 @@ from regroup.sources.artefacts import Artefact, load_catalogue
 from regroup.sources.context import make_context_masks
 from regroup.sources.fetch import download_folder, fetch_all, forget, only_one, read_record, remedy
 from regroup.sources.layouts import is_present
-from regroup.sources.local import describe_local
-from regroup.sources.manifest import Manifest
 from regroup.sources.settings import SourceName
 from regroup.sources.unpack import check_places, unpack
 
@@ -36,11 +34,10 @@ def download_source(
     url: str | None = None,
     keep_archives: bool = False,
     progress: bool = True,
-    remembered: Path | None = None,
-) -> Manifest:
-    """Fetch and unpack what is missing of a source, and describe it.
+) -> Path:
+    """Fetch and unpack what is missing of a source; returns its folder.
 
-    A folder that has every part is only described: nothing is fetched, and nothing written to it.
+    Where every part is there, nothing is fetched, and nothing written.
 
     Args:
         name: the source.
@@ -48,7 +45,6 @@ def download_source(
         url: a mirror or a folder with the archives, see `fetch_all`.
         keep_archives: keep the archives once they are unpacked.
         progress: show progress bars.
-        remembered: as `describe_local` takes it.
 
     Raises:
         RegroupError: it cannot be downloaded or unpacked.
@@ -71,7 +67,7 @@ def download_source(
                 own = paths[key].parent == folder / ARCHIVES
                 if own and not keep_archives:
                     paths[key].unlink()
-    return describe_local(name, folder, kind="download", remembered=remembered)
+    return folder
 
 
 def _use(path: Path, artefact: Artefact, folder: Path, *, progress: bool) -> None:

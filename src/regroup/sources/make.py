@@ -54,9 +54,8 @@ def make_source(
         if kind == "local":
             manifest = describe_local(name, root, remembered=digests_file(out))
         elif kind == "download":
-            manifest = download_source(
-                name, root=root, url=url, keep_archives=keep_archives, remembered=digests_file(out)
-            )
+            there = download_source(name, root=root, url=url, keep_archives=keep_archives)
+            manifest = describe_local(name, there, kind=kind, remembered=digests_file(out))
         else:
             draw_dataset(name, folder, world or WorldParams())
             manifest = describe(name, kind, folder, present_parts(name, folder), in_place=False)
