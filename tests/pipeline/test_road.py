@@ -125,7 +125,7 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
     cover = project / "reports/mini/qualitative.png"
     assert cover.read_bytes() == (figures / "qualitative.png").read_bytes()
     in_git = {path.suffix for path in (project / "reports/mini/tables").glob("*.*")}
-    assert in_git <= {".md", ".csv", ".json"}
+    assert in_git <= {".md", ".csv", ".yaml"}
     page = (project / "reports/mini/index.html").read_text()
     assert "Table 11 (mini)" in page
     assert "data:image/" in page
@@ -135,8 +135,14 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["source", "--item", "voc"], "no source `voc` in this profile"),
-        (["finetune", "--item", "ge"], "no variant `ge`; known: original"),
+        (
+            ["source", "--item", "voc"],
+            "--item voc: no item of the stage `source` in this profile; known: coco",
+        ),
+        (
+            ["finetune", "--item", "ge"],
+            "--item ge: no item of the stage `finetune` in this profile; known: original",
+        ),
         (["evaluate"], "--item is missing"),
         (["shards"], "no such file"),
     ],

@@ -107,7 +107,7 @@ def test_names_in_figures_are_no_mathematics(name: str, tmp_path: Path) -> None:
     from regroup.report.learning import Line, draw_learning
 
     line = Line(np.arange(3.0), np.ones((1, 3)))
-    drawn = draw_learning({name: {name: line, "other": line}}, 1.0, dataset=name, profile="full")
+    drawn = draw_learning({name: {name: line, "other": line}}, 1.0, dataset=name, profile="full", drawn=False)
     drawn.save(tmp_path)
     axes = drawn.figure.axes[0]
     assert axes.get_title(loc="left") == name

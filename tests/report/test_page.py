@@ -140,7 +140,7 @@ def test_the_pipeline_is_drawn_from_dvc_yaml() -> None:
     assert {"source", "finetune"} <= set(stages["evaluate"].reads)
     assert {"tables", "figures", "finetune"} <= set(stages["page"].reads)
     assert stages["pretrain"].frozen
-    assert stages["finetune"].command == "python stages/finetune.py --params params.yaml --item ITEM"
+    assert stages["finetune"].command == "python stages/finetune.py --params 'params.yaml' --item 'ITEM'"
 
     drawing = draw(list(stages.values()))
     at = {placed.stage.name: placed for placed in drawing.boxes}

@@ -182,8 +182,8 @@ def test_one_bad_picture_does_not_stop_the_others(
     said = capsys.readouterr()
     assert "2 segmented" in said.out
     summary = said.out.splitlines()[-1]
-    for name in ("p1.png", "empty.jpg", "absent.png"):
-        assert f"{name}: no" in said.err
+    for name, reason in (("p1.png", "no"), ("empty.jpg", "the file is empty"), ("absent.png", "no such")):
+        assert f"{name}: {reason}" in said.err
         assert name in summary
 
 
