@@ -105,8 +105,12 @@ class _File(Settings):
     variants: dict[Name, Variant] = Field(min_length=1)
 
 
-def load_variants(path: Path) -> Mapping[str, Variant]:
+def load_variants(path: Path, *, check_objectives: bool = True) -> Mapping[str, Variant]:
     """Read and check `variants.yaml`.
+
+    Args:
+        path: the file.
+        check_objectives: False for who wants names and rows alone: objectives import torch, a second.
 
     Raises:
         RegroupError: a name that DVC or Snakemake cannot address, an unknown key or objective, an objective
@@ -120,6 +124,8 @@ def load_variants(path: Path) -> Mapping[str, Variant]:
     ]
     for name, variant in variants.items():
         faults += [f"{path}: variants.{name}.{fault}" for fault in _faults(variant)]
+        if check_objectives:
+            faults += [f"{path}: variants.{name}.{fault}" for fault in _faults_of_objectives(variant)]
     if faults:
         raise RegroupError("\n".join(faults))
     _refuse_twins(variants, path)
@@ -127,15 +133,15 @@ def load_variants(path: Path) -> Mapping[str, Variant]:
 
 
 def _faults(variant: Variant) -> Iterator[str]:
-    from regroup.objectives import (  # only here: it imports torch, settings need not
-        needs,
-        validate_objectives,
-    )
-
     if not variant.title.strip():
         yield "title: is empty; tables and curves are labelled with it"
     if not variant.trained and variant.trainable != "nothing":
         yield "objectives: there are none, so nothing is trained; give some, or say `trainable: nothing`"
+
+
+def _faults_of_objectives(variant: Variant) -> Iterator[str]:
+    from regroup.objectives import needs, validate_objectives  # only here: it imports torch
+
     try:
         validate_objectives([(term.name, term.options) for term in variant.objectives])
     except RegroupError as error:
