@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from regroup.errors import RegroupError
-from regroup.lease import LeaseBusyError, LeaseLostError, Owner, acquire, holder, stale_seconds, sweep
+from regroup.lease import LeaseBusyError, LeaseLostError, acquire, holder, stale_seconds, sweep
+from regroup.owner import Owner
 
 HOLD = """
 import sys, time

@@ -17,6 +17,7 @@ CARRIERS = (
     "errors.py",
     "io.py",
     "lease.py",
+    "owner.py",
     "tracking/",
 )
 """They carry values which DVC tracks by key or in the files of `resolve`, or write what others made: neither

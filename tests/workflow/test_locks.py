@@ -18,7 +18,7 @@ from dvc.fs import localfs
 from dvc.lock import LockError
 from dvc.utils.serialize import dump_yaml
 
-from regroup.lease import Owner
+from regroup.owner import Owner
 from regroup.safe_dvc.locks import make_lock
 from regroup.safe_dvc.rwlock import BusyError, rwlock
 

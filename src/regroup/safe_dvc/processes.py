@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from regroup.lease import process_state
+from regroup.owner import process_state
 
 _SLACK = 2.0
 
