@@ -116,8 +116,8 @@ def read_yaml(path: Path) -> Any:
         raise RegroupError(f"{path}: lists or mappings are nested too deeply") from None
 
 
-def parse(model: type[Model], value: Any, path: Path) -> Model:
-    """Validate `value`, read from `path`, as `model`.
+def parse(model: type[Model], value: Any, path: Path | str) -> Model:
+    """Validate `value`, read from `path` (or from what messages are to name), as `model`.
 
     Raises:
         RegroupError: one line a fault, each with the dotted key, what is wrong, and for a misspelt key the

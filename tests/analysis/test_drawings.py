@@ -32,10 +32,10 @@ from regroup.analysis.grouping_figures import (
     segments_figure,
 )
 from regroup.analysis.tiles import Scale, heat, spotlit, tinted
+from regroup.drawing.figures import Drawn
+from regroup.drawing.labelling import OPENMOJI
 from regroup.errors import RegroupError
 from regroup.model import GroupViT
-from regroup.report.figures import Drawn
-from regroup.report.labelling import OPENMOJI
 from regroup.segmentation.inference import Decision
 from regroup.segmentation.prompts import embed_prompts
 from regroup.segmentation.protocols import load_protocol

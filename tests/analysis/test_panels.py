@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from regroup.analysis.panels import PanelSample, panel_data, qualitative_panel
-from regroup.report import style
-from regroup.report.figures import save_figure
+from regroup.drawing import style
+from regroup.drawing.figures import save_figure
 
 NAMES = ("background", "cat", "dog", "kite")
 

@@ -12,12 +12,13 @@ from PIL import Image
 
 from regroup.cli import main
 from regroup.errors import RegroupError
-from regroup.params import PageParams, load_params
+from regroup.params import load_params
 from regroup.report.page.build import FACTS, build_page
 from regroup.report.page.curves import read_curve
 from regroup.report.page.facts import duration, write_index
 from regroup.report.page.pictures import read_pictures
 from regroup.report.page.pipeline import draw, read_pipeline
+from regroup.report.settings import PageParams
 from regroup.tracking.last_run import LastRun, write_last_run
 
 from .page_project import ODD, make_project

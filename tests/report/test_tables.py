@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from regroup.drawing.grid import markdown, read_grid
 from regroup.errors import RegroupError
 from regroup.report.comparison import Spread, Verdict
-from regroup.report.grid import markdown, read_grid
 from regroup.report.reference import thesis
 from regroup.report.scores_view import write_scores, write_summary
 from regroup.report.tables import Table, build_table, format_console, write_table
@@ -232,7 +232,7 @@ def test_one_run_cannot_count_as_two_seeds(metrics: WriteMetrics, tmp_path: Path
 
 
 def test_text_of_users_is_text_in_every_format() -> None:
-    from regroup.report.grid import Grid, latex, markdown
+    from regroup.drawing.grid import Grid, latex, markdown
 
     grid = Grid("a $x$ | b", ("[c]", "*d"), ((r"5% & #1_{a}~^\ <b>", "[x"), ("line\nbreak", "a|b`")), 2)
     shown = markdown(grid)

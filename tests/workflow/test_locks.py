@@ -2,10 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from dvc.utils.serialize import dump_yaml
 from regroup.owner import Owner
 from regroup.safe_dvc.locks import make_lock
 from regroup.safe_dvc.rwlock import BusyError, rwlock
+from regroup.safe_dvc.stages import _without_a_shell_between
 
 from .toy_project import Project, user_environment
 
@@ -275,22 +277,41 @@ def test_two_runs_of_a_stage_take_turns(project: Project) -> None:
     assert sum("Stage 'one@b' didn't change" in text for text in shown) == 1
 
 
-def test_a_killed_dvc_takes_its_command_along(project: Project) -> None:
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_killed_dvc_takes_its_command_along(project: Project, shell: str) -> None:
     """Else the next run would start the stage beside it."""
-    project.set_param("seconds: 2")
+    project.set_param("seconds: 120")
     project.set_param("items: {a: 1, b: 20}")
     run = subprocess.Popen(
         [sys.executable, "-m", "regroup.safe_dvc", "repro", "--quiet", "one@b"],
         cwd=project.root,
-        env=project.environment,
+        env=project.environment | {"SHELL": shutil.which(shell) or pytest.skip(f"no {shell} here")},
     )
-    deadline = time.monotonic() + 60
-    while not (project.root / "trace.txt").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    assert until(lambda: (project.root / "trace.txt").exists())
     run.kill()
     run.wait()
-    time.sleep(2.5)
+    # long before it would have come to its end, whatever else the machine has to do
+    assert until(lambda: not project.working())
     assert [kind for kind, *_ in project.trace()] == ["start"]
+
+
+@pytest.mark.parametrize(
+    "command", ["cd data && ls", "A=1 env > a", "'a b' c; d", "for i in 1 2; do true; done", "f 'x"]
+)
+def test_a_command_that_needs_its_shell_keeps_it(command: str) -> None:
+    assert _without_a_shell_between("/bin/sh", command) == ["/bin/sh", "-c", command]
+
+
+def test_a_simple_command_takes_the_place_of_its_shell() -> None:
+    command = "python3 'a;b.py' --item 'x' > log"
+    assert _without_a_shell_between("/bin/sh", command)[-1] == f"exec {command}"
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return true()
 
 
 def test_a_cache_that_is_full_is_a_failure(tmp_path: Path) -> None:

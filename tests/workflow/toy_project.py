@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).parents[2]
 
 PARAMS = """\
@@ -127,6 +129,18 @@ class Project:
         """What the stages' commands did: start or end, output, time, name of the pipeline run."""
         lines = (self.root / "trace.txt").read_text().splitlines()
         return [(kind, Path(out).stem, float(when), run) for kind, out, when, run in map(split, lines)]
+
+    def working(self) -> list[int]:
+        """Processes that are at a stage's command now (those nobody reaped are not)."""
+        here = str(self.root.resolve())
+        found = psutil.process_iter(["cwd", "cmdline", "status"])
+        return [
+            process.pid
+            for process in found
+            if process.info["cwd"] == here
+            and "work.py" in (process.info["cmdline"] or [])
+            and process.info["status"] != psutil.STATUS_ZOMBIE
+        ]
 
     def worked(self) -> list[str]:
         """Outputs that were made since the last call, sorted."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from regroup.analysis.grouping_figures import Shown
 from regroup.analysis.segments import encode_squares, square
 from regroup.analysis.tiles import Scale, Tile, heat, tile_page
-from regroup.report.figures import Caption, Drawn
+from regroup.drawing.figures import Caption, Drawn
 
 if TYPE_CHECKING:
     from regroup.model import GroupViT

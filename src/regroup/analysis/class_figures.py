@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regroup.analysis.segments import WholeImage
+from regroup.drawing import style
+from regroup.drawing.figures import Caption, Drawn
+from regroup.drawing.labelling import figure_note
 from regroup.errors import RegroupError
-from regroup.report import style
-from regroup.report.figures import Caption, Drawn
-from regroup.report.labelling import figure_note
 from regroup.segmentation.inference import Decision
 from regroup.segmentation.protocols import Labels
 from regroup.segmentation.windows import background_segments, class_scores

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from regroup.drawing.grid import csv_text, markdown_text
+from regroup.drawing.labelling import table_note
 from regroup.io import sha256, write_json, write_text
 from regroup.model.checkpoint import find_weights
-from regroup.report.grid import csv_text, markdown_text
-from regroup.report.labelling import table_note
 from regroup.segmentation.scores import DatasetScores
 
 COLUMNS = ("checkpoint", "dataset", "analysis", "background", "K", "mIoU")

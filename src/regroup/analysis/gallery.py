@@ -37,8 +37,8 @@ from regroup.analysis.qualitative import (
 )
 from regroup.analysis.segments import WholeImage, encode_dataset, open_dataset, side_of
 from regroup.analysis.settings import DissectParams, FigureParams
+from regroup.drawing.figures import Caption, Drawn
 from regroup.model.dino import DinoKeys
-from regroup.report.figures import Caption, Drawn
 from regroup.segmentation.evaluation import decide, labels_of
 from regroup.segmentation.prompts import embed_prompts
 from regroup.segmentation.protocols import load_protocol

@@ -16,7 +16,7 @@ from torch import Tensor
 from regroup.analysis.panels import Picture
 from regroup.analysis.segments import Ids, WholeImage, encode_squares, enlarge, side_of, square
 from regroup.analysis.tiles import Scale, Tile, heat, spotlit, tile_page, tinted
-from regroup.report.figures import Caption, Drawn
+from regroup.drawing.figures import Caption, Drawn
 from regroup.segmentation.protocols import IGNORED
 from regroup.segmentation.windows import largest_group
 

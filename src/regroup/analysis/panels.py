@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from regroup.report import style
-from regroup.report.labelling import figure_note
+from regroup.drawing import style
+from regroup.drawing.labelling import figure_note
 
 Mask = NDArray[np.integer[Any]]
 Picture = NDArray[np.uint8]

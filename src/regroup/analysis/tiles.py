@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from regroup.analysis.panels import Mask, Picture, enlarged, greyed, outlines
-from regroup.report import style
-from regroup.report.labelling import figure_note
+from regroup.drawing import style
+from regroup.drawing.labelling import figure_note
 
 _GAP, _TOP, _LINE = 0.06, 0.44, 0.13
 

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from regroup.captions.labels import FREQUENCY
+from regroup.drawing import style
+from regroup.drawing.figures import Caption, save_figure
+from regroup.drawing.grid import Grid, write_grid
+from regroup.drawing.labelling import table_note
 from regroup.errors import RegroupError
 from regroup.io import read_json
-from regroup.report import style
-from regroup.report.figures import Caption, save_figure
-from regroup.report.grid import Grid, write_grid
-from regroup.report.labelling import table_note
 
 _COLUMNS = ("noun", "count", "occurrences", "lower_case")
 EXAMPLES = ("twice", "exact", "Jonas", "TYPING")

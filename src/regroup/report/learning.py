@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from regroup.drawing import style
+from regroup.drawing.figures import Caption, Drawn
+from regroup.drawing.labelling import figure_note
+from regroup.drawing.style import PAGE_WIDTH, PALETTE, Page
 from regroup.errors import RegroupError
-from regroup.report import style
-from regroup.report.figures import Caption, Drawn
-from regroup.report.labelling import figure_note
-from regroup.report.style import PAGE_WIDTH, PALETTE, Page
 
 Floats = NDArray[np.float64]
 

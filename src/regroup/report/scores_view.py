@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from regroup.drawing.grid import csv_text
 from regroup.io import write_text
 from regroup.report.comparison import Verdict
-from regroup.report.grid import csv_text
 from regroup.report.reference import DATASET_TITLES
 from regroup.report.scores import read_metrics
 from regroup.report.tables import rounded

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 
+from regroup.drawing.grid import Grid, console, write_grid
+from regroup.drawing.labelling import table_note
 from regroup.report.comparison import Spread, t95
-from regroup.report.grid import Grid, console, write_grid
-from regroup.report.labelling import table_note
 from regroup.report.reference import DATASET_TITLES, Dataset, Reference, thesis
 from regroup.report.scores import Metrics, Score, protocol_name, read_runs, score
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from regroup.drawing.grid import Grid, console, write_grid
+from regroup.drawing.labelling import table_note
 from regroup.report.claims import ClaimResult, Finding, WhatMoved
 from regroup.report.comparison import Verdict, overall
-from regroup.report.grid import Grid, console, write_grid
-from regroup.report.labelling import table_note
 from regroup.report.reference import DATASET_TITLES
 from regroup.report.tables import MISSING, NOT_PRINTED, rounded
 

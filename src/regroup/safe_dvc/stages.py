@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -26,6 +27,7 @@ _reproduce_or_fail = Stage.reproduce
 _restore_or_fail = StageCache.restore
 _transfer_what_fits = dvc.output.otransfer
 _prepare_orphans = dvc.stage.run.prepare_kwargs
+_shell_command = dvc.stage.run._make_cmd
 _start = CmdRepro.__init__
 
 
@@ -39,6 +41,7 @@ def install() -> None:
     StageCache.restore = _restore
     dvc.output.otransfer = _transfer
     dvc.stage.run.prepare_kwargs = _prepare
+    dvc.stage.run._make_cmd = _without_a_shell_between
     CmdRepro.__init__ = _start_patiently
 
 
@@ -99,6 +102,26 @@ def _prepare(*arguments: Any, **options: Any) -> dict[str, Any]:
     if sys.platform == "linux":
         prepared["preexec_fn"] = _end_with(os.getpid(), ctypes.CDLL(None).prctl)
     return prepared
+
+
+def _without_a_shell_between(executable: str | None, command: str) -> Any:
+    """The shell gives its process to a simple command; else only the shell would end with DVC.
+
+    bash does so by itself, Debian's sh (dash) does not.
+    """
+    if executable is not None and _is_simple(command):
+        command = f"exec {command}"
+    return _shell_command(executable, command)
+
+
+def _is_simple(command: str) -> bool:
+    """Whether a shell command is one program and its arguments; in doubt not."""
+    try:
+        words = list(shlex.shlex(command, posix=True, punctuation_chars=True))
+    except ValueError:  # quotes that do not close: the shell will say so
+        return False
+    operators = any(set(word) <= set("();|&") for word in words)
+    return bool(words) and not operators and "\n" not in command and shutil.which(words[0]) is not None
 
 
 def _end_with(parent: int, prctl: Callable[..., int]) -> Callable[[], None]:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from regroup.captions.tokens import tokenize
+from regroup.drawing.style import PALETTE
 from regroup.errors import RegroupError, check_regular, os_words
 from regroup.io import json_bytes, write_bytes
 from regroup.model.constants import END_OF_TEXT, START_OF_TEXT
-from regroup.report.style import PALETTE
 from regroup.segmentation.evaluation import inference_mode
 from regroup.segmentation.images import read_image, scale_image
 from regroup.segmentation.inference import Decision, EncodedImage, encode_images, label_maps

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from regroup.report import style
-from regroup.report.figures import Caption, save_figure
-from regroup.report.labelling import figure_note
+from regroup.drawing import style
+from regroup.drawing.figures import Caption, save_figure
+from regroup.drawing.labelling import figure_note
 from regroup.segmentation.sweep import SweepRow, best
 
 _NAMES = {"short_side": "resolution", "window": "window", "stride": "stride", "top_k": "top"}

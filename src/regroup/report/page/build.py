@@ -11,11 +11,11 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from regroup.params import PageParams
-from regroup.report.grid import Grid, read_grid
-from regroup.report.labelling import OPENMOJI, table_note
+from regroup.drawing.grid import Grid, read_grid
+from regroup.drawing.labelling import OPENMOJI, table_note
 from regroup.report.page.curves import HEIGHT, WIDTH, Curve, read_curve
 from regroup.report.page.pictures import read_pictures
+from regroup.report.settings import PageParams
 
 CLAIMS = "what_moved"
 MAIN_TABLE = "table11"

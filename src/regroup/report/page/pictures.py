@@ -11,8 +11,8 @@ from PIL import Image
 
 from regroup.errors import RegroupError
 from regroup.io import read_json
-from regroup.params import PageParams
 from regroup.pictures import picture_size, read_picture
+from regroup.report.settings import PageParams
 
 WIDEST = 2000
 """Pixels; wider pictures are scaled down in the page."""

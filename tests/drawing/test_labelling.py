@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from regroup.drawing.labelling import OPENMOJI, figure_note, table_note
 from regroup.params import Params
 from regroup.report.claims import check_claims
-from regroup.report.labelling import OPENMOJI, figure_note, table_note
 from regroup.report.learning import Line, draw_learning
 from regroup.report.page.build import build_page
 from regroup.report.runs import profile_table

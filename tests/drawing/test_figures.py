@@ -11,15 +11,15 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from regroup.report import style
-from regroup.report.figures import Caption, save_figure
+from regroup.drawing import style
+from regroup.drawing.figures import Caption, save_figure
 
 DRAW = """
 import sys
 from pathlib import Path
 import numpy as np
-from regroup.report import style
-from regroup.report.figures import save_figure
+from regroup.drawing import style
+from regroup.drawing.figures import save_figure
 with style.settings():
     page = style.Page(2.0)
     axes = page.axes(0.5, 0.5, 3, 1)

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from regroup.drawing import style
 from regroup.io import atomic_path, write_json
-from regroup.report import style
 
 
 @dataclass(frozen=True)

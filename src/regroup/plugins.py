@@ -1,0 +1,155 @@
+"""What plugs in by file: a room is a package, and every module in it is one thing of its kind.
+
+A module is found by listing the folder; none is named in a registry. Those whose name begins with `_` are
+shared by the others. A module (or a folder, where one file is not enough) says what it may be told:
+
+    class Options(Settings):
+        weight: float = Field(default=0.1, ge=0, le=1)
+
+Without `Options` it takes none. What else a room asks of its modules, the room's `__init__` says.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import importlib
+import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from regroup.errors import RegroupError
+from regroup.settings import Settings, parse
+
+
+class NoOptions(Settings):
+    """Of what takes none."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """One package of plugins.
+
+    Attributes:
+        package: its name, e.g. `regroup.objectives`.
+        word: what one of its modules is called in messages, e.g. `objective`.
+    """
+
+    package: str
+    word: str
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where its modules lie."""
+        # the package itself is not imported: listing names must not cost an import of torch
+        spec = importlib.util.find_spec(self.package)
+        if spec is None or not spec.submodule_search_locations:
+            raise RegroupError(f"{self.package}: no such package; is the project installed (`make env`)?")
+        return Path(next(iter(spec.submodule_search_locations)))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every module by name, sorted; nothing is imported."""
+        files = (path.stem for path in self.folder.glob("*.py"))
+        folders = (path.parent.name for path in self.folder.glob("*/__init__.py"))
+        return tuple(sorted(name for name in {*files, *folders} if not name.startswith("_")))
+
+    def check(self, name: str) -> None:
+        """Refuse a name that no module has.
+
+        Raises:
+            RegroupError: names the one that was probably meant, and all there are.
+        """
+        if name in self.names:
+            return
+        close = difflib.get_close_matches(name, self.names, n=1)
+        hint = f"; did you mean `{close[0]}`?" if close else ""
+        known = ", ".join(self.names) or "none yet"
+        raise RegroupError(f"{name}: no such {self.word}{hint}; there are {known}")
+
+    def load(self, name: str) -> ModuleType:
+        """Import a module of this room.
+
+        Raises:
+            RegroupError: there is none of this name.
+        """
+        self.check(name)
+        return importlib.import_module(f"{self.package}.{name}")
+
+    def options(self, name: str, values: Mapping[str, Any], *, where: str | None = None) -> Settings:
+        """What a module is told, checked by its own `Options`, every default filled in.
+
+        Args:
+            name: of the module.
+            values: as written in a file.
+            where: what messages begin with; None: the name.
+
+        Raises:
+            RegroupError: no such module, or an option that is unknown, ill-typed or out of range.
+        """
+        model: type[Settings] = getattr(self.load(name), "Options", NoOptions)
+        return parse(model, dict(values), where or name)
+
+    def files(self, name: str) -> tuple[Path, ...]:
+        """The files of this room that a module is made of: its own, and those that they import.
+
+        Raises:
+            RegroupError: there is none of this name.
+        """
+        self.check(name)
+        found: set[Path] = set()
+        waiting = list(self._own_files(name))
+        while waiting:
+            file = waiting.pop()
+            if file not in found:
+                found.add(file)
+                if file.suffix == ".py":
+                    waiting += [one for module in self._imported(file) for one in self._own_files(module)]
+        return tuple(sorted(found))
+
+    def digest(self, name: str) -> str:
+        """SHA-256 of `files`: it changes when, and only when, the code of this module does.
+
+        What it imports from other packages is not in it: stages declare that themselves.
+        """
+        total = hashlib.sha256()
+        for file in self.files(name):
+            # not by where it lies, and not by how git writes its lines
+            content = file.read_bytes().replace(b"\r\n", b"\n")
+            total.update(f"{file.relative_to(self.folder).as_posix()}\0{len(content)}\0".encode())
+            total.update(content)
+        return total.hexdigest()
+
+    def _own_files(self, module: str) -> Iterator[Path]:
+        """Files of `module`, a dotted name below this package (empty: the package's own `__init__`)."""
+        path = self.folder.joinpath(*module.split(".")) if module else self.folder
+        if not module:
+            yield path / "__init__.py"
+        elif path.with_suffix(".py").is_file():
+            yield path.with_suffix(".py")
+        elif (path / "__init__.py").is_file():
+            yield from (file for file in path.rglob("*") if file.suffix in {".py", ".yaml", ".json"})
+
+    def _imported(self, file: Path) -> Iterator[str]:
+        """Modules below this package that a file imports, as dotted names below it."""
+        parts = file.relative_to(self.folder).with_suffix("").parts
+        here = ".".join([self.package, *parts[:-1]])  # what one dot means in this file
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.Import):
+                full = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                base = node.module or ""
+                if node.level:
+                    above = here.rsplit(".", node.level - 1)[0]
+                    base = f"{above}.{base}" if base else above
+                full = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+            else:
+                continue
+            for name in full:
+                if name == self.package or name.startswith(f"{self.package}."):
+                    yield name.removeprefix(self.package).removeprefix(".")
