@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from regroup.adaptation.parts import Part
 from regroup.captions.settings import LabelSource, Padding
 from regroup.errors import RegroupError
-from regroup.model.parts import Part
+from regroup.plugins import Use
 from regroup.settings import Name, Seed, Settings, parse, read_yaml, same_rule
 
 
@@ -56,6 +57,9 @@ class Variant(Settings):
     maps them to what it can afford. No objective means no training: the checkpoint is scored as it is.
     `grouping_blocks` other than 2 re-stage the model (section 5.13), `last_group_tokens` (of the study's 8)
     cuts the last block's; with `dino_input` the second block groups DINO's features (section 5.14.2).
+    `adapt` lists what is trained of the model, added to it or changed in it, in order (`regroup.adaptation`);
+    `trainable: PART` is short for `parts` alone, and what is read has only the list (`both_gbs` by default).
+    `heads` are trained beside the model, for the objectives that ask for them (`regroup.heads`).
     """
 
     title: str
@@ -63,7 +67,9 @@ class Variant(Settings):
     epochs: int = Field(default=30, ge=1, le=100_000)
     batch: int = Field(default=256, ge=2, le=1_048_576)
     resolution: Literal[224, 384] = 224
-    trainable: Part = "both_gbs"
+    trainable: Part | None = Field(default=None, exclude=True)
+    adapt: tuple[Use, ...] = ()
+    heads: tuple[Use, ...] = ()
     labels: LabelSettings = LabelSettings()
     objectives: tuple[ObjectiveSettings, ...] = ()
     seed: Seed = 123
@@ -71,9 +77,27 @@ class Variant(Settings):
     last_group_tokens: int | None = Field(default=None, ge=1, le=8)
     dino_input: bool = False
 
+    @model_validator(mode="before")
+    @classmethod
+    def _trainable_is_short_for_adapt(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        part = values.get("trainable")
+        if "adapt" in values:
+            if part is not None:
+                raise ValueError(
+                    "`trainable` is short for an `adapt` of `parts` alone; give one of the two, or list "
+                    f"`{{name: parts, options: {{train: {part}}}}}` in `adapt` too"
+                )
+            return values
+        if part == "nothing":
+            return {**values, "adapt": []}
+        train = "both_gbs" if part is None else part
+        return {**values, "adapt": [{"name": "parts", "options": {"train": train}}]}
+
     @model_validator(mode="after")
     def _parts_fit(self) -> Variant:
-        if self.objectives and self.trainable == "nothing":
+        if self.objectives and not self.adapt and not self.heads:
             raise ValueError("`trainable: nothing` leaves nothing to its `objectives`; drop one of the two")
         if self.objectives and not any(term.weight for term in self.objectives):
             raise ValueError("objectives: every weight is 0, so there is nothing to minimise")
@@ -135,7 +159,7 @@ def load_variants(path: Path, *, check_objectives: bool = True) -> Mapping[str, 
 def _faults(variant: Variant) -> Iterator[str]:
     if not variant.title.strip():
         yield "title: is empty; tables and curves are labelled with it"
-    if not variant.trained and variant.trainable != "nothing":
+    if not variant.trained and (variant.adapt or variant.heads):
         yield "objectives: there are none, so nothing is trained; give some, or say `trainable: nothing`"
 
 

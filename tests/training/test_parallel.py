@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+from regroup.adaptation.parts import set_trainable
 from regroup.errors import RegroupError
-from regroup.model.trainable import set_trainable
 from regroup.training.finetune import finetune
 from regroup.training.parallel import _claim_gpu, _claims, is_first, joined, start, wait_for_all
 from regroup.training.settings import FinetuneParams
@@ -27,7 +27,7 @@ from .tiny import SETTINGS, VARIANT, model, opened
 EVERYTHING = Variant.model_validate(
     VARIANT.model_dump()
     | {
-        "trainable": "both_gbs+projectors",
+        "adapt": [{"name": "parts", "options": {"train": "both_gbs+projectors"}}],
         "epochs": 5,
         "objectives": [
             {"name": "contrastive"},

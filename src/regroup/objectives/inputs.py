@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from regroup.captions.settings import Padding
 
@@ -32,6 +32,7 @@ class ObjectiveInputs:
         logit_scale: log of the inverse temperature of the contrastive loss; its exponential is cut at 100.
         multi_label_logit_scale: the same for the losses over labels.
         dino: [B, L, D] self-supervised features of the same patches.
+        heads: modules that are trained beside the model, by name (`regroup.heads`).
     """
 
     image: Tensor
@@ -44,6 +45,7 @@ class ObjectiveInputs:
     segment_features: Tensor | None = None
     attention: Tensor | None = None
     dino: Tensor | None = None
+    heads: Mapping[str, nn.Module] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from regroup.model import GroupViT
 from regroup.model.collectives import rank, world_size
+from regroup.model.dropout import Rows, place_rows, row_dropouts
 from regroup.model.image import TowerOutput
 from regroup.objectives import ObjectiveInputs, TotalLoss, needs, total_loss
 from regroup.objectives.reduce import wide
@@ -45,6 +47,7 @@ class TrainingStep:
         *,
         image_size: int,
         dino: nn.Module | None = None,
+        heads: nn.ModuleDict | None = None,
     ) -> None:
         """Prepare for batches.
 
@@ -55,16 +58,22 @@ class TrainingStep:
             settings: chunks and precision.
             image_size: pixels of the square training image.
             dino: patch features for the objectives that distil them, called as `dino(pixels, grid)`.
+            heads: modules that objectives use beside the model, on its device.
         """
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._heads = nn.ModuleDict() if heads is None else heads
+        everything = [*model.parameters(), *self._heads.parameters()]
+        self.parameters = [parameter for parameter in everything if parameter.requires_grad]
         self._model, self._variant, self._size = model, variant, image_size
-        self._device = model.logit_scale.device
+        self.device = model.logit_scale.device
         self._chunks = settings.chunks
         self._bf16 = settings.precision == "bf16"
         self._terms = [(term.name, term.weight, term.options) for term in variant.objectives]
         self._needs = needs(self._terms)
         self._dino = dino if self._needs.dino else None
         self._texts = _TextTower(model, texts)
+        self._image_drops = row_dropouts(model.image)
+        self._other_drops = row_dropouts(model.image_projector)
+        self._text_drops = row_dropouts(model.text, model.text_projector)
 
     def __call__(self, batch: CaptionBatch, generator: torch.Generator) -> TotalLoss:
         """Set the gradients of the trained parameters to those of the whole batch of all processes.
@@ -79,15 +88,20 @@ class TrainingStep:
         for parameter in self.parameters:
             parameter.grad = None
         share = len(batch.image_ids)
-        everyone = torch.empty(1, device=self._device).expand(
+        everyone = torch.empty(1, device=self.device).expand(
             world_size() * share, 3, self._size, self._size
         )  # only its shape matters
         noise = own_rows(self._model.draw_noise(everyone, generator), share, rank() * share)
-        batch = batch.to(self._device, self._model.logit_scale.dtype)
+        batch = batch.to(self.device, self._model.logit_scale.dtype)
+        rows = Rows(generator.initial_seed(), world_size() * share, rank() * share)
+        place_rows(self._other_drops, rows)
+        # a text has no place in the global batch: each process drops for its own
+        place_rows(self._text_drops, Rows(rows.seed, stream=rank()))
         with self._autocast():
             encoded = self._texts(batch)
 
         def encode(first: int, count: int) -> TowerOutput:
+            place_rows(self._image_drops, replace(rows, first=rows.first + first))
             with self._autocast():
                 pixels = batch.pixels[first : first + count]
                 output: TowerOutput = self._model.image(
@@ -144,13 +158,14 @@ class TrainingStep:
             image=image.feature,
             caption=caption,
             labels=labels,
-            label_ids=None if labels is None else torch.from_numpy(batch.label_ids).to(self._device),
+            label_ids=None if labels is None else torch.from_numpy(batch.label_ids).to(self.device),
             padding=self._variant.labels.padding,
             segment_features=image.segment_features if self._needs.segments else None,
             attention=image.attention if self._needs.attention else None,
             logit_scale=self._model.logit_scale,
             multi_label_logit_scale=self._model.multi_label_logit_scale,
             dino=self._features(self._dino, batch.pixels),
+            heads=dict(self._heads.items()),
         )
         return total_loss(self._terms, inputs)
 
@@ -162,7 +177,7 @@ class TrainingStep:
         return features
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
 
 
 class _TextTower:
