@@ -5,10 +5,10 @@ A module has its typed `Options`, and two functions:
     def attach(model: GroupViT, options: Options, generator: torch.Generator) -> None
     def export(model: GroupViT) -> GroupViT
 
-`attach` changes the model in place. Everything is frozen when the first one of a list begins; each thaws what
-it trains and leaves the others' as it is. What it adds are modules and parameters within the part of the model
-that they change: who keeps results of a frozen part (texts, first stages) asks that part whether anything in it
-learns. It draws from `generator` alone, a CPU's. What draws anew in each step of training is a
+`attach` changes the model in place. Everything is frozen when the first one of a list begins; each thaws
+what it trains and leaves the others' as it is. What it adds are modules and parameters within the part of the
+model that they change: who keeps results of a frozen part (texts, first stages) asks that part whether
+anything in it learns. It draws from `generator` alone, a CPU's. What draws anew in each step of training is a
 `regroup.model.dropout.RowDropout`.
 
 `export` makes the model plain again, in place: the modules and names of before, with what was learned merged

@@ -6,9 +6,9 @@ A module has its typed options and one function:
     def build(config: GroupViTConfig, options: Options, generator: torch.Generator) -> nn.Module
 
 `build` draws weights from `generator`, a CPU's, or from torch's own, which then is in the same state. An
-objective finds the module in `ObjectiveInputs.heads` by the head's name. Its parameters are in the optimiser, in
-the state that a killed run goes on from, in snapshots (as `heads.<name>.<tensor>`), and beside the checkpoint,
-in `heads.safetensors` and `heads.json`: the checkpoint itself is that of the model alone.
+objective finds the module in `ObjectiveInputs.heads` by the head's name. Its parameters are in the optimiser,
+in the state that a killed run goes on from, in snapshots (as `heads.<name>.<tensor>`), and beside the
+checkpoint, in `heads.safetensors` and `heads.json`: the checkpoint itself is that of the model alone.
 
 Nothing in this module imports torch before it is used: settings are read without it.
 """

@@ -1,4 +1,4 @@
-"""What a run learns, how far it has come, and what it leaves behind on the way: states, snapshots, a curve."""
+"""What a run learns, how far it has come, and what it leaves behind: states, snapshots, its curve."""
 
 from __future__ import annotations
 
