@@ -25,9 +25,9 @@ from regroup.model import GroupViT
 from regroup.model.collectives import world_size
 from regroup.model.machine import machine
 from regroup.model.trainable import set_trainable
-from regroup.objectives import needs
+from regroup.objectives import Need, needs
 from regroup.training.data import CaptionBatch, CaptionData
-from regroup.training.parallel import everyones, is_first, wait_for_all
+from regroup.training.parallel import gathered_values, is_first, wait_for_all
 from regroup.training.plan import Plan
 from regroup.training.schedule import learning_rate
 from regroup.training.settings import FinetuneParams, OptimiserParams
@@ -35,12 +35,12 @@ from regroup.training.snapshots import FOLDER, save_snapshot, snapshot_steps
 from regroup.training.state import FILE, Claim, TrainingState, forget, load_state
 from regroup.training.step import TrainingStep
 from regroup.training.views import can_keep
-from regroup.variants import Variant
+from regroup.variants import Variant, code_digests
 
 Curve = list[dict[str, float]]
 
-CODE = ("captions", "model", "objectives", "pictures.py", "training")
-"""Packages and modules that decide what comes of a run's inputs and settings."""
+CODE = ("captions", "model", "objectives/__init__.py", "pictures.py", "training")
+"""Packages and modules that decide what comes of a run's inputs and settings, beside its plugins."""
 NO_CLAIM = Claim()
 
 
@@ -89,7 +89,7 @@ def finetune(
     model.to(device).train()
     trainable = set_trainable(model, variant.trainable, frozen_batch_norm=settings.frozen_batch_norm)
     optimiser = _optimiser(model, settings.optimiser)
-    reads_pixels = needs(_terms(variant)).dino or model.stage_two is not None
+    reads_pixels = Need.DINO in needs(variant.objectives) or model.stage_two is not None
     if settings.views is not None and can_keep(model.image) and not reads_pixels:
         data.keep_first_stages(model.image, room=settings.keep_views_mb * 2**20)
     training_step = TrainingStep(model, data, variant, settings, image_size=plan.image_size, dino=dino)
@@ -152,7 +152,7 @@ def finetune(
                 claim.confirm()
                 file = save_snapshot(model, state / FOLDER, step=done, epoch=epoch)
                 snapshots[f"{FOLDER}/{file.name}"] = sha256(file)
-            ends = any(everyones([asked_to_end()])) if done % settings.log_every == 0 else False
+            ends = any(gathered_values([asked_to_end()])) if done % settings.log_every == 0 else False
             if done < plan.steps and (done % settings.save_every == 0 or ends):
                 save(done)
             if ends:
@@ -183,10 +183,6 @@ def _termination() -> Iterator[Callable[[], int]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _terms(variant: Variant) -> list[tuple[str, float, dict[str, str]]]:
-    return [(term.name, term.weight, term.options) for term in variant.objectives]
-
-
 def _optimiser(model: GroupViT, settings: OptimiserParams) -> torch.optim.AdamW:
     """AdamW; parameters with one dimension or none (biases, norms, scales) are not decayed."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -215,13 +211,13 @@ def _fingerprint(
     return {
         "settings": hashlib.sha256(chosen.encode()).hexdigest(),
         "inputs": inputs_digest,
-        "code": source_digest(*CODE),
+        "code": hashlib.sha256(f"{source_digest(*CODE)} {code_digests(variant)}".encode()).hexdigest(),
         "machine or libraries": f"{machine(device)}, {world_size()} processes",
     }
 
 
 def _divergence(step: int, row: dict[str, float], batch: CaptionBatch, state: Path) -> str:
-    ids = everyones(batch.image_ids.tolist())
+    ids = gathered_values(batch.image_ids.tolist())
     images = ", ".join(map(str, ids[:16])) + (f", ... ({len(ids)} in all)" if len(ids) > 16 else "")
     terms = ", ".join(f"{name} {value:g}" for name, value in row.items() if name != "learning_rate")
     good = f"the last good state is {state / FILE}" if (state / FILE).exists() else "no state was saved yet"

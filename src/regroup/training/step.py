@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from regroup.model import GroupViT
 from regroup.model.collectives import rank, world_size
 from regroup.model.image import TowerOutput
-from regroup.objectives import ObjectiveInputs, TotalLoss, needs, total_loss
-from regroup.objectives.reduce import wide
+from regroup.objectives import Labels, Need, ObjectiveInputs, TotalLoss, needs, total_loss
+from regroup.objectives._reduce import upcast
 from regroup.training.data import CaptionBatch, Int64
 from regroup.training.parallel import average_gradients, own_rows
 from regroup.training.settings import FinetuneParams
@@ -61,9 +61,8 @@ class TrainingStep:
         self._device = model.logit_scale.device
         self._chunks = settings.chunks
         self._bf16 = settings.precision == "bf16"
-        self._terms = [(term.name, term.weight, term.options) for term in variant.objectives]
-        self._needs = needs(self._terms)
-        self._dino = dino if self._needs.dino else None
+        self._needs = needs(variant.objectives)
+        self._dino = dino if Need.DINO in self._needs else None
         self._texts = _TextTower(model, texts)
 
     def __call__(self, batch: CaptionBatch, generator: torch.Generator) -> TotalLoss:
@@ -93,7 +92,7 @@ class TrainingStep:
                 output: TowerOutput = self._model.image(
                     pixels,
                     own_rows(noise, count, first),
-                    return_attention=self._needs.attention,
+                    return_attention=Need.ATTENTION in self._needs,
                     stage_two_tokens=self._features(self._model.stage_two, pixels),
                     first_stage=batch.first_stage_rows(first, count),
                 )
@@ -137,22 +136,27 @@ class TrainingStep:
 
     def _loss(self, batch: CaptionBatch, tower: TowerOutput, texts: Tensor) -> TotalLoss:
         with self._autocast():
-            image = self._model.project_image(tower, return_segments=self._needs.segments)
-            projected = wide(self._model.text_projector(texts))
+            image = self._model.project_image(tower, return_segments=Need.SEGMENTS in self._needs)
+            projected = upcast(self._model.text_projector(texts))
         caption, labels = _caption_and_labels(batch, projected)
+        given: dict[Need, Any] = {}
+        if Need.LABELS in self._needs and labels is not None:
+            given[Need.LABELS] = Labels(labels, torch.from_numpy(batch.label_ids).to(self._device))
+        if Need.SEGMENTS in self._needs:
+            given[Need.SEGMENTS] = image.segment_features
+        if Need.ATTENTION in self._needs:
+            given[Need.ATTENTION] = image.attention
+        if Need.DINO in self._needs:
+            given[Need.DINO] = self._features(self._dino, batch.pixels)
         inputs = ObjectiveInputs(
             image=image.feature,
             caption=caption,
-            labels=labels,
-            label_ids=None if labels is None else torch.from_numpy(batch.label_ids).to(self._device),
             padding=self._variant.labels.padding,
-            segment_features=image.segment_features if self._needs.segments else None,
-            attention=image.attention if self._needs.attention else None,
             logit_scale=self._model.logit_scale,
             multi_label_logit_scale=self._model.multi_label_logit_scale,
-            dino=self._features(self._dino, batch.pixels),
+            given=given,
         )
-        return total_loss(self._terms, inputs)
+        return total_loss(self._variant.objectives, inputs)
 
     def _features(self, network: nn.Module | None, pixels: Tensor) -> Tensor | None:
         """A self-supervised network's features of the image tower's patches."""
