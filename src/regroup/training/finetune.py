@@ -25,10 +25,11 @@ from regroup.model import GroupViT
 from regroup.model.collectives import world_size
 from regroup.model.machine import machine
 from regroup.model.trainable import set_trainable
-from regroup.objectives import Need, needs
+from regroup.objectives import needs
 from regroup.training.data import CaptionBatch, CaptionData
 from regroup.training.parallel import gathered_values, is_first, wait_for_all
 from regroup.training.plan import Plan
+from regroup.training.providers import read_pixels
 from regroup.training.schedule import learning_rate
 from regroup.training.settings import FinetuneParams, OptimiserParams
 from regroup.training.snapshots import FOLDER, save_snapshot, snapshot_steps
@@ -89,7 +90,7 @@ def finetune(
     model.to(device).train()
     trainable = set_trainable(model, variant.trainable, frozen_batch_norm=settings.frozen_batch_norm)
     optimiser = _optimiser(model, settings.optimiser)
-    reads_pixels = Need.DINO in needs(variant.objectives) or model.stage_two is not None
+    reads_pixels = read_pixels(needs(variant.objectives)) or model.stage_two is not None
     if settings.views is not None and can_keep(model.image) and not reads_pixels:
         data.keep_first_stages(model.image, room=settings.keep_views_mb * 2**20)
     training_step = TrainingStep(model, data, variant, settings, image_size=plan.image_size, dino=dino)
