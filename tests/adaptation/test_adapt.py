@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from regroup.adaptation import ROOM, Adapted, adapt
+from regroup.adaptation import ADAPTATIONS, Adapted, adapt
 from regroup.adaptation.parts import set_trainable
 from regroup.errors import RegroupError
 from regroup.model import GroupViT
 from regroup.plugins import Use
-
 from tests.training.tiny import model
 
 
@@ -35,7 +34,7 @@ def learning(adapted: GroupViT) -> set[str]:
 
 
 def test_parts_are_found_by_listing() -> None:
-    assert {"lora", "parts"} <= set(ROOM.names)
+    assert {"lora", "parts"} <= set(ADAPTATIONS.names)
 
 
 @pytest.mark.parametrize("part", ["nothing", "both_gbs", "gb2+projectors", "all"])

@@ -13,8 +13,8 @@ from regroup.adaptation import Adapted
 from regroup.adaptation.lora import Target
 from regroup.captions.tokens import tokenize
 from regroup.model import GroupViT
-
 from tests.training.tiny import model
+
 from .test_adapt import apply, lora
 
 TARGETS = list(get_args(Target))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from regroup.model import GroupViT
 
-ROOM = Room("regroup.adaptation", "adaptation")
+ADAPTATIONS = Room("regroup.adaptation", "adaptation")
 
 FrozenBatchNorm = Literal["train", "eval"]
 """What the batch norm of a frozen projector does in training mode.
@@ -69,7 +69,7 @@ class Adapted:
     def export(self, model: GroupViT) -> GroupViT:
         """Make the model plain again, in place; what was attached last is exported first."""
         for name in reversed(list(self.trained)):
-            model = ROOM.load(name).export(model)
+            model = ADAPTATIONS.load(name).export(model)
         return model
 
     def exported(self, model: GroupViT) -> GroupViT:
@@ -114,9 +114,9 @@ def adapt(
     for place, one in enumerate(adaptations):
         if one.name in trained:
             raise RegroupError(f"adapt: {one.name}: listed twice; give it once, with all that it should do")
-        options = ROOM.options(one.name, one.options, where=f"adapt: {one.name}")
+        options = ADAPTATIONS.options(one.name, one.options, where=f"adapt: {one.name}")
         before = _learning(model)
-        ROOM.load(one.name).attach(model, options, _generator(seed, place))
+        ADAPTATIONS.load(one.name).attach(model, options, _generator(seed, place))
         after = _learning(model)
         _refuse_overlap(one.name, before, after, plain)
         trained[one.name] = count_trainable(model) - sum(trained.values())

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from regroup.model import GroupViTConfig
 
-ROOM = Room("regroup.heads", "head")
+HEADS = Room("regroup.heads", "head")
 WEIGHTS, CONFIG = "heads.safetensors", "heads.json"
 
 
@@ -78,7 +78,7 @@ def build_heads(config: GroupViTConfig, heads: Sequence[Head], *, seed: int) -> 
         generator = _generator(seed, place)
         with torch.random.fork_rng([]):
             torch.default_generator.set_state(generator.get_state())  # layers draw their weights from it
-            built[head.name] = ROOM.load(head.name).build(config, _options(head), generator)
+            built[head.name] = HEADS.load(head.name).build(config, _options(head), generator)
     return built
 
 
@@ -152,7 +152,7 @@ class _Entries(Settings):
 
 
 def _options(head: Head) -> Settings:
-    return ROOM.options(head.name, head.options, where=f"heads: {head.name}")
+    return HEADS.options(head.name, head.options, where=f"heads: {head.name}")
 
 
 def _generator(seed: int, place: int) -> torch.Generator:

@@ -28,19 +28,28 @@ from regroup.model.collectives import world_size
 from regroup.model.machine import machine
 from regroup.objectives import needs
 from regroup.training.data import CaptionBatch, CaptionData
-from regroup.training.parallel import everyones, is_first
+from regroup.training.parallel import gathered_values, is_first
 from regroup.training.plan import Plan
 from regroup.training.progress import Curve, Learner, Progress, Row
+from regroup.training.providers import read_pixels
 from regroup.training.schedule import learning_rate
 from regroup.training.settings import FinetuneParams, OptimiserParams
 from regroup.training.snapshots import snapshot_steps
 from regroup.training.state import FILE, Claim
 from regroup.training.step import TrainingStep
 from regroup.training.views import can_keep
-from regroup.variants import Variant
+from regroup.variants import Variant, code_digests
 
-CODE = ("captions", "model", "objectives", "pictures.py", "training")
-"""Packages and modules that decide what comes of a run's inputs and settings."""
+CODE = (
+    "adaptation/__init__.py",
+    "captions",
+    "heads/__init__.py",
+    "model",
+    "objectives/__init__.py",
+    "pictures.py",
+    "training",
+)
+"""Packages and modules that decide what comes of a run's inputs and settings, beside its plugins."""
 NO_CLAIM = Claim()
 
 
@@ -95,7 +104,8 @@ def finetune(
     model.to(device).train()
     heads.to(device).train()
     optimiser = _optimiser(model, heads, learning_rates(variant.heads), settings.optimiser)
-    if settings.views is not None and can_keep(model.image) and not _reads_pixels(model, variant):
+    reads_pixels = read_pixels(needs(variant.objectives)) or model.stage_two is not None
+    if settings.views is not None and can_keep(model.image) and not reads_pixels:
         data.keep_first_stages(model.image, room=settings.keep_views_mb * 2**20)
     training_step = TrainingStep(
         model, data, variant, settings, image_size=plan.image_size, dino=dino, heads=heads
@@ -130,7 +140,7 @@ def finetune(
                 bar.set_postfix_str(f"loss {mean['loss']:.3f}")
             if run.done in keep_at:
                 run.take_snapshot(epoch)
-            ends = logs and any(everyones([asked_to_end()]))
+            ends = logs and any(gathered_values([asked_to_end()]))
             if run.done < plan.steps and (run.done % settings.save_every == 0 or ends):
                 run.save()
             if ends:
@@ -149,11 +159,6 @@ def _gradients(
     norm = torch.nn.utils.clip_grad_norm_(training_step.parameters, settings.optimiser.clip)
     loss, gradient_norm = torch.stack([result.loss.detach(), norm.to(result.loss)]).tolist()
     return {"gradient_norm": gradient_norm, "loss": loss, **result.metrics}
-
-
-def _reads_pixels(model: GroupViT, variant: Variant) -> bool:
-    """Whether something besides the first stage looks at the images."""
-    return needs(_terms(variant)).dino or model.stage_two is not None
 
 
 def _described(adapted: Adapted, heads: nn.ModuleDict) -> str:
@@ -189,10 +194,6 @@ def _termination() -> Iterator[Callable[[], int]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _terms(variant: Variant) -> list[tuple[str, float, dict[str, str]]]:
-    return [(term.name, term.weight, term.options) for term in variant.objectives]
-
-
 def _optimiser(
     model: GroupViT, heads: nn.ModuleDict, rates: Mapping[str, float], settings: OptimiserParams
 ) -> torch.optim.AdamW:
@@ -224,13 +225,13 @@ def _fingerprint(
     return {
         "settings": hashlib.sha256(chosen.encode()).hexdigest(),
         "inputs": inputs_digest,
-        "code": source_digest(*CODE),
+        "code": hashlib.sha256(f"{source_digest(*CODE)} {code_digests(variant)}".encode()).hexdigest(),
         "machine or libraries": f"{machine(device)}, {world_size()} processes",
     }
 
 
 def _divergence(step: int, row: Row, batch: CaptionBatch, state: Path) -> str:
-    ids = everyones(batch.image_ids.tolist())
+    ids = gathered_values(batch.image_ids.tolist())
     images = ", ".join(map(str, ids[:16])) + (f", ... ({len(ids)} in all)" if len(ids) > 16 else "")
     terms = ", ".join(f"{name} {value:g}" for name, value in row.items() if name != "learning_rate")
     good = f"the last good state is {state / FILE}" if (state / FILE).exists() else "no state was saved yet"

@@ -179,7 +179,7 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
         parameter.grad = part.view_as(parameter)
 
 
-def everyones(values: Sequence[int]) -> list[int]:
+def gathered_values(values: Sequence[int]) -> list[int]:
     """The values of all processes, in the order of their ranks."""
     if world_size() == 1:
         return list(values)

@@ -26,7 +26,8 @@ from regroup.captions.tokens import tokenize
 from regroup.io import write_bytes, write_json
 from regroup.model.checkpoint import CONFIG, WEIGHTS
 from regroup.model.groupvit import GroupViT
-from regroup.objectives.contrastive import contrastive_loss, noise_free_loss
+from regroup.objectives.contrastive import contrastive_loss
+from regroup.objectives.noise_free import noise_free_loss
 from regroup.segmentation.protocols import load_protocol
 from regroup.segmentation.settings import ProtocolName
 from regroup.sources.mini.grammar import words
