@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from regroup.objectives.contrastive import (
+from regroup.objectives.contrastive import contrastive_loss
+from regroup.objectives.multi_label import multi_label_loss
+from regroup.objectives.noise_free import (
     compare_all,
-    contrastive_loss,
     label_matches,
-    multi_label_loss,
     noise_free_loss,
     noise_free_targets,
 )
