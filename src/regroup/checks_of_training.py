@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from regroup.errors import RegroupError
 from regroup.io import read_json
 from regroup.model.config import GroupViTConfig
 from regroup.params import Params
+from regroup.resolved import fill_in, overridden
 from regroup.sources.mini.write import CAPTIONS_PER_IMAGE
-from regroup.variants import Variant
+from regroup.variants import Variant, plugin_faults
 
 
 def untrainable(variants: Mapping[str, Variant], params: Params, path: Path) -> Iterator[str]:
@@ -20,6 +22,8 @@ def untrainable(variants: Mapping[str, Variant], params: Params, path: Path) -> 
     except RegroupError as error:
         yield f"{path}: checkpoint: {error}"
         start = None
+    yield from plugin_faults(variants, params.variants_file)
+    yield from _overrides(variants, params)
     for name, variant in variants.items():
         if variant.trained:
             where = f"{params.variants_file}: variants.{name}"
@@ -27,6 +31,26 @@ def untrainable(variants: Mapping[str, Variant], params: Params, path: Path) -> 
             yield from _image_size(variant, params, start, where, path)
             if start is not None:
                 yield from _shape(variant, params, start, where, path)
+
+
+def _overrides(variants: Mapping[str, Variant], params: Params) -> Iterator[str]:
+    """What a variant sets of its own, beside the profile's values; and two that come to the same run so."""
+    seen: dict[str, str] = {}
+    for name, variant in variants.items():
+        where = f"{params.variants_file}: variants.{name}"
+        try:
+            run = json.dumps(
+                [
+                    fill_in(variant, where=where),
+                    overridden(params.finetune, variant, where=where).model_dump_json(),
+                ]
+            )
+        except RegroupError as error:
+            yield str(error)
+            continue
+        if run in seen and variant.trained:
+            yield f"{where}: is the same run as variants.{seen[run]}, every default filled in; keep one"
+        seen[run] = name
 
 
 def starting_config(params: Params) -> GroupViTConfig | None:

@@ -66,7 +66,7 @@ def resolve_run(
     """
     unused = {"model", "seed"} if checkpoint.kind == "file" else set()
     values = {
-        "variant": _filled(variant, where),
+        "variant": fill_in(variant, where=where),
         "checkpoint": checkpoint.model_dump(mode="json", exclude=unused),
         "code": code_digests(variant),
     }
@@ -93,8 +93,12 @@ def overridden(finetune: FinetuneParams, variant: Variant, *, where: str) -> Fin
     return finetune.model_copy(update=merged) if merged else finetune
 
 
-def _filled(variant: Variant, where: str) -> dict[str, Any]:
-    """A variant's science with every default of its plugins; what it overrides is merged elsewhere."""
+def fill_in(variant: Variant, *, where: str) -> dict[str, Any]:
+    """A variant's science with every default of its plugins; what it overrides is not in it.
+
+    Raises:
+        RegroupError: an option that is unknown or out of range.
+    """
     science = {key: value for key, value in variant.science.items() if key not in OVERRIDABLE}
     for field, room in ROOMS.items():
         for use in science.get(field, ()):

@@ -19,8 +19,7 @@ from regroup.model import GroupViT
 from regroup.model.groupvit import ImageFeatures
 from regroup.model.image import TowerOutput
 from regroup.model.text import cut_tokens, text_lengths
-from regroup.objectives import CaptionSets, Labels, Need, TeacherOutputs, TokenStates
-from regroup.objectives._reduce import upcast
+from regroup.objectives import CaptionSets, Labels, Need, TeacherOutputs, TokenStates, upcast
 from regroup.training.data import CaptionBatch, Int64
 
 
