@@ -31,8 +31,8 @@ BY_DIGEST = (
     "regroup.backbones",
     "regroup.tasks",
 )
-"""Rooms whose modules a run names: the file that `resolve` writes for it has their digests. Those of any other
-room count as imported where the room stands."""
+"""Rooms whose modules a run names: the file that `resolve` writes for it has their digests. Those of any
+other room count as imported where the room stands."""
 
 
 def imported_modules(script: Path) -> set[str]:
