@@ -44,7 +44,7 @@ class Work:
 
     def __init__(self, classes: int, images: int, device: str) -> None:
         self.protocol = load_protocol(PROTOCOLS[classes])
-        self.labels = self.protocol.labelled()
+        self.labels = self.protocol.class_prompts()
         self.device = device
         model = GroupViT(GroupViTConfig(), generator=torch.Generator().manual_seed(0)).eval()
         with torch.no_grad():
@@ -56,7 +56,7 @@ class Work:
             torch.from_numpy(rng.integers(0, classes, SIZE)).int().to(device) for _ in range(images)
         ]
         self.segmentor = GroupViTSegmentor(self.model, self.protocol).to(device)
-        self.classes = embed_prompts(self.model, self.labels.prompts)
+        self.classes = embed_prompts(self.model, self.labels.texts)
 
     def plain(self) -> dict[str, float]:
         """Mmseg's road: preprocessing, sliding window, postprocessing and metric, image by image."""

@@ -14,9 +14,8 @@ from ruamel.yaml import YAML
 
 from regroup import doctor
 from regroup.cli import main
-from regroup.sources.layouts import LAYOUTS
 from regroup.sources.make import make_source
-from regroup.sources.settings import WorldParams
+from regroup.sources.settings import SOURCES, WorldParams
 
 ROOT = Path(__file__).parents[1]
 USAGE = namedtuple("USAGE", "total used free")
@@ -111,7 +110,7 @@ def test_what_came_before_a_cut_is_said(project: Path, capsys: pytest.CaptureFix
 
 def test_data_of_your_own_is_found_or_missed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = project / "mine"
-    for part in (*LAYOUTS["voc12"].required, *LAYOUTS["voc12"].optional):
+    for part in (*SOURCES.load("voc12").required, *SOURCES.load("voc12").optional):
         path = mine / part if "." in Path(part).name else mine / part / "a.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(100_000))

@@ -9,7 +9,7 @@ from regroup.errors import RegroupError
 from regroup.io import read_json
 from regroup.model.config import GroupViTConfig
 from regroup.params import Params
-from regroup.sources.mini.write import CAPTIONS_PER_IMAGE
+from regroup.sources.mini.drawn.coco import CAPTIONS_PER_IMAGE
 from regroup.variants import Variant
 
 

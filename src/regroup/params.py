@@ -18,7 +18,7 @@ from regroup.errors import RegroupError
 from regroup.report.settings import LearningParams, PageParams, TablesParams
 from regroup.segmentation.settings import EvaluateParams, SweepParams
 from regroup.settings import Name, Settings, parse, read_yaml
-from regroup.sources.settings import SourceKey, SourceParams, WeightsParams, WorldParams
+from regroup.sources.settings import SourceKey, SourceParams, WeightsParams, WorldParams, check_kinds
 from regroup.tracking import TrackingParams
 from regroup.training.settings import CheckpointParams, FinetuneParams, PretrainParams
 
@@ -82,6 +82,7 @@ class Params(Settings):
     def _nothing_is_left_out(self) -> Params:
         if missing := [stage for stage in get_args(StageName) if stage not in self.resources]:
             raise ValueError(f"resources: no entry for {', '.join(missing)}; every stage has one")
+        check_kinds(self.sources)
         if "coco" not in self.sources:
             raise ValueError("sources: coco is missing, and every variant is trained on its captions")
         return self

@@ -126,7 +126,7 @@ def test_a_region_has_one_label(model: GroupViT, voc: Path) -> None:
 
     params = EvaluateParams(**SMALL.model_dump(), datasets={"voc": VOC})
     for image, mask in images_of(voc, "val"):
-        labels = load_protocol("voc").labelled()
+        labels = load_protocol("voc").class_prompts()
         found = align(encode(model, image, VOC, params), labels, Decision(0.1, 5), mask)
         assert all(len(np.unique(found[mask == label])) == 1 for label in np.unique(mask))
 

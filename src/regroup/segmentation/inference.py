@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from regroup.segmentation.images import normalise
-from regroup.segmentation.protocols import Labels
+from regroup.segmentation.protocols import ClassPrompts
 from regroup.segmentation.settings import InferenceParams
 from regroup.segmentation.windows import (
     Box,
@@ -157,7 +157,7 @@ def encode_images(
 
 @torch.inference_mode()
 def label_maps(
-    image: EncodedImage, labels: Labels, decisions: Sequence[Decision], size: tuple[int, int]
+    image: EncodedImage, labels: ClassPrompts, decisions: Sequence[Decision], size: tuple[int, int]
 ) -> Iterator[Tensor]:
     """Label an image once for each decision: int16 [H, W] with ids of `labels`.
 
@@ -172,7 +172,7 @@ def label_maps(
     backgrounds: dict[tuple[int, bytes], Tensor] = {}
     for decision in decisions:
         if decision.top_k not in best:
-            scores = class_scores(image.features.affinity, image.features.image_affinity, decision.top_k)
+            scores = _class_scores(image, labels, decision)
             best[decision.top_k] = (scores, *_best_class(image, scores, coverage, labels, size))
         scores, value, ids = best[decision.top_k]
         if not labels.background:
@@ -188,14 +188,14 @@ def label_maps(
 
 @torch.inference_mode()
 def class_planes(
-    image: EncodedImage, labels: Labels, decision: Decision, size: tuple[int, int]
+    image: EncodedImage, labels: ClassPrompts, decision: Decision, size: tuple[int, int]
 ) -> tuple[list[int], Tensor]:
     """Logits of every class that is not zero everywhere: K ids, ascending, and float32 [K, H, W].
 
     These are the channels whose argmax `label_maps` gives; the background's comes first where there is one.
     """
-    scores = class_scores(image.features.affinity, image.features.image_affinity, decision.top_k)
-    prompted = labels.ids[1:] if labels.background else labels.ids
+    scores = _class_scores(image, labels, decision)
+    prompted = labels.prompted
     candidates = scores.amax(dim=(0, 1)).nonzero().flatten()
     # scores may all underflow to zero; the first class then stands for all
     candidates = candidates if len(candidates) else candidates.new_zeros(1)
@@ -207,11 +207,18 @@ def class_planes(
     return ids, _resized(image, channels, _coverage(image), size)
 
 
+def _class_scores(image: EncodedImage, labels: ClassPrompts, decision: Decision) -> Tensor:
+    """Class scores of every segment, [windows, G, N]; of several words of a class the best one counts."""
+    features = image.features
+    segments, whole = labels.best_word(features.affinity), labels.best_word(features.image_affinity)
+    return class_scores(segments, whole, decision.top_k)
+
+
 def _best_class(
-    image: EncodedImage, scores: Tensor, coverage: Tensor, labels: Labels, size: tuple[int, int]
+    image: EncodedImage, scores: Tensor, coverage: Tensor, labels: ClassPrompts, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """Largest class logit of each pixel, float32 [H, W], and its class id, int16 [H, W]."""
-    prompted = labels.ids[1:] if labels.background else labels.ids
+    prompted = labels.prompted
     best = scores.new_zeros(size)
     ids = torch.full(size, prompted[0], dtype=torch.int16, device=scores.device)
     candidates = scores.amax(dim=(0, 1)).nonzero().flatten()
