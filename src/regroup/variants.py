@@ -16,11 +16,13 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from regroup.adaptation import ADAPTATIONS
+from regroup.adaptation.parts import Part
 from regroup.captions.settings import LabelSource
 from regroup.errors import RegroupError
+from regroup.heads import HEADS
 from regroup.model.constants import Padding
-from regroup.model.parts import Part
-from regroup.objectives import OBJECTIVES, Need, Term, check_names, needs
+from regroup.objectives import OBJECTIVES, Need, Term, check_names, needed_heads, needs
 from regroup.plugins import Room, Use
 from regroup.settings import Name, Seed, Settings, parse, read_yaml, same_rule
 
@@ -47,7 +49,7 @@ class LabelSettings(Settings):
         return self
 
 
-ROOMS: Mapping[str, Room] = {"objectives": OBJECTIVES}
+ROOMS: Mapping[str, Room] = {"objectives": OBJECTIVES, "adapt": ADAPTATIONS, "heads": HEADS}
 """The fields of a variant that list plugins, and where those lie."""
 
 
@@ -58,6 +60,9 @@ class Variant(Settings):
     maps them to what it can afford. No objective means no training: the checkpoint is scored as it is.
     `grouping_blocks` other than 2 re-stage the model (section 5.13), `last_group_tokens` (of the study's 8)
     cuts the last block's; with `dino_input` the second block groups DINO's features (section 5.14.2).
+    `adapt` lists what is trained of the model, added to it or changed in it, in order (`regroup.adaptation`);
+    `trainable: PART` is short for `parts` alone, and what is read has only the list (`both_gbs` by default).
+    `heads` are trained beside the model, for the objectives that ask for them (`regroup.heads`).
     `optimiser` and `augmentation` replace single values of the profile's `finetune`.
     """
 
@@ -66,7 +71,9 @@ class Variant(Settings):
     epochs: int = Field(default=30, ge=1, le=100_000)
     batch: int = Field(default=256, ge=2, le=1_048_576)
     resolution: Literal[224, 384] = 224
-    trainable: Part = "both_gbs"
+    trainable: Part | None = Field(default=None, exclude=True)
+    adapt: tuple[Use, ...] = ()
+    heads: tuple[Use, ...] = ()
     labels: LabelSettings = LabelSettings()
     objectives: tuple[Term, ...] = ()
     seed: Seed = 123
@@ -76,9 +83,27 @@ class Variant(Settings):
     optimiser: dict[str, Any] = Field(default_factory=dict)
     augmentation: dict[str, Any] = Field(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _trainable_is_short_for_adapt(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        part = values.get("trainable")
+        if "adapt" in values:
+            if part is not None:
+                raise ValueError(
+                    "`trainable` is short for an `adapt` of `parts` alone; give one of the two, or list "
+                    f"`{{name: parts, options: {{train: {part}}}}}` in `adapt` too"
+                )
+            return values
+        if part == "nothing":
+            return {**values, "adapt": []}
+        train = "both_gbs" if part is None else part
+        return {**values, "adapt": [{"name": "parts", "options": {"train": train}}]}
+
     @model_validator(mode="after")
     def _parts_fit(self) -> Variant:
-        if self.objectives and self.trainable == "nothing":
+        if self.objectives and not self.adapt and not self.heads:
             raise ValueError("`trainable: nothing` leaves nothing to its `objectives`; drop one of the two")
         if self.objectives and not any(term.weight for term in self.objectives):
             raise ValueError("objectives: every weight is 0, so there is nothing to minimise")
@@ -149,15 +174,27 @@ def check_plugins(variants: Mapping[str, Variant], path: Path) -> None:
 def plugin_faults(variants: Mapping[str, Variant], path: Path) -> Iterator[str]:
     """The faults that `check_plugins` raises."""
     for name, variant in variants.items():
-        for room, use in variant.plugins:
-            try:
-                room.options(use.name, use.options, where=f"{path}: variants.{name}.{room.key}.{use.name}")
-            except RegroupError as error:
-                yield str(error)
+        where = f"{path}: variants.{name}"
+        for field, room in ROOMS.items():
+            for use in getattr(variant, field):
+                try:
+                    room.options(use.name, use.options, where=f"{where}.{field}.{use.name}")
+                except RegroupError as error:
+                    yield str(error)
         labelled = variant.labels.source != "none" and variant.labels.count > 0
         hungry = [term.name for term in variant.objectives if Need.LABELS in needs([term])]
         if hungry and not labelled:
-            yield f"{path}: variants.{name}.labels: {', '.join(hungry)} needs labels: source, count"
+            yield f"{where}.labels: {', '.join(hungry)} needs labels: source, count"
+        yield from _faults_of_heads(variant, where)
+
+
+def _faults_of_heads(variant: Variant, where: str) -> Iterator[str]:
+    listed = {use.name for use in variant.heads}
+    for term in variant.objectives:
+        for head in sorted(needed_heads([term]) - listed):
+            yield f"{where}.heads: {term.name} needs the head {head}; add `{{name: {head}}}` to the list"
+    for head in sorted(listed - needed_heads(variant.objectives)):
+        yield f"{where}.heads: {head}: no objective of this variant uses it; drop it"
 
 
 def code_digests(variant: Variant) -> dict[str, str]:
@@ -171,12 +208,21 @@ def code_digests(variant: Variant) -> dict[str, str]:
 def _faults(variant: Variant) -> Iterator[str]:
     if not variant.title.strip():
         yield "title: is empty; tables and curves are labelled with it"
-    if not variant.trained and variant.trainable != "nothing":
+    if not variant.trained and (variant.adapt or variant.heads):
         yield "objectives: there are none, so nothing is trained; give some, or say `trainable: nothing`"
     try:
         check_names(variant.objectives)
     except RegroupError as error:
         yield f"objectives: {error}"
+    for field, room in (("adapt", ADAPTATIONS), ("heads", HEADS)):
+        names = [use.name for use in getattr(variant, field)]
+        try:
+            for name in names:
+                room.check(name)
+        except RegroupError as error:
+            yield f"{field}: {error}"
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield f"{field}: {name}: listed twice; give it once"
 
 
 def _refuse_twins(variants: Mapping[str, Variant], path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import get_args
 
+from regroup.adaptation.parts import Part, count_part
 from regroup.commands.arguments import MOST_PIXELS, path, whole
 from regroup.commands.outputs import check_output, check_untracked
 from regroup.errors import RegroupError
@@ -18,8 +19,6 @@ from regroup.model.checkpoint import (
     save_original,
 )
 from regroup.model.groupvit import GroupViT
-from regroup.model.parts import Part
-from regroup.model.trainable import count_trainable
 
 EXAMPLES = """examples:
   regroup checkpoint inspect group_vit_gcc_yfcc_30e-879422e0.pth
@@ -98,9 +97,7 @@ def describe(file: Path) -> str:
         ("logit scale", _scales(model)),
     ]
     rows += [
-        (f"trainable: {part}", f"{count_trainable(model, part):,}")
-        for part in get_args(Part)
-        if part != "nothing"
+        (f"trainable: {part}", f"{count_part(model, part):,}") for part in get_args(Part) if part != "nothing"
     ]
     return "\n".join(f"{name:<36}{value}" for name, value in rows)
 

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from regroup.model.checkpoint import load_checkpoint, save_checkpoint
     from regroup.model.config import GroupViTConfig, ImageConfig, StageConfig, TextConfig
     from regroup.model.groupvit import GroupViT, ImageFeatures
-    from regroup.model.trainable import set_trainable
 
 _HOMES = {
     "GroupViT": "groupvit",
@@ -21,7 +20,6 @@ _HOMES = {
     "TextConfig": "config",
     "load_checkpoint": "checkpoint",
     "save_checkpoint": "checkpoint",
-    "set_trainable": "trainable",
 }
 
 __all__ = [
@@ -33,7 +31,6 @@ __all__ = [
     "TextConfig",
     "load_checkpoint",
     "save_checkpoint",
-    "set_trainable",
 ]
 
 

@@ -4,6 +4,7 @@ A module has
 
     class Options(Settings): ...                  # what a variant may tell it, with ranges; none: no options
     NEEDS = frozenset({Need.LABELS})              # what it reads beyond image and caption; none: nothing
+    HEADS = frozenset({"pair_scale"})             # which of `regroup.heads` it uses; none: no head
     def loss(inputs: ObjectiveInputs, options: Options) -> Tensor | ObjectiveResult: ...
 
 `loss` gets one rank's share of a batch and gives a scalar, or an `ObjectiveResult` where it has more to log
@@ -61,6 +62,7 @@ __all__ = [
     "TokenStates",
     "TotalLoss",
     "check_names",
+    "needed_heads",
     "needs",
     "total_loss",
 ]
@@ -96,6 +98,16 @@ def needs(terms: Iterable[Use]) -> frozenset[Need]:
     """
     none: frozenset[Need] = frozenset()
     return none.union(*(getattr(OBJECTIVES.load(term.name), "NEEDS", none) for term in terms))
+
+
+def needed_heads(terms: Iterable[Use]) -> frozenset[str]:
+    """Names of the heads that these objectives use.
+
+    Raises:
+        RegroupError: there is no such objective.
+    """
+    none: frozenset[str] = frozenset()
+    return none.union(*(getattr(OBJECTIVES.load(term.name), "HEADS", none) for term in terms))
 
 
 def __getattr__(name: str) -> Any:

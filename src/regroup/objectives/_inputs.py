@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from regroup.errors import RegroupError
 from regroup.model.constants import Padding
@@ -93,6 +93,7 @@ class ObjectiveInputs:
             `mask`: nothing; the place is left out of numerators and denominators.
         given: what was computed for this batch; read by the properties below, each of which raises
             `RegroupError` where the objective does not declare that it needs it.
+        heads: modules that are trained beside the model, by name: those that the objective declares.
     """
 
     image: Float[Tensor, "b c"]
@@ -101,6 +102,7 @@ class ObjectiveInputs:
     multi_label_logit_scale: Float[Tensor, ""]
     padding: Padding = "null"
     given: Mapping[Need, Any] = field(default_factory=dict)
+    heads: Mapping[str, nn.Module] = field(default_factory=dict)
 
     @property
     def labels(self) -> Labels:
@@ -156,15 +158,18 @@ class ObjectiveInputs:
         teacher: TeacherOutputs = self._read(Need.TEACHER)
         return teacher
 
-    def only(self, needs: Collection[Need]) -> ObjectiveInputs:
-        """The same batch for an objective that declares these needs.
+    def only(self, needs: Collection[Need], heads: Collection[str] = ()) -> ObjectiveInputs:
+        """The same batch for an objective that declares these needs and heads.
 
         Raises:
             RegroupError: one of them was not computed.
         """
         if missing := [need for need in Need if need in needs and need not in self.given]:
             raise RegroupError(f"needs {', '.join(missing)}, which the batch lacks")
-        return replace(self, given={need: self.given[need] for need in needs})
+        if absent := sorted(set(heads) - set(self.heads)):
+            raise RegroupError(f"needs the head {', '.join(absent)}; list it in the variant's `heads`")
+        given = {need: self.given[need] for need in needs}
+        return replace(self, given=given, heads={head: self.heads[head] for head in heads})
 
     def _read(self, need: Need) -> Any:
         if need not in self.given:

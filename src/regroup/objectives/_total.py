@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from regroup.errors import RegroupError
-from regroup.objectives import OBJECTIVES, Need, Term
+from regroup.objectives import OBJECTIVES, Term
 from regroup.objectives._inputs import ObjectiveInputs, ObjectiveResult
 
 
@@ -49,10 +50,11 @@ def objective(term: Term, inputs: ObjectiveInputs) -> ObjectiveResult:
     """One term, unweighted; errors as for `total_loss`."""
     module = OBJECTIVES.load(term.name)
     options = OBJECTIVES.options(term.name, term.options)
-    none: frozenset[Need] = frozenset()
+    none: frozenset[Any] = frozenset()
+    declared = getattr(module, "NEEDS", none), getattr(module, "HEADS", none)
     try:
         with torch.autocast(inputs.image.device.type, enabled=False):
-            result = module.loss(inputs.only(getattr(module, "NEEDS", none)), options)
+            result = module.loss(inputs.only(*declared), options)
     except RegroupError as error:
         raise RegroupError(f"{term.name}: {error}") from None
     loss: Tensor = result.loss if isinstance(result, ObjectiveResult) else result

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from regroup.adaptation import adapt
+from regroup.heads import build_heads
 from regroup.model import GroupViT
 from regroup.model.constants import END_OF_TEXT, START_OF_TEXT
-from regroup.model.trainable import set_trainable
 from regroup.objectives import Need, needs
 from regroup.training.data import CaptionBatch
 from regroup.training.plan import Plan
@@ -76,9 +77,13 @@ def measure(
         dino: patch features, for a run that distils them.
     """
     images = min(images, plan.batch)
+    adapt(model, variant.adapt, seed=variant.seed, frozen_batch_norm=settings.frozen_batch_norm)
+    heads = build_heads(model.config, variant.heads, seed=variant.seed)
     model.to(device).train()
-    set_trainable(model, variant.trainable, frozen_batch_norm=settings.frozen_batch_norm)
-    step = TrainingStep(model, MadeUpTexts(), variant, settings, image_size=plan.image_size, dino=dino)
+    heads.to(device).train()
+    step = TrainingStep(
+        model, MadeUpTexts(), variant, settings, image_size=plan.image_size, dino=dino, heads=heads
+    )
     optimiser = torch.optim.AdamW(step.parameters, lr=0.0)
     batch = _batch(variant, images, plan.image_size)
 

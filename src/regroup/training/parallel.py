@@ -104,6 +104,8 @@ def joined(device: str) -> Iterator[torch.device]:
         device_id=chosen if chosen.type == "cuda" else None,
     )
     try:
+        # nobody may fail, and be gone, before all have met: the others would die of that, and not say why
+        wait_for_all()
         yield chosen
     finally:
         dist.destroy_process_group()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from regroup.model import GroupViT
 from regroup.model.collectives import rank, world_size
+from regroup.model.dropout import Rows, place_rows, row_dropouts
 from regroup.model.image import FirstStage, Noise, TowerOutput
 from regroup.objectives import Need, ObjectiveInputs, TotalLoss, needs, total_loss
 from regroup.objectives._reduce import upcast
@@ -49,6 +51,7 @@ class TrainingStep:
         *,
         image_size: int,
         dino: nn.Module | None = None,
+        heads: nn.ModuleDict | None = None,
     ) -> None:
         """Prepare for batches.
 
@@ -59,16 +62,22 @@ class TrainingStep:
             settings: chunks and precision.
             image_size: pixels of the square training image.
             dino: patch features for the objectives that distil them, called as `dino(pixels, grid)`.
+            heads: modules that objectives use beside the model, on its device.
         """
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._heads = nn.ModuleDict() if heads is None else heads
+        everything = [*model.parameters(), *self._heads.parameters()]
+        self.parameters = [parameter for parameter in everything if parameter.requires_grad]
         self._model, self._variant, self._size = model, variant, image_size
-        self._device = model.logit_scale.device
+        self.device = model.logit_scale.device
         self._chunks = settings.chunks
         self._bf16 = settings.precision == "bf16"
         self._needs = needs(variant.objectives)
         self._text_tower = _TextTower(model, texts)
         teacher = start_teacher(model) if Need.TEACHER in self._needs else None
         self._sources = Sources(model, texts.tokens, self._text_tower, self._autocast, teacher, dino)
+        self._tower_drops = row_dropouts(model.image)
+        self._projector_drops = row_dropouts(model.image_projector)
+        self._text_drops = row_dropouts(model.text, model.text_projector)
 
     def __call__(self, batch: CaptionBatch, generator: torch.Generator) -> TotalLoss:
         """Set the gradients of the trained parameters to those of the whole batch of all processes.
@@ -83,7 +92,7 @@ class TrainingStep:
         for parameter in self.parameters:
             parameter.grad = None
         share = len(batch.image_ids)
-        global_batch = torch.empty(1, device=self._device).expand(
+        global_batch = torch.empty(1, device=self.device).expand(
             world_size() * share, 3, self._size, self._size
         )  # only its shape matters
         draws = 2 if Need.VIEW in self._needs else 1
@@ -91,12 +100,17 @@ class TrainingStep:
             own_rows(self._model.draw_noise(global_batch, generator), share, rank() * share)
             for _ in range(draws)
         ]
-        batch = batch.to(self._device, self._model.logit_scale.dtype)
+        batch = batch.to(self.device, self._model.logit_scale.dtype)
+        rows = Rows(generator.initial_seed(), len(global_batch), rank() * share)
+        place_rows(self._projector_drops, rows)
+        # a text has no place in the global batch: each process drops for its own
+        place_rows(self._text_drops, Rows(rows.seed, stream=rank()))
         with self._autocast():
             encoded = self._text_tower(_caption_and_label_texts(batch))
 
         def encode(first: int, count: int) -> list[TowerOutput]:
             """The image tower's outputs of so many images: of their views, of which there is mostly one."""
+            place_rows(self._tower_drops, replace(rows, first=rows.first + first))
             views = [(batch.pixels, batch.first_stage_rows(first, count))]
             if batch.second_pixels is not None:
                 views.append((batch.second_pixels, None))
@@ -166,11 +180,12 @@ class TrainingStep:
             logit_scale=self._model.logit_scale,
             multi_label_logit_scale=self._model.multi_label_logit_scale,
             given=provide(self._needs, self._sources, encoded),
+            heads=dict(self._heads.items()),
         )
         return total_loss(self._variant.objectives, inputs)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
 
 
 class _TextTower:

@@ -1,28 +1,69 @@
-"""Which parts of the model are trained (Table 3 of the thesis)."""
+"""Parts of the model as they are: what is trained of the pretrained weights (Table 3 of the thesis)."""
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from torch import nn
+from pydantic import Field
 
+from regroup.adaptation import FrozenBatchNorm, count_trainable, hold_batch_norm
 from regroup.errors import RegroupError
-from regroup.model.groupvit import GroupViT
-from regroup.model.image import Stage
-from regroup.model.parts import FrozenBatchNorm, Part
+from regroup.settings import Settings
+
+if TYPE_CHECKING:  # settings name these parts and must not load torch
+    import torch
+    from torch import nn
+
+    from regroup.model import GroupViT
+
+Part = Literal[
+    "nothing",
+    "both_gbs",
+    "gb2",
+    "both_gbs+image_projector",
+    "gb2+image_projector",
+    "both_gbs+projectors",
+    "gb2+projectors",
+    "image_projector",
+    "projectors",
+    "image_tower",
+    "all",
+]
+"""Names as in Table 3.
+
+`both_gbs` are all grouping blocks, `gb2` the last one, both without the group tokens; `projectors` are both
+projectors; `image_tower` is everything before the image projector; `all` is the whole model, scales included.
+"""
+
+
+class Options(Settings):
+    """Which part learns.
+
+    In a model with `stage_two` that network stays frozen, and so does the first grouping block, whose
+    segments it replaces.
+    """
+
+    train: Part = Field(default="both_gbs")
+
+
+def attach(model: GroupViT, options: Options, generator: torch.Generator) -> None:
+    """Thaw the part; frozen parts in front of it then build no graph."""
+    for parameter in _parameters(model, options.train):
+        parameter.requires_grad_(True)
+
+
+def export(model: GroupViT) -> GroupViT:
+    """Nothing was added."""
+    return model
 
 
 def set_trainable(model: GroupViT, part: str, *, frozen_batch_norm: FrozenBatchNorm = "train") -> int:
-    """Freeze everything but `part`; frozen parts in front of it then build no graph.
+    """Freeze everything but `part`, for who has no list of adaptations.
 
     Args:
         model: changed in place; its training mode stays.
-        part: one of `Part`. In a model with `stage_two` that network stays frozen, and so does the first
-            grouping block, whose segments it replaces.
-        frozen_batch_norm: what the batch norm of a frozen projector does in training mode. `train` normalises
-            by the batch and moves the running statistics: that is what `requires_grad = False` alone leaves
-            it doing, and so most plausibly what the study did. `eval` uses and keeps the pretrained
-            statistics.
+        part: one of `Part`.
+        frozen_batch_norm: see the type.
 
     Returns:
         The number of trainable parameters.
@@ -37,14 +78,11 @@ def set_trainable(model: GroupViT, part: str, *, frozen_batch_norm: FrozenBatchN
     model.requires_grad_(False)
     for parameter in _parameters(model, part):
         parameter.requires_grad_(True)
-    for projector in (model.image_projector, model.text_projector):
-        frozen = not any(parameter.requires_grad for parameter in projector.parameters())
-        projector.norm.always_eval = frozen and frozen_batch_norm == "eval"
-    model.train(model.training)  # so that the batch norms follow
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    hold_batch_norm(model, frozen_batch_norm)
+    return count_trainable(model)
 
 
-def count_trainable(model: GroupViT, part: str) -> int:
+def count_part(model: GroupViT, part: str) -> int:
     """Number of parameters of `part`, without freezing anything."""
     return sum(parameter.numel() for parameter in _parameters(model, part))
 
@@ -60,6 +98,8 @@ def _parameters(model: GroupViT, part: str) -> list[nn.Parameter]:
 
 
 def _blocks(model: GroupViT) -> list[nn.Module]:
+    from regroup.model.image import Stage
+
     stages = [stage for stage in model.image.stages if isinstance(stage, Stage)]
     return [stage.grouping for stage in stages if stage.grouping is not None]
 
