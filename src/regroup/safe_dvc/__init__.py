@@ -15,7 +15,7 @@ from dvc.cli import main as _dvc
 
 from regroup.errors import RegroupError
 from regroup.lease import stale_seconds
-from regroup.profile import make_if_missing
+from regroup.profile import make_on_demand
 from regroup.safe_dvc import lockfile, locks, parsing, rwlock, stages
 
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         for word in words:  # a target: `full/dvc.yaml`, `full/dvc.yaml:finetune@ge`
-            make_if_missing(Path(word.partition(":")[0]))
+            make_on_demand(Path(word.partition(":")[0]))
     except RegroupError as error:
         print(f"dvc: error: {error}", file=sys.stderr)
         return 2
