@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regroup.lease import LeaseBusyError, acquire
-from regroup.profile import make_if_missing
+from regroup.profile import make_on_demand
 from regroup.safe_dvc.graph import ALWAYS, ResolvedStage, read_graph
 
 STATE = Path(".snakemake/dvc")
+SHARED = ".shared"
+"""Folder of the stamps, and part of the names of the rules, of stages that belong to another pipeline."""
 RUN_VARIABLE = "REGROUP_PIPELINE_RUN"
 DEFAULTS: Mapping[str, int] = {"threads": 1, "mem_mb": 2000, "runtime": 30, "gpus": 0}
 
@@ -51,6 +53,7 @@ class StageRule:
 def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[StageRule, ...]:
     """The stages of the dvc.yaml at `pipeline`, templates resolved, in the order of their definition.
 
+    Those of a study come behind the ones that it depends on and that another dvc.yaml has, its profile's.
     A frozen stage has no inputs, as in DVC: its command is never run, its outputs are only looked at.
 
     Args:
@@ -62,10 +65,11 @@ def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[StageRule, ...]:
         ValueError: a stage's `meta.resources` has a key or a value that means nothing, or two stages would
             get the same rule name.
     """
-    make_if_missing(Path(pipeline))
-    stages = read_graph([Path(pipeline)], status=set_stamps)
-    stamps = {stage.target: _state(stage, "stamp") for stage in stages}
-    rules = tuple(_rule(stage, stamps) for stage in stages)
+    stages = read_graph(make_on_demand(Path(pipeline)), status=set_stamps)
+    # a run of each pipeline has stamps of its own, also for what it shares with others: they go side by side
+    places = {stage.target: _place(stage, Path(pipeline).parent) for stage in stages}
+    stamps = {target: f"{place}.stamp" for target, place in places.items()}
+    rules = tuple(_rule(stage, places[stage.target], stamps) for stage in stages)
     if set_stamps:
         stale = {stamps[stage.target] for stage in stages if _is_stale(stage)}
         stale = _behind(rules, stale)
@@ -118,21 +122,24 @@ def publish_runs() -> None:
         subprocess.run([sys.executable, "-m", "regroup.tracking", "publish"], check=False)
 
 
-def _rule(stage: ResolvedStage, stamps: Mapping[str, str]) -> StageRule:
+def _rule(stage: ResolvedStage, place: Path, stamps: Mapping[str, str]) -> StageRule:
     resources = _resources(stage)
+    shared = "shared_" if place.parent.name == SHARED else ""
     return StageRule(
-        rule=re.sub(r"\W", "_", stage.name),
+        rule=shared + re.sub(r"\W", "_", stage.name),
         target=stage.target,
         stamp=stamps[stage.target],
-        log=_state(stage, "log"),
+        log=f"{place}.log",
         inputs=tuple(sorted(stamps[target] for target in stage.reads)),
         threads=resources.pop("threads"),
         resources=resources | ({"gres": f"gpu:{resources['gpus']}", "nodes": 1} if resources["gpus"] else {}),
     )
 
 
-def _state(stage: ResolvedStage, suffix: str) -> str:
-    return str(STATE / stage.folder / f"{stage.name}.{suffix}")
+def _place(stage: ResolvedStage, folder: Path) -> Path:
+    """Where the stamp and the log of a stage lie in a run of the pipeline in `folder`, without suffix."""
+    own = stage.folder == folder
+    return STATE / folder / stage.name if own else STATE / folder / SHARED / stage.name
 
 
 def _resources(stage: ResolvedStage) -> dict[str, int]:

@@ -27,7 +27,7 @@ from regroup.io import write_text
 from regroup.params import Params
 from regroup.pipelines import OPTIONAL, render_pipeline, round_trip
 from regroup.settings import parse, read_yaml
-from regroup.study import Place, find_place, load_borrowed
+from regroup.study import Place, find_place, load_borrowed, own_study, place_of
 
 MADE = "# Made from "
 HEADER = """\
@@ -104,16 +104,26 @@ def make_on_demand(pipeline: Path) -> list[Path]:
         RegroupError: as `make_profile` and `make_study`.
     """
     folder = pipeline.parent
-    if pipeline.name != "dvc.yaml":
+    place = find_place(folder) if pipeline.name == "dvc.yaml" else None
+    if place is None:
+        if pipeline.name == "dvc.yaml" and not pipeline.exists() and (folder / "overrides.yaml").is_file():
+            make_profile(folder)
+            print(f"{pipeline}: made of {folder / 'overrides.yaml'}", file=sys.stderr)
         return [pipeline]
-    if (place := find_place(folder)) is not None:
-        before = make_on_demand(place.profile / "dvc.yaml")
-        make_study(place)
-        return [*before, pipeline]
-    if not pipeline.exists() and (folder / "overrides.yaml").is_file():
-        make_profile(folder)
-        print(f"{pipeline}: made of {folder / 'overrides.yaml'}", file=sys.stderr)
-    return [pipeline]
+    places = _with_lenders(place)
+    for one in places:
+        make_study(one)
+    return [*make_on_demand(place.profile / "dvc.yaml"), *(one.folder / "dvc.yaml" for one in places)]
+
+
+def _with_lenders(place: Place) -> list[Place]:
+    """A study, behind others that have runs which it shows, or which those show."""
+    own = own_study(place.profile / "params.yaml").name
+    names = [place.study.name]
+    for name in names:  # grows
+        borrowed = load_borrowed(place_of(name, place.profile).study.variants).values()
+        names += dict.fromkeys(one.study for one in borrowed if one.study not in (own, *names))
+    return [place_of(name, place.profile) for name in reversed(names)]
 
 
 def render(overrides: Path) -> str:

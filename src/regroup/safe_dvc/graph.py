@@ -68,7 +68,8 @@ def read_graph(
     """The stages of some dvc.yaml files, in the order of their definition.
 
     Args:
-        pipelines: dvc.yaml files of one project.
+        pipelines: dvc.yaml files of one project; of all but the last, only stages that those of the last
+            depend on, at once or through others.
         root: the project's root.
         status: ask DVC as well what has changed; waits for the lock on the project, since a job of another
             run may be in the middle of writing dvc.lock.
@@ -81,11 +82,25 @@ def read_graph(
         # without status git is not asked for anything: the graph can be read in an unpacked archive too
         repo = Repo(str(root), _wait_for_lock=True, scm=None if status else SCM(str(root), no_scm=True))
         with lock_repo(repo) if status else nullcontext():
-            stages = [stage for path in pipelines for stage in Index.from_file(repo, str(path)).stages]
-            graph = Index(repo, stages=stages).graph
-            return tuple(_stage(node, list(graph.successors(node)), status=status) for node in graph)
+            files = [Index.from_file(repo, str(path)).stages for path in pipelines]
+            graph = Index(repo, stages=[stage for stages in files for stage in stages]).graph
+            upstream = {node: list(graph.successors(node)) for node in graph}
+            needed = _needed(files[-1], upstream)
+            return tuple(_stage(node, upstream[node], status=status) for node in graph if node in needed)
     except DvcException as error:
         raise RegroupError(f"{', '.join(map(str, pipelines))}: {error}") from None
+
+
+def _needed(
+    own: Sequence[PipelineStage], upstream: Mapping[PipelineStage, Sequence[PipelineStage]]
+) -> set[PipelineStage]:
+    """Some stages, and all whose outputs they depend on."""
+    found, waiting = set(own), list(own)
+    while waiting:
+        new = [other for other in upstream[waiting.pop()] if other not in found]
+        found.update(new)
+        waiting += new
+    return found
 
 
 def _stage(stage: PipelineStage, upstream: Sequence[PipelineStage], *, status: bool) -> ResolvedStage:
