@@ -204,11 +204,16 @@ def _state(place: Place) -> str:
 def _write(folder: Path, params: str, pipeline: str) -> Path:
     texts = {folder / "dvc.yaml": pipeline, folder / "params.yaml": params}
     for path in texts:
-        if path.is_file() and not path.read_text(encoding="utf-8", errors="replace").startswith(MADE):
+        if path.is_file() and not is_made(path):
             raise RegroupError(f"{path}: was not made by `regroup profile`, and would be overwritten")
     for path, text in texts.items():
         write_text(path, text)
     return folder / "params.yaml"
+
+
+def is_made(path: Path) -> bool:
+    """Whether a dvc.yaml or params.yaml is one of those written here."""
+    return _first_line(path).startswith(MADE)
 
 
 def _first_line(path: Path) -> str:
