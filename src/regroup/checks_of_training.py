@@ -8,7 +8,7 @@ from pathlib import Path
 from regroup.errors import RegroupError
 from regroup.io import read_json
 from regroup.model.config import GroupViTConfig
-from regroup.params import Params
+from regroup.params import Params, weight_folders
 from regroup.sources.mini.drawn.coco import CAPTIONS_PER_IMAGE
 from regroup.variants import Variant
 
@@ -46,7 +46,7 @@ def starting_config(params: Params) -> GroupViTConfig | None:
 
         return read_checkpoint(checkpoint.path).config
     # what `weights` will fetch is the published model
-    return GroupViTConfig() if checkpoint.path.is_relative_to(params.layout.weights) else None
+    return GroupViTConfig() if any(map(checkpoint.path.is_relative_to, weight_folders(params))) else None
 
 
 def _batch(variant: Variant, params: Params, where: str, path: Path) -> Iterator[str]:

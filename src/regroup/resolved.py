@@ -132,7 +132,8 @@ def write_resolved(params: Params, variants: Mapping[str, Variant], layout: Layo
     }
     for path in set(layout.variants.glob("*.json")) - set(files):
         path.unlink()
-    files[layout.dino_settings] = resolve_dino(params.dino)
+    if params.data == params.name:  # else the features are the profile's, not this study's
+        files[layout.dino_settings] = resolve_dino(params.dino)
     written = []
     for path, values in files.items():
         content = json_bytes(values)

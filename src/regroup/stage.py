@@ -129,7 +129,7 @@ ITEMS: Mapping[str, Callable[[Stage], Iterable[str]]] = {
     "source": lambda stage: map(str, stage.params.sources),
     "finetune": lambda stage: stage.variants(),
     "evaluate": lambda stage: stage.variants(),
-    "dissect": lambda stage: stage.params.dissect.variants,
+    "dissect": lambda stage: stage.params.needed(stage.params.dissect, "dissect").variants,
 }
 """What `--item` may be, for each stage that dvc.yaml declares with `foreach`."""
 

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from dvc_stages import Stage, chosen_pipeline, read_stages
+from dvc_stages import StageRule, chosen_pipeline, read_stages
 
+from regroup.errors import RegroupError
 from regroup.sources.make import make_source
 from regroup.sources.settings import SOURCES
 
@@ -15,7 +16,7 @@ from .toy_project import Project
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
 
-def stages(project: Project, pipeline: str = "dvc.yaml", *, set_stamps: bool = False) -> dict[str, Stage]:
+def stages(project: Project, pipeline: str = "dvc.yaml", *, set_stamps: bool = False) -> dict[str, StageRule]:
     return {stage.rule: stage for stage in read_stages(pipeline, set_stamps=set_stamps)}
 
 
@@ -74,7 +75,7 @@ def test_profiles_have_their_own_targets_and_stamps(project: Project) -> None:
 
 
 def test_a_missing_pipeline_is_named(project: Project) -> None:
-    with pytest.raises(ValueError, match=r"ful/dvc\.yaml"):
+    with pytest.raises(RegroupError, match=r"ful/dvc\.yaml"):
         stages(project, "ful/dvc.yaml")
 
 

@@ -30,7 +30,9 @@ def format_what_moved(moved: WhatMoved, *, width: int = 100) -> str:
 
 
 def verdict_counts(moved: WhatMoved) -> dict[Verdict, int]:
-    """How many claims our numbers bear out, refute, leave open, or lack the runs for."""
+    """How many claims our numbers bear out, refute, leave open, or lack the runs for; empty if none."""
+    if not moved.results:
+        return {}
     found = [result.ours for result in moved.results]
     words: tuple[Verdict, ...] = ("agree", "disagree", "cannot tell", "missing")
     return {word: found.count(word) for word in words}
