@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from regroup.model import GroupViT, ImageFeatures, set_trainable
+from regroup.model import GroupViT, ImageEncoding, set_trainable
 from regroup.model.checkpoint import with_stage_two
 
 from .conftest import make_tokens
@@ -24,7 +24,7 @@ def check_training_step(model: GroupViT, pixels: torch.Tensor) -> None:
     """One graph forwards and backwards, and the same result as without."""
     noise = model.train().draw_noise(pixels, torch.Generator().manual_seed(0))
 
-    def forward(pixels: torch.Tensor) -> ImageFeatures:
+    def forward(pixels: torch.Tensor) -> ImageEncoding:
         return model.encode_image(pixels, noise=noise, return_attention=True)
 
     compiled = torch.compile(forward, fullgraph=True, backend="eager")(pixels)

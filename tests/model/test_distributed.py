@@ -17,7 +17,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from regroup.model import GroupViT, set_trainable
-from regroup.model.image import Noise
+from regroup.model.interface import Noise
 from regroup.objectives import ObjectiveInputs, total_loss
 
 from .conftest import SMALL, make_tokens, scramble

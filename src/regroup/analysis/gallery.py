@@ -45,7 +45,7 @@ from regroup.segmentation.protocols import load_protocol
 from regroup.segmentation.settings import EvaluateParams
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 SEARCHED = 300
 """Images that concepts of group tokens are looked for in."""
@@ -73,7 +73,7 @@ class Gallery:
         drawn: whether its data is drawn.
     """
 
-    models: Mapping[str, GroupViT]
+    models: Mapping[str, Backbone]
     figures: FigureParams
     dissect: DissectParams
     evaluate: EvaluateParams
@@ -103,16 +103,16 @@ class Gallery:
             yield self.representation()
 
     @property
-    def _pretrained(self) -> GroupViT:
+    def _pretrained(self) -> Backbone:
         return self.models[self.figures.pretrained]
 
-    def _models(self, *names: str) -> dict[str, GroupViT]:
+    def _models(self, *names: str) -> dict[str, Backbone]:
         return {name: self.models[name] for name in dict.fromkeys(names)}
 
     def _root(self, dataset: str) -> Path:
         return self.roots[self.evaluate.datasets[dataset].source]
 
-    def _whole(self, model: GroupViT, dataset: str, split: str | None = None) -> Iterator[WholeImage]:
+    def _whole(self, model: Backbone, dataset: str, split: str | None = None) -> Iterator[WholeImage]:
         """A split of a dataset, encoded as the dissection does."""
         images = open_dataset(self.evaluate.datasets[dataset], self._root(dataset), split=split)
         side = side_of(model, self.evaluate.window)
@@ -163,7 +163,7 @@ class Gallery:
         encoded = islice(self._whole(self._pretrained, self._dissected), SEARCHED)
         images = numbered_images(open_dataset(dataset, self._root(self._dissected)))
         return concepts_figure(
-            [(image, one.groups(), mask) for one, (image, mask) in zip(encoded, images, strict=False)],
+            [(image, one.segment_map(), mask) for one, (image, mask) in zip(encoded, images, strict=False)],
             protocol.classes,
             background=protocol.background,
             profile=self.profile,

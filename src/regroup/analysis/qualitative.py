@@ -13,7 +13,7 @@ from regroup.analysis.alignment import align
 from regroup.analysis.neighbours import Bank, nearest, vote
 from regroup.analysis.panels import Mask, PanelSample, Picture
 from regroup.analysis.segments import WholeImage, encode_squares, open_dataset, side_of, square
-from regroup.model import GroupViT
+from regroup.model import Backbone
 from regroup.segmentation.datasets import ProtocolDataset
 from regroup.segmentation.evaluation import decide, inference_mode, labels_of
 from regroup.segmentation.images import scale_image
@@ -45,7 +45,7 @@ def telling_images(images: ProtocolDataset, count: int) -> list[tuple[Picture, P
 
 
 def qualitative_samples(
-    models: Mapping[str, GroupViT],
+    models: Mapping[str, Backbone],
     params: EvaluateParams,
     dataset_name: str,
     raw_root: Path,
@@ -73,7 +73,7 @@ def qualitative_samples(
 
 
 def low_iou_samples(
-    models: Mapping[str, GroupViT],
+    models: Mapping[str, Backbone],
     params: EvaluateParams,
     dataset_name: str,
     raw_root: Path,
@@ -98,7 +98,7 @@ def low_iou_samples(
 
 
 def dissection_samples(
-    model: GroupViT,
+    model: Backbone,
     params: EvaluateParams,
     dataset_name: str,
     raw_root: Path,
@@ -130,7 +130,7 @@ def by_neighbours(image: WholeImage, bank: Bank, neighbours: int) -> Mask:
     """Class ids [H, W]: each segment's by its nearest neighbours (section 5.4.1)."""
     queries = image.tokens.double().cpu().numpy()
     labels = vote(bank, nearest(bank, queries, neighbours), [neighbours])[neighbours]
-    found: Mask = labels[image.groups()]
+    found: Mask = labels[image.segment_map()]
     return found
 
 
@@ -149,13 +149,13 @@ def panel_sample(
 
 
 def _predictions(
-    models: Mapping[str, GroupViT], image: Picture, dataset: DatasetParams, params: EvaluateParams
+    models: Mapping[str, Backbone], image: Picture, dataset: DatasetParams, params: EvaluateParams
 ) -> dict[str, Mask]:
     return {name: predict(model, image, dataset, params) for name, model in models.items()}
 
 
 def encode(
-    model: GroupViT, image: NDArray[np.uint8], dataset: DatasetParams, params: EvaluateParams
+    model: Backbone, image: NDArray[np.uint8], dataset: DatasetParams, params: EvaluateParams
 ) -> EncodedImage:
     """All windows of one RGB image [H, W, 3], as they are encoded when `dataset` is scored."""
     with inference_mode(model):
@@ -166,7 +166,7 @@ def encode(
 
 
 def predict(
-    model: GroupViT, image: NDArray[np.uint8], dataset: DatasetParams, params: EvaluateParams
+    model: Backbone, image: NDArray[np.uint8], dataset: DatasetParams, params: EvaluateParams
 ) -> Mask:
     """Label one RGB image [H, W, 3] as it is labelled when `dataset` is scored: class ids [H, W]."""
     encoded = encode(model, image, dataset, params)

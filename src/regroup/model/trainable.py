@@ -7,12 +7,12 @@ from typing import get_args
 from torch import nn
 
 from regroup.errors import RegroupError
-from regroup.model.groupvit import GroupViT
-from regroup.model.image import Stage
+from regroup.model.interface import Backbone
 from regroup.model.parts import FrozenBatchNorm, Part
+from regroup.model.projector import Projector
 
 
-def set_trainable(model: GroupViT, part: str, *, frozen_batch_norm: FrozenBatchNorm = "train") -> int:
+def set_trainable(model: Backbone, part: str, *, frozen_batch_norm: FrozenBatchNorm = "train") -> int:
     """Freeze everything but `part`; frozen parts in front of it then build no graph.
 
     Args:
@@ -28,7 +28,7 @@ def set_trainable(model: GroupViT, part: str, *, frozen_batch_norm: FrozenBatchN
         The number of trainable parameters.
 
     Raises:
-        RegroupError: no such part; the message lists them.
+        RegroupError: no such part, of this backbone or at all; the message lists them.
     """
     if part not in get_args(Part):
         raise RegroupError(f"trainable: no part {part!r}; there are {', '.join(get_args(Part))}")
@@ -37,42 +37,29 @@ def set_trainable(model: GroupViT, part: str, *, frozen_batch_norm: FrozenBatchN
     model.requires_grad_(False)
     for parameter in _parameters(model, part):
         parameter.requires_grad_(True)
-    for projector in (model.image_projector, model.text_projector):
+    for projector in (part for part in model.children() if isinstance(part, Projector)):
         frozen = not any(parameter.requires_grad for parameter in projector.parameters())
         projector.norm.always_eval = frozen and frozen_batch_norm == "eval"
     model.train(model.training)  # so that the batch norms follow
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def count_trainable(model: GroupViT, part: str) -> int:
+def count_trainable(model: Backbone, part: str) -> int:
     """Number of parameters of `part`, without freezing anything."""
     return sum(parameter.numel() for parameter in _parameters(model, part))
 
 
-def _parameters(model: GroupViT, part: str) -> list[nn.Parameter]:
-    """The part's parameters, but for those that take no part in the model's function or are a teacher's."""
-    out: set[nn.Parameter] = set()
-    if model.stage_two is not None:
-        out.update(model.stage_two.parameters())
-        out.update(_blocks(model)[0].parameters())  # its segments are replaced
-    modules = _modules(model, part)
-    return [parameter for module in modules for parameter in module.parameters() if parameter not in out]
+def _parameters(model: Backbone, part: str) -> list[nn.Parameter]:
+    """The part's parameters.
 
-
-def _blocks(model: GroupViT) -> list[nn.Module]:
-    stages = [stage for stage in model.image.stages if isinstance(stage, Stage)]
-    return [stage.grouping for stage in stages if stage.grouping is not None]
-
-
-def _modules(model: GroupViT, part: str) -> list[nn.Module]:
-    blocks = _blocks(model)
-    modules: dict[str, list[nn.Module]] = {
-        "nothing": [],
-        "both_gbs": blocks,
-        "gb2": blocks[-1:],
-        "image_projector": [model.image_projector],
-        "projectors": [model.image_projector, model.text_projector],
-        "image_tower": [model.image],
-        "all": [model],
-    }
-    return [module for name in part.split("+") for module in modules[name]]
+    Raises:
+        RegroupError: this backbone has no such part; the message lists those that it has.
+    """
+    parts = model.parts()
+    for name in part.split("+"):
+        if name not in parts:
+            raise RegroupError(
+                f"trainable: {part}: the backbone `{model.config.architecture}` has no part `{name}`; "
+                f"it has {', '.join(parts)}"
+            )
+    return [parameter for name in part.split("+") for parameter in parts[name]]

@@ -25,14 +25,14 @@ from regroup.segmentation.settings import DatasetParams, EvaluateParams, Inferen
 from regroup.sources.mini.names import drawn_names
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 READERS = 2
 """Threads that read and scale images while the model works."""
 
 
 def evaluate_all(
-    model: GroupViT,
+    model: Backbone,
     params: EvaluateParams,
     raw_roots: Mapping[str, Path],
     *,
@@ -72,7 +72,7 @@ def evaluate_all(
 
 
 def evaluate(
-    model: GroupViT,
+    model: Backbone,
     dataset: DatasetParams,
     params: InferenceParams,
     raw_root: Path,
@@ -119,7 +119,7 @@ def decide(dataset: DatasetParams, params: InferenceParams) -> Decision:
 
 
 def evaluate_decisions(
-    model: GroupViT,
+    model: Backbone,
     dataset: DatasetParams,
     params: InferenceParams,
     decisions: Sequence[Decision],
@@ -146,7 +146,7 @@ def evaluate_decisions(
             read_samples(images), title or protocol.name, len(images), disable=not progress, unit="image"
         )
         for mask, encoded in encode_images(model, classes, samples, params, batch=batch):
-            mask = mask.to(encoded.features.groups.device)
+            mask = mask.to(encoded.features.segment_map.device)
             maps = label_maps(encoded, labels, decisions, (mask.shape[0], mask.shape[1]))
             rows = true_rows(mask, len(protocol.classes))
             for counter, predicted in zip(counters, maps, strict=True):
@@ -199,7 +199,7 @@ def read_samples(images: ProtocolDataset, ahead: int = 16) -> Iterator[tuple[Ten
 
 
 @contextmanager
-def inference_mode(model: GroupViT) -> Iterator[None]:
+def inference_mode(model: Backbone) -> Iterator[None]:
     """Eval mode without gradients inside the block; the model's own mode afterwards."""
     training = model.training
     model.eval()

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from regroup.errors import RegroupError
 from regroup.io import sha256, source_digest
-from regroup.model import GroupViT
+from regroup.model import Backbone
 from regroup.model.collectives import world_size
 from regroup.model.machine import machine
 from regroup.model.trainable import set_trainable
@@ -34,7 +34,6 @@ from regroup.training.settings import FinetuneParams, OptimiserParams
 from regroup.training.snapshots import FOLDER, save_snapshot, snapshot_steps
 from regroup.training.state import FILE, Claim, TrainingState, forget, load_state
 from regroup.training.step import TrainingStep
-from regroup.training.views import can_keep
 from regroup.variants import Variant
 
 Curve = list[dict[str, float]]
@@ -45,7 +44,7 @@ NO_CLAIM = Claim()
 
 
 def finetune(
-    model: GroupViT,
+    model: Backbone,
     data: CaptionData,
     variant: Variant,
     settings: FinetuneParams,
@@ -89,9 +88,9 @@ def finetune(
     model.to(device).train()
     trainable = set_trainable(model, variant.trainable, frozen_batch_norm=settings.frozen_batch_norm)
     optimiser = _optimiser(model, settings.optimiser)
-    reads_pixels = needs(_terms(variant)).dino or model.stage_two is not None
-    if settings.views is not None and can_keep(model.image) and not reads_pixels:
-        data.keep_first_stages(model.image, room=settings.keep_views_mb * 2**20)
+    reads_pixels = needs(_terms(variant)).dino
+    if settings.views is not None and model.first_stage_is_fixed() and not reads_pixels:
+        data.keep_first_stages(model, room=settings.keep_views_mb * 2**20)
     training_step = TrainingStep(model, data, variant, settings, image_size=plan.image_size, dino=dino)
     if settings.compile:
         model.image.compile(dynamic=False)
@@ -187,7 +186,7 @@ def _terms(variant: Variant) -> list[tuple[str, float, dict[str, str]]]:
     return [(term.name, term.weight, term.options) for term in variant.objectives]
 
 
-def _optimiser(model: GroupViT, settings: OptimiserParams) -> torch.optim.AdamW:
+def _optimiser(model: Backbone, settings: OptimiserParams) -> torch.optim.AdamW:
     """AdamW; parameters with one dimension or none (biases, norms, scales) are not decayed."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [

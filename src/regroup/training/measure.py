@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from regroup.model import GroupViT
+from regroup.model import Backbone
 from regroup.model.constants import END_OF_TEXT, START_OF_TEXT
 from regroup.model.trainable import set_trainable
 from regroup.training.data import CaptionBatch
@@ -54,7 +54,7 @@ class MadeUpTexts:
 
 
 def measure(
-    model: GroupViT,
+    model: Backbone,
     variant: Variant,
     settings: FinetuneParams,
     plan: Plan,

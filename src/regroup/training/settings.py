@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -181,3 +181,7 @@ class PretrainParams(Settings):
         default=0.5, description="of the whole image's cross-entropy over candidates"
     )
     model: GroupViTConfig = MINI_MODEL
+    backbone: dict[str, Any] | None = Field(
+        default=None,
+        description="another backbone than GroupViT: what its config.json says, in place of `model`",
+    )

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from regroup.errors import RegroupError
 from regroup.io import atomic_path
-from regroup.model import GroupViT
+from regroup.model import Backbone
 from regroup.model.weights import read_safetensors, require_finite
 
 FOLDER = "snapshots"
@@ -35,7 +35,7 @@ def snapshot_steps(steps: int, count: int) -> frozenset[int]:
     return frozenset(round(steps * (number + 1) / count) for number in range(count)) - {0}
 
 
-def save_snapshot(model: GroupViT, folder: Path, *, step: int, epoch: float) -> Path:
+def save_snapshot(model: Backbone, folder: Path, *, step: int, epoch: float) -> Path:
     """Write the trained parameters, and all buffers (running statistics of batch norm move with them).
 
     Returns:
@@ -78,7 +78,7 @@ def list_snapshots(run: Path) -> list[Snapshot]:
 
 
 @torch.no_grad()
-def apply_snapshot(model: GroupViT, snapshot: Snapshot) -> None:
+def apply_snapshot(model: Backbone, snapshot: Snapshot) -> None:
     """Put the snapshot's tensors into the model that its run ended with.
 
     Raises:

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from regroup.model import GroupViT
+from regroup.model import Backbone
 from regroup.model.collectives import rank, world_size
-from regroup.model.image import TowerOutput
+from regroup.model.interface import TowerOutput
 from regroup.objectives import ObjectiveInputs, TotalLoss, needs, total_loss
 from regroup.objectives.reduce import wide
 from regroup.training.data import CaptionBatch, Int64
@@ -38,7 +38,7 @@ class TrainingStep:
 
     def __init__(
         self,
-        model: GroupViT,
+        model: Backbone,
         texts: Texts,
         variant: Variant,
         settings: FinetuneParams,
@@ -58,7 +58,7 @@ class TrainingStep:
         """
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._model, self._variant, self._size = model, variant, image_size
-        self._device = model.logit_scale.device
+        self._device = model.device
         self._chunks = settings.chunks
         self._bf16 = settings.precision == "bf16"
         self._terms = [(term.name, term.weight, term.options) for term in variant.objectives]
@@ -83,21 +83,19 @@ class TrainingStep:
             world_size() * share, 3, self._size, self._size
         )  # only its shape matters
         noise = own_rows(self._model.draw_noise(everyone, generator), share, rank() * share)
-        batch = batch.to(self._device, self._model.logit_scale.dtype)
+        batch = batch.to(self._device, self._model.dtype)
         with self._autocast():
             encoded = self._texts(batch)
 
         def encode(first: int, count: int) -> TowerOutput:
             with self._autocast():
                 pixels = batch.pixels[first : first + count]
-                output: TowerOutput = self._model.image(
+                return self._model.run_image_tower(
                     pixels,
                     own_rows(noise, count, first),
                     return_attention=self._needs.attention,
-                    stage_two_tokens=self._features(self._model.stage_two, pixels),
                     first_stage=batch.first_stage_rows(first, count),
                 )
-                return output
 
         if self._chunks == 1 or share == 1:
             result = self._loss(batch, encode(0, share), encoded)
@@ -119,8 +117,8 @@ class TrainingStep:
         spans = list(_spans(len(batch.image_ids), self._chunks))
         with torch.no_grad():
             outputs = [encode(*span) for span in spans]
-        whole = _joined(outputs)
-        leaves = [tensor.requires_grad_() for tensor in (whole.segments, *whole.soft)]
+        whole = TowerOutput.joined(outputs)
+        leaves = [tensor.requires_grad_() for tensor in whole.differentiable()]
         result = self._loss(batch, whole, texts)
         result.loss.backward()  # type: ignore[no-untyped-call]
         if not any(parameter.requires_grad for parameter in self._model.image.parameters()):
@@ -129,7 +127,7 @@ class TrainingStep:
             part = encode(first, count)
             pairs = [
                 (tensor, leaf.grad[first : first + count])
-                for tensor, leaf in zip((part.segments, *part.soft), leaves, strict=True)
+                for tensor, leaf in zip(part.differentiable(), leaves, strict=True)
                 if tensor.requires_grad and leaf.grad is not None
             ]
             torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
@@ -158,7 +156,7 @@ class TrainingStep:
         """A self-supervised network's features of the image tower's patches."""
         if network is None:
             return None
-        features: Tensor = network(pixels, self._model.image.patch_grid(pixels))
+        features: Tensor = network(pixels, self._model.patch_grid(pixels))
         return features
 
     def _autocast(self) -> torch.autocast:
@@ -168,9 +166,9 @@ class TrainingStep:
 class _TextTower:
     """The text tower's features of a batch's captions and labels, from a cache while the tower is frozen."""
 
-    def __init__(self, model: GroupViT, texts: Texts) -> None:
+    def __init__(self, model: Backbone, texts: Texts) -> None:
         self._model, self._tokens = model, texts.tokens
-        self._device = model.logit_scale.device
+        self._device = model.device
         frozen = not any(parameter.requires_grad for parameter in model.text.parameters())
         self._cache = TextFeatures(self._tower, texts.tokens, texts.text_count) if frozen else None
 
@@ -198,9 +196,3 @@ def _spans(count: int, parts: int) -> Iterator[tuple[int, int]]:
     """First row and length of at most `parts` parts, as even as can be."""
     for rows in np.array_split(np.arange(count), min(parts, count)):
         yield int(rows[0]), len(rows)
-
-
-def _joined(outputs: list[TowerOutput]) -> TowerOutput:
-    """Outputs of the parts of a batch as one."""
-    soft = tuple(torch.cat(parts) for parts in zip(*(output.soft for output in outputs), strict=True))
-    return TowerOutput(torch.cat([output.segments for output in outputs]), soft, (), None)
