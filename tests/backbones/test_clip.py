@@ -24,7 +24,8 @@ TEXTS = ["a dog", "a photo of two boats on the sea", "", "grass"]
 def close(ours: torch.Tensor, expected: torch.Tensor, name: str) -> None:
     """Within 1e-5 everywhere; `pytest -s` prints how near."""
     assert ours.shape == expected.shape
-    difference = float((ours - expected).detach().abs().max())
+    ours, expected = ours.detach(), expected.detach()
+    difference = float((ours - expected).abs().max())
     print(f"\n{name}: largest difference {difference:.1e} of values up to {float(expected.abs().max()):.1e}")
     assert difference <= 1e-5
 
