@@ -31,9 +31,10 @@ from common import Result, in_turns, record
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from regroup.adaptation.parts import set_trainable
 from regroup.captions.prompts import prompt
 from regroup.captions.tokens import tokenize
-from regroup.model import GroupViT, GroupViTConfig, set_trainable
+from regroup.model import GroupViT, GroupViTConfig
 from regroup.objectives import ObjectiveInputs, total_loss
 from regroup.objectives.contrastive import noise_free_targets
 

@@ -24,11 +24,11 @@ from pathlib import Path
 import torch
 from common import Result, in_turns, record
 
+from regroup.adaptation.parts import set_trainable
 from regroup.captions.labels import extract_labels
 from regroup.captions.settings import NounsParams, ShardsParams
 from regroup.captions.shards import build_shards
 from regroup.model import GroupViT, GroupViTConfig
-from regroup.model.trainable import set_trainable
 from regroup.sources.make import make_source
 from regroup.sources.manifest import raw_root
 from regroup.sources.settings import WorldParams

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from regroup.captions.index import INDEX
 from regroup.captions.labels import LABELS
+from regroup.heads import build_heads, save_heads
 from regroup.model import save_checkpoint
 from regroup.model.dino import load_features
 from regroup.resolved import read_run
@@ -73,6 +74,7 @@ def train(stage: Stage, claim: Claim) -> None:
             print(f"{stage.key}: {plan}")
         dino = load_features(layout.dino).to(device) if variant.reads_dino else None
         model = start_model(checkpoint, variant=variant, image_size=plan.image_size, dino=dino)
+        heads = build_heads(model.config, variant.heads, seed=variant.seed)
         curve = finetune(
             model,
             data,
@@ -84,6 +86,7 @@ def train(stage: Stage, claim: Claim) -> None:
             claim=claim,
             device=device,
             dino=dino,
+            heads=heads,
             observe=lambda step, row: tracked.log_metrics(row, step),
         )
         if is_first() or data.report.broken:
@@ -91,6 +94,7 @@ def train(stage: Stage, claim: Claim) -> None:
         if is_first():
             claim.confirm()
             save_checkpoint(model, out)
+            save_heads(heads, variant.heads, out)
             move_snapshots(state / FOLDER, out)
             write_curve(curve_file, curve)
             forget(state)

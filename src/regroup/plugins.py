@@ -23,12 +23,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pydantic import Field
+
 from regroup.errors import RegroupError
 from regroup.settings import Settings, parse
 
 
 class NoOptions(Settings):
     """Of what takes none."""
+
+
+class Use(Settings):
+    """A plugin that a file names, and what the file tells it; `Room.options` checks that."""
+
+    name: str
+    options: dict[str, bool | Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,11 @@ class Room:
 
     package: str
     word: str
+
+    @property
+    def key(self) -> str:
+        """What the room is called in files: the package's last name."""
+        return self.package.rpartition(".")[2]
 
     @cached_property
     def folder(self) -> Path:

@@ -1,8 +1,9 @@
 """What a run really uses, every default filled in: the files of the stage `resolve`.
 
 A stage that depends on such a file runs again when one of its values changes, wherever that comes from:
-params.yaml, variants.yaml or a default in code. What a run does not use is not in it: the title and table
-rows of a variant, the image size of another resolution, the settings of training where nothing is trained.
+params.yaml, variants.yaml or a default in code; `code` has the digests of the plugins that it uses. What a
+run does not use is not in it: the title and table rows of a variant, the image size of another resolution,
+the settings of training where nothing is trained, a plugin of others.
 """
 
 from __future__ import annotations
@@ -17,8 +18,19 @@ from regroup.errors import RegroupError
 from regroup.io import json_bytes, read_json, write_bytes
 from regroup.params import Layout, Params
 from regroup.settings import Settings, parse
-from regroup.training.settings import AugmentationSettings, CheckpointParams, FinetuneParams
-from regroup.variants import Variant
+from regroup.training.settings import (
+    AugmentationSettings,
+    CheckpointParams,
+    FinetuneParams,
+    OptimiserParams,
+)
+from regroup.variants import ROOMS, Variant, check_plugins, code_digests
+
+OVERRIDABLE: Mapping[str, type[Settings]] = {
+    "optimiser": OptimiserParams,
+    "augmentation": AugmentationSettings,
+}
+"""The parts of `finetune` of which a variant may replace single values."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +49,59 @@ class ResolvedDino(Settings):
     view: AugmentationSettings | None = None
 
 
-def resolve_run(variant: Variant, checkpoint: CheckpointParams, finetune: FinetuneParams) -> dict[str, Any]:
+def resolve_run(
+    variant: Variant, checkpoint: CheckpointParams, finetune: FinetuneParams, *, where: str = "variant"
+) -> dict[str, Any]:
     """The values that one run uses, as written to its file.
 
+    Args:
+        variant: the run.
+        checkpoint: what it starts from.
+        finetune: the profile's scale.
+        where: what messages begin with.
+
     Raises:
-        RegroupError: the profile has no image size for the variant's resolution.
+        RegroupError: the profile has no image size for the variant's resolution, or what the variant sets is
+            unknown or out of range.
     """
     unused = {"model", "seed"} if checkpoint.kind == "file" else set()
-    values = {"variant": variant.science, "checkpoint": checkpoint.model_dump(mode="json", exclude=unused)}
+    values = {
+        "variant": _filled(variant, where),
+        "checkpoint": checkpoint.model_dump(mode="json", exclude=unused),
+        "code": code_digests(variant),
+    }
     if not variant.trained:
         return values
     if variant.resolution not in finetune.image_sizes:
         raise RegroupError(f"finetune.image_sizes: no size for the resolution {variant.resolution}")
-    scale = finetune.model_dump(mode="json", exclude={"image_sizes"})
+    scale = overridden(finetune, variant, where=where).model_dump(mode="json", exclude={"image_sizes"})
     return {**values, "finetune": scale, "image_size": finetune.image_sizes[variant.resolution]}
+
+
+def overridden(finetune: FinetuneParams, variant: Variant, *, where: str) -> FinetuneParams:
+    """The profile's settings of training with the values that a variant has of its own.
+
+    Raises:
+        RegroupError: an unknown key, or a value that is out of range beside the profile's others; the message
+            begins with `where`.
+    """
+    merged = {
+        key: parse(model, {**getattr(finetune, key).model_dump(), **own}, f"{where}.{key}")
+        for key, model in OVERRIDABLE.items()
+        if (own := getattr(variant, key))
+    }
+    return finetune.model_copy(update=merged) if merged else finetune
+
+
+def _filled(variant: Variant, where: str) -> dict[str, Any]:
+    """A variant's science with every default of its plugins; what it overrides is merged elsewhere."""
+    science = {key: value for key, value in variant.science.items() if key not in OVERRIDABLE}
+    for field, room in ROOMS.items():
+        for use in science.get(field, ()):
+            name = use["name"]
+            told = room.options(name, use["options"], where=f"{where}.{field}.{name}")
+            use["options"] = told.model_dump(mode="json")
+    return science
 
 
 def resolve_dino(params: DinoParams) -> dict[str, Any]:
@@ -70,10 +121,13 @@ def write_resolved(params: Params, variants: Mapping[str, Variant], layout: Layo
         Those that were written.
 
     Raises:
-        RegroupError: as for `resolve_run`; nothing is written then.
+        RegroupError: as for `resolve_run` and `check_plugins`; nothing is written then.
     """
+    check_plugins(variants, params.variants_file)
     files = {
-        layout.resolved(name): resolve_run(variant, params.checkpoint, params.finetune)
+        layout.resolved(name): resolve_run(
+            variant, params.checkpoint, params.finetune, where=f"{params.variants_file}: variants.{name}"
+        )
         for name, variant in variants.items()
     }
     for path in set(layout.variants.glob("*.json")) - set(files):
@@ -100,6 +154,7 @@ def read_run(path: Path) -> ResolvedRun:
         raise RegroupError(
             f"{path}: variant: this key is missing; `dvc repro --force resolve` writes it anew"
         )
+    values.pop("code", None)  # for DVC
     variant = parse(Variant, {"title": path.stem, **science}, path)
     size, scale = values.pop("image_size", None), values.pop("finetune", {})
     if size is not None:

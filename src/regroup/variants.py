@@ -2,6 +2,9 @@
 
 A variant says only what the science is (which parts are trained, which labels, which objectives, for how many
 epochs); how large an epoch, a batch or an image is belongs to the profile (`params.yaml`).
+
+Reading is cheap and imports no torch: of plugins, only the names are looked at. What they are told and what
+they need, `check_plugins` looks at, for the stage `resolve` and for `regroup check`.
 """
 
 from __future__ import annotations
@@ -13,9 +16,14 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from regroup.captions.settings import LabelSource, Padding
+from regroup.adaptation import ADAPTATIONS
+from regroup.adaptation.parts import Part
+from regroup.captions.settings import LabelSource
 from regroup.errors import RegroupError
-from regroup.model.parts import Part
+from regroup.heads import HEADS
+from regroup.model.constants import Padding
+from regroup.objectives import OBJECTIVES, Need, Term, check_names, needed_heads, needs
+from regroup.plugins import Room, Use
 from regroup.settings import Name, Seed, Settings, parse, read_yaml, same_rule
 
 
@@ -41,12 +49,8 @@ class LabelSettings(Settings):
         return self
 
 
-class ObjectiveSettings(Settings):
-    """One term of the total loss: its name in `regroup.objectives`, its weight and its options."""
-
-    name: str
-    weight: float = Field(default=1.0, ge=0, le=1_000_000)
-    options: dict[str, str] = Field(default_factory=dict)
+ROOMS: Mapping[str, Room] = {"objectives": OBJECTIVES, "adapt": ADAPTATIONS, "heads": HEADS}
+"""The fields of a variant that list plugins, and where those lie."""
 
 
 class Variant(Settings):
@@ -56,6 +60,10 @@ class Variant(Settings):
     maps them to what it can afford. No objective means no training: the checkpoint is scored as it is.
     `grouping_blocks` other than 2 re-stage the model (section 5.13), `last_group_tokens` (of the study's 8)
     cuts the last block's; with `dino_input` the second block groups DINO's features (section 5.14.2).
+    `adapt` lists what is trained of the model, added to it or changed in it, in order (`regroup.adaptation`);
+    `trainable: PART` is short for `parts` alone, and what is read has only the list (`both_gbs` by default).
+    `heads` are trained beside the model, for the objectives that ask for them (`regroup.heads`).
+    `optimiser` and `augmentation` replace single values of the profile's `finetune`.
     """
 
     title: str
@@ -63,17 +71,39 @@ class Variant(Settings):
     epochs: int = Field(default=30, ge=1, le=100_000)
     batch: int = Field(default=256, ge=2, le=1_048_576)
     resolution: Literal[224, 384] = 224
-    trainable: Part = "both_gbs"
+    trainable: Part | None = Field(default=None, exclude=True)
+    adapt: tuple[Use, ...] = ()
+    heads: tuple[Use, ...] = ()
     labels: LabelSettings = LabelSettings()
-    objectives: tuple[ObjectiveSettings, ...] = ()
+    objectives: tuple[Term, ...] = ()
     seed: Seed = 123
     grouping_blocks: Literal[1, 2, 3] = 2
     last_group_tokens: int | None = Field(default=None, ge=1, le=8)
     dino_input: bool = False
+    optimiser: dict[str, Any] = Field(default_factory=dict)
+    augmentation: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trainable_is_short_for_adapt(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        part = values.get("trainable")
+        if "adapt" in values:
+            if part is not None:
+                raise ValueError(
+                    "`trainable` is short for an `adapt` of `parts` alone; give one of the two, or list "
+                    f"`{{name: parts, options: {{train: {part}}}}}` in `adapt` too"
+                )
+            return values
+        if part == "nothing":
+            return {**values, "adapt": []}
+        train = "both_gbs" if part is None else part
+        return {**values, "adapt": [{"name": "parts", "options": {"train": train}}]}
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Variant:
-        if self.objectives and self.trainable == "nothing":
+        if self.objectives and not self.adapt and not self.heads:
             raise ValueError("`trainable: nothing` leaves nothing to its `objectives`; drop one of the two")
         if self.objectives and not any(term.weight for term in self.objectives):
             raise ValueError("objectives: every weight is 0, so there is nothing to minimise")
@@ -83,13 +113,18 @@ class Variant(Settings):
 
     @property
     def reads_dino(self) -> bool:
-        """Whether the run needs self-supervised patch features."""
-        return self.dino_input or any(term.name == "dino_distillation" for term in self.objectives)
+        """Whether the run needs self-supervised patch features; imports its objectives."""
+        return self.dino_input or Need.DINO in needs(self.objectives)
 
     @property
     def trained(self) -> bool:
         """Whether there is anything to train."""
         return bool(self.objectives)
+
+    @property
+    def plugins(self) -> tuple[tuple[Room, Use], ...]:
+        """Every plugin that the run uses, with its room."""
+        return tuple((room, use) for field, room in ROOMS.items() for use in getattr(self, field))
 
     @property
     def science(self) -> dict[str, Any]:
@@ -105,17 +140,13 @@ class _File(Settings):
     variants: dict[Name, Variant] = Field(min_length=1)
 
 
-def load_variants(path: Path, *, check_objectives: bool = True) -> Mapping[str, Variant]:
+def load_variants(path: Path) -> Mapping[str, Variant]:
     """Read and check `variants.yaml`.
 
-    Args:
-        path: the file.
-        check_objectives: False for who wants names and rows alone: objectives import torch, a second.
-
     Raises:
-        RegroupError: a name that DVC or Snakemake cannot address, an unknown key or objective, an objective
-            without what it needs, a variant without a title, nothing to train where something is named, or
-            two variants that would be the same run. Which table rows exist, `regroup check` knows.
+        RegroupError: a name that DVC or Snakemake cannot address, an unknown key or objective, a variant
+            without a title, nothing to train where something is named, or two variants that would be the same
+            run. What plugins are told, `check_plugins` checks; which table rows exist, `regroup check` knows.
     """
     variants = parse(_File, read_yaml(path), path).variants
     faults = [
@@ -124,32 +155,74 @@ def load_variants(path: Path, *, check_objectives: bool = True) -> Mapping[str, 
     ]
     for name, variant in variants.items():
         faults += [f"{path}: variants.{name}.{fault}" for fault in _faults(variant)]
-        if check_objectives:
-            faults += [f"{path}: variants.{name}.{fault}" for fault in _faults_of_objectives(variant)]
     if faults:
         raise RegroupError("\n".join(faults))
     _refuse_twins(variants, path)
     return variants
 
 
+def check_plugins(variants: Mapping[str, Variant], path: Path) -> None:
+    """Check what the variants of a file tell their plugins, and that they have what those need.
+
+    Raises:
+        RegroupError: every fault, one a line, with the file, the variant and the key.
+    """
+    if faults := list(plugin_faults(variants, path)):
+        raise RegroupError("\n".join(faults))
+
+
+def plugin_faults(variants: Mapping[str, Variant], path: Path) -> Iterator[str]:
+    """The faults that `check_plugins` raises."""
+    for name, variant in variants.items():
+        where = f"{path}: variants.{name}"
+        for field, room in ROOMS.items():
+            for use in getattr(variant, field):
+                try:
+                    room.options(use.name, use.options, where=f"{where}.{field}.{use.name}")
+                except RegroupError as error:
+                    yield str(error)
+        labelled = variant.labels.source != "none" and variant.labels.count > 0
+        hungry = [term.name for term in variant.objectives if Need.LABELS in needs([term])]
+        if hungry and not labelled:
+            yield f"{where}.labels: {', '.join(hungry)} needs labels: source, count"
+        yield from _faults_of_heads(variant, where)
+
+
+def _faults_of_heads(variant: Variant, where: str) -> Iterator[str]:
+    listed = {use.name for use in variant.heads}
+    for term in variant.objectives:
+        for head in sorted(needed_heads([term]) - listed):
+            yield f"{where}.heads: {term.name} needs the head {head}; add `{{name: {head}}}` to the list"
+    for head in sorted(listed - needed_heads(variant.objectives)):
+        yield f"{where}.heads: {head}: no objective of this variant uses it; drop it"
+
+
+def code_digests(variant: Variant) -> dict[str, str]:
+    """Digests of the code of every plugin that a run uses, by room and name: `objectives.contrastive`."""
+    return {
+        f"{room.key}.{use.name}": room.digest(use.name)
+        for room, use in sorted(variant.plugins, key=lambda plugin: (plugin[0].key, plugin[1].name))
+    }
+
+
 def _faults(variant: Variant) -> Iterator[str]:
     if not variant.title.strip():
         yield "title: is empty; tables and curves are labelled with it"
-    if not variant.trained and variant.trainable != "nothing":
+    if not variant.trained and (variant.adapt or variant.heads):
         yield "objectives: there are none, so nothing is trained; give some, or say `trainable: nothing`"
-
-
-def _faults_of_objectives(variant: Variant) -> Iterator[str]:
-    from regroup.objectives import needs, validate_objectives  # only here: it imports torch
-
     try:
-        validate_objectives([(term.name, term.options) for term in variant.objectives])
+        check_names(variant.objectives)
     except RegroupError as error:
         yield f"objectives: {error}"
-        return
-    hungry = [one.name for one in variant.objectives if needs([(one.name, one.weight, one.options)]).labels]
-    if hungry and (variant.labels.source == "none" or variant.labels.count == 0):
-        yield f"labels: {', '.join(sorted(hungry))} needs labels: source, count"
+    for field, room in (("adapt", ADAPTATIONS), ("heads", HEADS)):
+        names = [use.name for use in getattr(variant, field)]
+        try:
+            for name in names:
+                room.check(name)
+        except RegroupError as error:
+            yield f"{field}: {error}"
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield f"{field}: {name}: listed twice; give it once"
 
 
 def _refuse_twins(variants: Mapping[str, Variant], path: Path) -> None:

@@ -16,7 +16,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from regroup.model import GroupViT, set_trainable
+from regroup.adaptation.parts import set_trainable
+from regroup.model import GroupViT
 from regroup.model.interface import Noise
 from regroup.objectives import ObjectiveInputs, total_loss
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from regroup.model import GroupViT, set_trainable
+from regroup.adaptation.parts import set_trainable
+from regroup.model import GroupViT
 
 from .conftest import make_tokens
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from regroup.model import GroupViT, load_checkpoint, set_trainable
+from regroup.adaptation.parts import set_trainable
+from regroup.model import GroupViT, load_checkpoint
 from regroup.model.checkpoint import save_hugging_face
 
 from .conftest import make_tokens, scramble

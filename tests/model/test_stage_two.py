@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from regroup.adaptation.parts import count_part, set_trainable
 from regroup.commands.checkpoint import describe
 from regroup.errors import RegroupError
 from regroup.io import read_json
-from regroup.model import GroupViT, load_checkpoint, save_checkpoint, set_trainable
+from regroup.model import GroupViT, load_checkpoint, save_checkpoint
 from regroup.model.checkpoint import CONFIG, save_original, with_stage_two
 from regroup.model.config import DinoConfig
 from regroup.model.dino import DinoKeys
 from regroup.model.restage import restage, stages_for
-from regroup.model.trainable import count_trainable
 
 from .conftest import SMALL, scramble
 
@@ -77,7 +77,7 @@ def test_training(fed: GroupViT, pixels: torch.Tensor) -> None:
     fed.train()
     count = set_trainable(fed, "both_gbs")
     second = fed.image.stages[1].grouping
-    assert count == count_trainable(fed, "both_gbs") == sum(p.numel() for p in second.parameters())
+    assert count == count_part(fed, "both_gbs") == sum(p.numel() for p in second.parameters())
     fed.encode_image(pixels, generator=torch.Generator().manual_seed(0)).feature.square().sum().backward()
     for name, parameter in fed.named_parameters():
         assert (parameter.grad is not None) == name.startswith("image.stages.1.grouping."), name

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from regroup.adaptation.parts import set_trainable
 from regroup.errors import RegroupError
-from regroup.model import GroupViT, GroupViTConfig, set_trainable
+from regroup.model import GroupViT, GroupViTConfig
 
 from .conftest import make_tokens
 

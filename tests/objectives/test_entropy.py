@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
-
-from regroup.errors import RegroupError
 from regroup.objectives.distillation import dino_distillation
 from regroup.objectives.entropy import group_entropy, label_entropy, segment_entropy
+
+from regroup.errors import RegroupError
 
 from . import oracle
 from .conftest import World

@@ -123,7 +123,7 @@ def load_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         found.append(0 if state is None else state.step)
         return state
 
-    monkeypatch.setattr("regroup.training.finetune.load_state", load)
+    monkeypatch.setattr("regroup.training.progress.load_state", load)
     return found
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
+from regroup.adaptation.parts import set_trainable
 from regroup.errors import RegroupError
-from regroup.model.trainable import set_trainable
 from regroup.training.finetune import finetune
-from regroup.training.parallel import _claim_gpu, _claims, is_first, joined, start, wait_for_all
+from regroup.training.parallel import _claim_gpu, _claims, is_first, joined, start
 from regroup.training.settings import FinetuneParams
 from regroup.training.step import TrainingStep
 from regroup.training.texts import TextFeatures
@@ -27,7 +27,7 @@ from .tiny import SETTINGS, VARIANT, model, opened
 EVERYTHING = Variant.model_validate(
     VARIANT.model_dump()
     | {
-        "trainable": "both_gbs+projectors",
+        "adapt": [{"name": "parts", "options": {"train": "both_gbs+projectors"}}],
         "epochs": 5,
         "objectives": [
             {"name": "contrastive"},
@@ -78,7 +78,6 @@ def test_two_processes_train_what_one_does(corpus: Path, tmp_path: Path) -> None
 
 def fail_in_the_second(message: str) -> None:
     with joined("cpu"):
-        wait_for_all()  # or the second might be gone before the first has met it
         if not is_first():
             raise RegroupError(message)
         time.sleep(60)

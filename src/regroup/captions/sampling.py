@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from regroup.captions.prompts import TRAINING_TEMPLATES, prompt
 from regroup.captions.randomness import combine, sample_keys
-from regroup.captions.settings import LabelSource, Padding
+from regroup.captions.settings import LabelSource
 from regroup.captions.table import Int32, Int64, LabelTable, Ragged
 from regroup.captions.tokens import tokenize
 from regroup.errors import RegroupError
+from regroup.model.constants import Padding
 
 TEMPLATES = len(TRAINING_TEMPLATES)
 _LABEL_DRAW, _TEMPLATE_DRAW = 1, 2

@@ -11,8 +11,6 @@ from regroup.settings import Name, Pixels, Settings
 
 LabelSource = Literal["none", "nouns", "phrases+nouns"]
 """Which labels of a caption are drawn from."""
-Padding = Literal["caption", "null", "mask"]
-"""What stands in the places of a caption with too few labels: see `regroup.captions.sampling`."""
 
 
 class ShardsParams(Settings):

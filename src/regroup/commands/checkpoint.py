@@ -7,14 +7,13 @@ import os
 from pathlib import Path
 from typing import get_args
 
+from regroup.adaptation.parts import Part, count_part
 from regroup.backbones import load_checkpoint, read_checkpoint
 from regroup.commands.arguments import MOST_PIXELS, path, whole
 from regroup.commands.outputs import check_output, check_untracked
 from regroup.errors import RegroupError
 from regroup.model.checkpoint import save_checkpoint, save_hugging_face, save_original
 from regroup.model.groupvit import GroupViT
-from regroup.model.parts import Part
-from regroup.model.trainable import count_trainable
 
 EXAMPLES = """examples:
   regroup checkpoint inspect group_vit_gcc_yfcc_30e-879422e0.pth
@@ -81,7 +80,7 @@ def describe(file: Path) -> str:
         ("logit scale", f"{scale:.4g}, multi-label {multi_label:.4g}"),
     ]
     rows += [
-        (f"trainable: {part}", f"{count_trainable(model, part):,}")
+        (f"trainable: {part}", f"{count_part(model, part):,}")
         for part in get_args(Part)
         if part != "nothing" and set(part.split("+")) <= model.parts().keys()
     ]

@@ -116,7 +116,7 @@ def _measure(
     result = {}
     for name, (variant, plan) in tqdm(runs.items(), "measuring", unit="run", leave=False):
         scale = (plan.batch, plan.image_size, variant.labels.count)
-        blocks = (variant.trainable, variant.grouping_blocks, variant.last_group_tokens)
+        blocks = (variant.adapt, variant.heads, variant.grouping_blocks, variant.last_group_tokens)
         alike = repr((scale, blocks, variant.objectives))
         if alike not in known:
             dino = DinoKeys(params.dino.network).to(device) if variant.reads_dino else None

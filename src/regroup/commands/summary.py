@@ -52,7 +52,7 @@ def _run(arguments: argparse.Namespace) -> None:
     for number in arguments.table or ():
         thesis().table(number)  # a table that the thesis does not have is an error before all others
     layout = params.layout
-    runs = list(table_files(params, load_variants(Path(params.variants_file), check_objectives=False)))
+    runs = list(table_files(params, load_variants(Path(params.variants_file))))
     if not any(path.is_file() for _, _, path in runs):
         raise RegroupError(
             f"{layout.metrics}: no scores yet; run `make repro`, or `dvc repro` for another profile"

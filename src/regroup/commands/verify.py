@@ -97,7 +97,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _variants(params: Params) -> tuple[list[frozenset[str]], frozenset[str]]:
     """Sets of variants that differ in the seed alone (they fill the same row), and those not trained."""
-    variants = load_variants(Path(params.variants_file), check_objectives=False)
+    variants = load_variants(Path(params.variants_file))
     rows: dict[tuple[int, str], set[str]] = defaultdict(set)
     for table, row, path in table_files(params, variants):
         if path.parent == params.layout.metrics:

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from regroup.model.config import GroupViTConfig, ImageConfig, StageConfig, TextConfig
     from regroup.model.groupvit import GroupViT
     from regroup.model.interface import Backbone, ImageEncoding
-    from regroup.model.trainable import set_trainable
 
 _HOMES = {
     "Backbone": "interface",
@@ -23,7 +22,6 @@ _HOMES = {
     "TextConfig": "config",
     "load_checkpoint": "checkpoint",
     "save_checkpoint": "checkpoint",
-    "set_trainable": "trainable",
 }
 
 __all__ = [
@@ -36,7 +34,6 @@ __all__ = [
     "TextConfig",
     "load_checkpoint",
     "save_checkpoint",
-    "set_trainable",
 ]
 
 

@@ -1,4 +1,12 @@
-"""What published weights expect of their inputs: CLIP's text ids, ImageNet's statistics."""
+"""What published weights expect of their inputs, and names that data, model and losses share."""
+
+from typing import Literal
+
+Padding = Literal["caption", "null", "mask"]
+"""What stands where an image has fewer labels than places (sections 4.1 and 5.7).
+
+`caption`: the caption again; `null`: an embedding of zeros; `mask`: nothing, the place is left out.
+"""
 
 CLIP_CONTEXT = 77
 """The most tokens of a text."""

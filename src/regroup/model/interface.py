@@ -61,15 +61,21 @@ class TowerOutput(NamedTuple):
 
     def differentiable(self) -> list[Tensor]:
         """The tensors that losses are computed from."""
-        return [self.segments, *self.soft, *([] if self.pooled is None else [self.pooled])]
+        rest = [tensor for tensor in (self.patches, self.pooled) if tensor is not None]
+        return [self.segments, *self.soft, *rest]
 
     @classmethod
     def joined(cls, parts: Sequence[TowerOutput]) -> TowerOutput:
-        """The outputs of the parts of a batch as one, without `hard` and `patches`."""
+        """The outputs of the parts of a batch as one, without `hard`."""
         soft = tuple(torch.cat(some) for some in zip(*(part.soft for part in parts), strict=True))
+        patches = [part.patches for part in parts if part.patches is not None]
         pooled = [part.pooled for part in parts if part.pooled is not None]
-        segments = torch.cat([part.segments for part in parts])
-        return cls(segments, soft, pooled=torch.cat(pooled) if pooled else None)
+        return cls(
+            torch.cat([part.segments for part in parts]),
+            soft,
+            patches=torch.cat(patches) if patches else None,
+            pooled=torch.cat(pooled) if pooled else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,10 @@ class BackboneConfig(Protocol):
     """Sizes of a backbone: enough, with the weights, to rebuild it."""
 
     architecture: ClassVar[str]
+
+    @property
+    def joint_width(self) -> int:
+        """Channels of the space that images and texts share."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, `architecture` among them, as written to `config.json`."""

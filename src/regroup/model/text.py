@@ -46,12 +46,24 @@ class TextTower(nn.Module):
         off beforehand (`cut_tokens`) without changing the result.
         """
         ends = tokens.argmax(dim=-1)
-        rows = self.token_index[tokens].long() if self.config.compact else tokens
-        x = self.token_embedding(rows) + self.positions[: tokens.shape[1]]
-        for block in self.blocks:
-            x = block(x, causal=True)
+        x = self._run_blocks(tokens)
         feature: Tensor = self.norm(x[torch.arange(len(x), device=x.device), ends])
         return feature
+
+    def states(self, tokens: Tensor) -> Tensor:
+        """Map CLIP ids [N, T] to the state of every token [N, T, width]; that at end-of-text is the feature.
+
+        A state knows the tokens up to its own. What stands after end-of-text means nothing.
+        """
+        states: Tensor = self.norm(self._run_blocks(tokens))
+        return states
+
+    def _run_blocks(self, tokens: Tensor) -> Tensor:
+        rows = self.token_index[tokens].long() if self.config.compact else tokens
+        x: Tensor = self.token_embedding(rows) + self.positions[: tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x, causal=True)
+        return x
 
 
 def check_tokens(tokens: Tensor, config: TextConfig) -> None:

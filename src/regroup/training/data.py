@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regroup.captions.labels import LABELS, read_vocabulary
-from regroup.captions.randomness import UInt64
+from regroup.captions.randomness import UInt64, combine
 from regroup.captions.reader import CaptionReader, ReadReport
 from regroup.captions.sampling import LabelSampler
 from regroup.captions.table import LabelTable
 from regroup.io import sha256
 from regroup.model.collectives import rank, world_size
 from regroup.model.interface import Backbone, FirstStage
+from regroup.objectives import Need, needs
 from regroup.pictures import Pixels
 from regroup.training.augmentation import Augmentation
 from regroup.training.parallel import share_of
@@ -30,6 +31,8 @@ from regroup.training.views import KeptFirstStages
 from regroup.variants import LabelSettings, Variant
 
 Int64 = NDArray[np.int64]
+
+_SECOND_VIEW = 1  # the draw of a second view, beside that of the first
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class CaptionBatch:
         label_ids: int64 [B, K], equal for equal strings, -1 where the caption has no further label.
         label_texts: int64 [B, K], numbers of the labels in their templates; -1 where there is no text.
         first_stage: what the frozen part of the image tower made of the pixels, or None.
+        second_pixels: as `pixels`, a second view of each image; None where nothing reads it.
+        caption_sets: int64 [B, M], numbers of all captions of each image, then -1; None likewise.
     """
 
     pixels: Tensor
@@ -51,12 +56,20 @@ class CaptionBatch:
     label_ids: Int64
     label_texts: Int64
     first_stage: FirstStage | None = None
+    second_pixels: Tensor | None = None
+    caption_sets: Int64 | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype) -> CaptionBatch:
         """The batch with its images on a device, as numbers of the model's type."""
         images: list[Tensor] = [self.pixels, *(self.first_stage or ())]
         pixels, *first = (image.to(device, dtype, non_blocking=True) for image in images)
-        return replace(self, pixels=pixels, first_stage=FirstStage(*first) if first else None)
+        second = self.second_pixels
+        return replace(
+            self,
+            pixels=pixels,
+            first_stage=FirstStage(*first) if first else None,
+            second_pixels=None if second is None else second.to(device, dtype, non_blocking=True),
+        )
 
     def first_stage_rows(self, first: int, count: int) -> FirstStage | None:
         """`first_stage` of so many images from the first given."""
@@ -65,14 +78,23 @@ class CaptionBatch:
         return FirstStage(*(part[first : first + count] for part in self.first_stage))
 
 
+class _Made(NamedTuple):
+    """What a reader's transform makes of the images of a batch."""
+
+    view: Tensor | FirstStage
+    second: Tensor | None
+
+
 class _Views:
-    """Augments images; or, once told how, goes on to their first stages."""
+    """Augments images, on demand twice; or, once told how, goes on to the first view's first stages."""
 
-    def __init__(self, augment: Augmentation) -> None:
+    def __init__(self, augment: Augmentation, *, second: bool) -> None:
         self.make: Augmentation | KeptFirstStages = augment
+        self._augment, self._second = augment, second
 
-    def __call__(self, images: Sequence[Pixels], *, keys: UInt64) -> Tensor | FirstStage:
-        return self.make(images, keys=keys)
+    def __call__(self, images: Sequence[Pixels], *, keys: UInt64) -> _Made:
+        second = self._augment(images, keys=combine(keys, _SECOND_VIEW)) if self._second else None
+        return _Made(self.make(images, keys=keys), second)
 
 
 class CaptionData:
@@ -95,7 +117,8 @@ class CaptionData:
         """
         labels: LabelSettings = variant.labels
         self._augmentation = Augmentation(plan.image_size, settings.augmentation)
-        self._views = _Views(self._augmentation)
+        needed = needs(variant.objectives)
+        self._views = _Views(self._augmentation, second=Need.VIEW in needed)
         self._reader = CaptionReader(
             shards,
             seed=variant.seed,
@@ -117,6 +140,7 @@ class CaptionData:
             vocabulary=vocabulary,
             seed=variant.seed,
         )
+        self._sets = _CaptionsOfImages(table.image_ids) if Need.CAPTIONS in needed else None
 
     @classmethod
     def open(
@@ -167,16 +191,32 @@ class CaptionData:
             for batch in self._reader.epoch(epoch, start_batch=first):
                 labels = self._sampler.sample(batch.rows, epoch)
                 made: Any = batch.images  # what the transform makes
-                known = made if isinstance(made, FirstStage) else None
+                view, second = made
                 yield CaptionBatch(
-                    torch.empty(0) if isinstance(made, FirstStage) else made,
+                    torch.empty(0) if isinstance(view, FirstStage) else view,
                     batch.image_ids,
                     labels.caption_texts,
                     labels.label_ids,
                     labels.label_texts,
-                    known,
+                    view if isinstance(view, FirstStage) else None,
+                    second,
+                    None if self._sets is None else self._sets(batch.image_ids),
                 )
             epoch, first = epoch + 1, 0
+
+
+class _CaptionsOfImages:
+    """The rows of all captions of an image; rows are sorted by image."""
+
+    def __init__(self, image_ids: Int64) -> None:
+        self._ids = image_ids
+        self._most = int(np.unique(image_ids, return_counts=True)[1].max())
+
+    def __call__(self, images: Int64) -> Int64:
+        """Rows int64 [B, M] for image ids [B], -1 after an image's last."""
+        rows = np.searchsorted(self._ids, images)[:, None] + np.arange(self._most)
+        inside = np.minimum(rows, len(self._ids) - 1)
+        return np.where((rows == inside) & (self._ids[inside] == images[:, None]), rows, -1)
 
 
 def inputs_digest(*folders: Path) -> str:

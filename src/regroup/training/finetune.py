@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -19,27 +19,36 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from regroup.adaptation import Adapted, adapt, count_trainable
 from regroup.errors import RegroupError
-from regroup.io import sha256, source_digest
+from regroup.heads import learning_rates
+from regroup.io import source_digest
 from regroup.model import Backbone
 from regroup.model.collectives import world_size
 from regroup.model.machine import machine
-from regroup.model.trainable import set_trainable
 from regroup.objectives import needs
 from regroup.training.data import CaptionBatch, CaptionData
-from regroup.training.parallel import everyones, is_first, wait_for_all
+from regroup.training.parallel import gathered_values, is_first
 from regroup.training.plan import Plan
+from regroup.training.progress import Curve, Learner, Progress, Row
+from regroup.training.providers import read_pixels
 from regroup.training.schedule import learning_rate
 from regroup.training.settings import FinetuneParams, OptimiserParams
-from regroup.training.snapshots import FOLDER, save_snapshot, snapshot_steps
-from regroup.training.state import FILE, Claim, TrainingState, forget, load_state
+from regroup.training.snapshots import snapshot_steps
+from regroup.training.state import FILE, Claim
 from regroup.training.step import TrainingStep
-from regroup.variants import Variant
+from regroup.variants import Variant, code_digests
 
-Curve = list[dict[str, float]]
-
-CODE = ("captions", "model", "objectives", "pictures.py", "training")
-"""Packages and modules that decide what comes of a run's inputs and settings."""
+CODE = (
+    "adaptation/__init__.py",
+    "captions",
+    "heads/__init__.py",
+    "model",
+    "objectives/__init__.py",
+    "pictures.py",
+    "training",
+)
+"""Packages and modules that decide what comes of a run's inputs and settings, beside its plugins."""
 NO_CLAIM = Claim()
 
 
@@ -55,10 +64,13 @@ def finetune(
     claim: Claim = NO_CLAIM,
     device: torch.device | str = "cpu",
     dino: nn.Module | None = None,
+    heads: nn.ModuleDict | None = None,
     observe: Callable[[int, dict[str, float]], None] = lambda step, row: None,
     progress: bool = True,
 ) -> Curve:
     """Train `model` in place; every process of a run calls this at the same time.
+
+    The variant's adaptations are attached before and exported after, so the model's names and shapes stay.
 
     Args:
         model: the pretrained model, its position embedding already resized to `plan.image_size`.
@@ -73,6 +85,7 @@ def finetune(
         claim: that no other run writes `state`; confirmed before anything is written.
         device: this process's device.
         dino: patch features for the objectives that distil them.
+        heads: those of the variant, as `build_heads` makes them; trained in place too.
         observe: called with (step, metrics) every `settings.log_every` steps.
         progress: show a progress bar.
 
@@ -85,81 +98,79 @@ def finetune(
             last good state. Or another run took this one for dead, and has its state now.
         SystemExit: the process was asked to end (SIGTERM); its state is saved.
     """
+    adapted = adapt(model, variant.adapt, seed=variant.seed, frozen_batch_norm=settings.frozen_batch_norm)
+    heads = nn.ModuleDict() if heads is None else heads
     model.to(device).train()
-    trainable = set_trainable(model, variant.trainable, frozen_batch_norm=settings.frozen_batch_norm)
-    optimiser = _optimiser(model, settings.optimiser)
-    reads_pixels = needs(_terms(variant)).dino
+    heads.to(device).train()
+    optimiser = _optimiser(model, heads, learning_rates(variant.heads), settings.optimiser)
+    reads_pixels = read_pixels(needs(variant.objectives))
     if settings.views is not None and model.first_stage_is_fixed() and not reads_pixels:
         data.keep_first_stages(model, room=settings.keep_views_mb * 2**20)
-    training_step = TrainingStep(model, data, variant, settings, image_size=plan.image_size, dino=dino)
+    training_step = TrainingStep(
+        model, data, variant, settings, image_size=plan.image_size, dino=dino, heads=heads
+    )
     if settings.compile:
         model.image.compile(dynamic=False)
-
+    learner = Learner(model, adapted, heads, optimiser)
     fingerprint = _fingerprint(variant, settings, plan, inputs_digest, device)
-    curve: Curve = []
-    recent: Curve = []
-    snapshots: dict[str, str] = {}
-    done = 0
-    saved = load_state(state, fingerprint, tell=is_first())
-    wait_for_all()  # everyone has looked before the first one clears up
-    if saved is not None:
-        model.load_state_dict(saved.model)
-        optimiser.load_state_dict(saved.optimiser)
-        curve, recent, snapshots, done = saved.curve, saved.recent, saved.snapshots, saved.step
-    elif is_first():
-        claim.confirm()
-        forget(state)  # what another run left
+    run = Progress(state, fingerprint, claim, learner)
+    run.resume()
 
-    def save(step: int) -> None:
-        if is_first():
-            claim.confirm()
-            parts = model.state_dict(), optimiser.state_dict(), curve, recent, snapshots
-            TrainingState(fingerprint, step, *parts).save(state)
-        wait_for_all()
-
-    bar = tqdm(
-        total=plan.steps,
-        initial=done,
-        unit="step",
-        desc=f"{trainable:,} parameters",
-        disable=None if progress and is_first() else True,
-    )
+    shown = progress and is_first()
+    if shown:
+        print(_described(adapted, heads))
     keep_at = snapshot_steps(plan.steps, settings.snapshots)
-    with _termination() as asked_to_end:
-        for step, batch in zip(range(done, plan.steps), data.batches(done), strict=False):
+    with _progress_bar(run.done, plan.steps, shown=shown) as bar, _termination() as asked_to_end:
+        for step, batch in zip(range(run.done, plan.steps), data.batches(run.done), strict=False):
             rate = learning_rate(step, plan.epoch_steps, settings.optimiser)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            result = training_step(batch, _generator(variant.seed, step, device))
-            norm = torch.nn.utils.clip_grad_norm_(training_step.parameters, settings.optimiser.clip)
-            loss, gradient_norm = torch.stack([result.loss.detach(), norm.to(result.loss)]).tolist()
-            row = {"learning_rate": rate, "gradient_norm": gradient_norm, "loss": loss, **result.metrics}
-            if not math.isfinite(loss) or not math.isfinite(gradient_norm):
+            learner.set_rate(rate)
+            row = {"learning_rate": rate, **_gradients(training_step, batch, variant.seed, step, settings)}
+            if not math.isfinite(row["loss"]) or not math.isfinite(row["gradient_norm"]):
                 raise RegroupError(_divergence(step, row, batch, state))
             optimiser.step()
-            done, epoch = step + 1, (step + 1) / plan.epoch_steps
 
-            recent.append(row)
+            run.add(row)
             bar.update()
-            if done % settings.log_every == 0 or done == plan.steps:
-                mean = {name: float(np.mean([row[name] for row in recent])) for name in row}
-                curve.append({"step": done, "epoch": epoch, **mean})
-                observe(done, curve[-1])
+            epoch = run.done / plan.epoch_steps
+            logs = run.done % settings.log_every == 0
+            if logs or run.done == plan.steps:
+                mean = run.sum_up(epoch)
+                observe(run.done, mean)
                 bar.set_postfix_str(f"loss {mean['loss']:.3f}")
-                recent.clear()
-            if done in keep_at and is_first():
-                claim.confirm()
-                file = save_snapshot(model, state / FOLDER, step=done, epoch=epoch)
-                snapshots[f"{FOLDER}/{file.name}"] = sha256(file)
-            ends = any(everyones([asked_to_end()])) if done % settings.log_every == 0 else False
-            if done < plan.steps and (done % settings.save_every == 0 or ends):
-                save(done)
+            if run.done in keep_at:
+                run.take_snapshot(epoch)
+            ends = logs and any(gathered_values([asked_to_end()]))
+            if run.done < plan.steps and (run.done % settings.save_every == 0 or ends):
+                run.save()
             if ends:
-                bar.close()
                 raise SystemExit(128 + signal.SIGTERM)
-    bar.close()
-    model.eval()
-    return curve
+    adapted.export(model).eval()
+    heads.eval()
+    return run.curve
+
+
+def _gradients(
+    training_step: TrainingStep, batch: CaptionBatch, seed: int, step: int, settings: FinetuneParams
+) -> Row:
+    """Set the clipped gradients of one step; its loss, terms and the norm before clipping."""
+    device = training_step.device
+    result = training_step(batch, _generator(seed, step, device))
+    norm = torch.nn.utils.clip_grad_norm_(training_step.parameters, settings.optimiser.clip)
+    loss, gradient_norm = torch.stack([result.loss.detach(), norm.to(result.loss)]).tolist()
+    return {"gradient_norm": gradient_norm, "loss": loss, **result.metrics}
+
+
+def _described(adapted: Adapted, heads: nn.ModuleDict) -> str:
+    count = count_trainable(heads)
+    return f"{adapted}" + (f", {count:,} in heads ({', '.join(heads)})" if count else "")
+
+
+@contextmanager
+def _progress_bar(done: int, steps: int, *, shown: bool) -> Iterator[tqdm]:
+    """A bar on standard error, off a terminal none; None lets tqdm see which."""
+    bar = tqdm(total=steps, initial=done, unit="step", disable=None if shown else True)
+    with bar:
+        yield bar
 
 
 @contextmanager
@@ -182,20 +193,19 @@ def _termination() -> Iterator[Callable[[], int]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _terms(variant: Variant) -> list[tuple[str, float, dict[str, str]]]:
-    return [(term.name, term.weight, term.options) for term in variant.objectives]
-
-
-def _optimiser(model: Backbone, settings: OptimiserParams) -> torch.optim.AdamW:
+def _optimiser(
+    model: Backbone, heads: nn.ModuleDict, rates: Mapping[str, float], settings: OptimiserParams
+) -> torch.optim.AdamW:
     """AdamW; parameters with one dimension or none (biases, norms, scales) are not decayed."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {
-            "params": [parameter for parameter in trained if parameter.ndim > 1],
-            "weight_decay": settings.weight_decay,
-        },
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = []
+    for module, rate in [(model, 1.0), *((head, rates[name]) for name, head in heads.items())]:
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        decayed = [parameter for parameter in trained if parameter.ndim > 1]
+        rest = [parameter for parameter in trained if parameter.ndim <= 1]
+        groups += [
+            {"params": decayed, "weight_decay": settings.weight_decay, "rate": rate},
+            {"params": rest, "weight_decay": 0.0, "rate": rate},
+        ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps)
 
 
@@ -214,13 +224,13 @@ def _fingerprint(
     return {
         "settings": hashlib.sha256(chosen.encode()).hexdigest(),
         "inputs": inputs_digest,
-        "code": source_digest(*CODE),
+        "code": hashlib.sha256(f"{source_digest(*CODE)} {code_digests(variant)}".encode()).hexdigest(),
         "machine or libraries": f"{machine(device)}, {world_size()} processes",
     }
 
 
-def _divergence(step: int, row: dict[str, float], batch: CaptionBatch, state: Path) -> str:
-    ids = everyones(batch.image_ids.tolist())
+def _divergence(step: int, row: Row, batch: CaptionBatch, state: Path) -> str:
+    ids = gathered_values(batch.image_ids.tolist())
     images = ", ".join(map(str, ids[:16])) + (f", ... ({len(ids)} in all)" if len(ids) > 16 else "")
     terms = ", ".join(f"{name} {value:g}" for name, value in row.items() if name != "learning_rate")
     good = f"the last good state is {state / FILE}" if (state / FILE).exists() else "no state was saved yet"

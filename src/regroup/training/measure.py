@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from regroup.adaptation import adapt
+from regroup.heads import build_heads
 from regroup.model import Backbone
 from regroup.model.constants import END_OF_TEXT, START_OF_TEXT
-from regroup.model.trainable import set_trainable
+from regroup.objectives import Need, needs
 from regroup.training.data import CaptionBatch
 from regroup.training.plan import Plan
 from regroup.training.settings import FinetuneParams
@@ -75,9 +77,13 @@ def measure(
         dino: patch features, for a run that distils them.
     """
     images = min(images, plan.batch)
+    adapt(model, variant.adapt, seed=variant.seed, frozen_batch_norm=settings.frozen_batch_norm)
+    heads = build_heads(model.config, variant.heads, seed=variant.seed)
     model.to(device).train()
-    set_trainable(model, variant.trainable, frozen_batch_norm=settings.frozen_batch_norm)
-    step = TrainingStep(model, MadeUpTexts(), variant, settings, image_size=plan.image_size, dino=dino)
+    heads.to(device).train()
+    step = TrainingStep(
+        model, MadeUpTexts(), variant, settings, image_size=plan.image_size, dino=dino, heads=heads
+    )
     optimiser = torch.optim.AdamW(step.parameters, lr=0.0)
     batch = _batch(variant, images, plan.image_size)
 
@@ -101,13 +107,21 @@ def measure(
 
 
 def _batch(variant: Variant, images: int, size: int) -> CaptionBatch:
+    needed = needs(variant.objectives)
     count = 0 if variant.labels.source == "none" else variant.labels.count
     generator = np.random.default_rng(0)
     pixels = torch.randn(images, 3, size, size, generator=torch.Generator().manual_seed(0))
     ids = generator.integers(0, _TEXTS // 2, (images, count))
-    texts = _TEXTS // 2 + ids
     captions = np.arange(images) % (_TEXTS // 2)
-    return CaptionBatch(pixels, np.arange(images), captions, ids, texts)
+    return CaptionBatch(
+        pixels,
+        np.arange(images),
+        captions,
+        label_ids=ids,
+        label_texts=_TEXTS // 2 + ids,
+        second_pixels=pixels if Need.VIEW in needed else None,
+        caption_sets=captions[:, None] if Need.CAPTIONS in needed else None,
+    )
 
 
 @contextmanager

@@ -104,6 +104,8 @@ def joined(device: str) -> Iterator[torch.device]:
         device_id=chosen if chosen.type == "cuda" else None,
     )
     try:
+        # nobody may fail, and be gone, before all have met: the others would die of that, and not say why
+        wait_for_all()
         yield chosen
     finally:
         dist.destroy_process_group()
@@ -177,7 +179,7 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
         parameter.grad = part.view_as(parameter)
 
 
-def everyones(values: Sequence[int]) -> list[int]:
+def gathered_values(values: Sequence[int]) -> list[int]:
     """The values of all processes, in the order of their ranks."""
     if world_size() == 1:
         return list(values)

@@ -29,7 +29,8 @@ from regroup.model.checkpoint import CONFIG, WEIGHTS
 from regroup.model.groupvit import GroupViT
 from regroup.model.interface import Backbone
 from regroup.model.projector import Projector
-from regroup.objectives.contrastive import contrastive_loss, noise_free_loss
+from regroup.objectives.contrastive import contrastive_loss
+from regroup.objectives.noise_free import noise_free_loss
 from regroup.segmentation.protocols import load_protocol
 from regroup.segmentation.settings import ProtocolName
 from regroup.sources.mini.grammar import words

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from regroup.adaptation import FrozenBatchNorm
 from regroup.model.config import GroupViTConfig, ImageConfig, StageConfig, TextConfig
-from regroup.model.parts import FrozenBatchNorm
 from regroup.settings import InOrder, Pixels, Seed, Settings, Share
 
 Area = Annotated[float, Field(gt=0, le=1)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +12,17 @@ import safetensors
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
 from regroup.errors import RegroupError
+from regroup.heads import fill_heads
 from regroup.io import atomic_path
 from regroup.model import Backbone
 from regroup.model.weights import read_safetensors, require_finite
 
 FOLDER = "snapshots"
 _POINT = "step and epoch"
+_HEADS = "heads."
 
 
 @dataclass(frozen=True)
@@ -35,15 +39,33 @@ def snapshot_steps(steps: int, count: int) -> frozenset[int]:
     return frozenset(round(steps * (number + 1) / count) for number in range(count)) - {0}
 
 
-def save_snapshot(model: Backbone, folder: Path, *, step: int, epoch: float) -> Path:
-    """Write the trained parameters, and all buffers (running statistics of batch norm move with them).
+def save_snapshot(
+    model: Backbone,
+    folder: Path,
+    *,
+    step: int,
+    epoch: float,
+    learned: Collection[str] = (),
+    heads: nn.ModuleDict | None = None,
+) -> Path:
+    """Write what training changes: parameters, heads, and buffers (batch norm's running statistics move too).
+
+    Args:
+        model: plain, as it is after `step` steps.
+        folder: where the file goes.
+        step: optimiser steps that were done.
+        epoch: the same in epochs.
+        learned: names of the parameters that training may change.
+        heads: what is trained beside the model.
 
     Returns:
         The file written.
     """
     tensors = {
-        name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad
+        name: parameter.detach() for name, parameter in model.named_parameters() if name in learned
     } | dict(model.named_buffers())
+    if heads is not None:
+        tensors |= {f"{_HEADS}{name}": tensor for name, tensor in heads.state_dict().items()}
     kept = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     file = folder / f"step-{step:06}.safetensors"
     with atomic_path(file) as path:
@@ -78,8 +100,8 @@ def list_snapshots(run: Path) -> list[Snapshot]:
 
 
 @torch.no_grad()
-def apply_snapshot(model: Backbone, snapshot: Snapshot) -> None:
-    """Put the snapshot's tensors into the model that its run ended with.
+def apply_snapshot(model: Backbone, snapshot: Snapshot, heads: nn.ModuleDict | None = None) -> None:
+    """Put the snapshot's tensors into the model that its run ended with, and into its heads if given.
 
     Raises:
         RegroupError: the file is damaged, or a tensor is not finite or not the model's.
@@ -87,7 +109,11 @@ def apply_snapshot(model: Backbone, snapshot: Snapshot) -> None:
     own = model.state_dict()
     tensors = read_safetensors(snapshot.path)
     require_finite(tensors, str(snapshot.path))
-    for name, tensor in tensors.items():
-        if name not in own or own[name].shape != tensor.shape:
+    of_heads = {name for name in tensors if name.startswith(_HEADS)}
+    for name in tensors.keys() - of_heads:
+        if name not in own or own[name].shape != tensors[name].shape:
             raise RegroupError(f"{snapshot.path}: {name} does not fit the model of its run")
-        own[name].copy_(tensor)
+        own[name].copy_(tensors[name])
+    if heads is not None:
+        beside = {name.removeprefix(_HEADS): tensors[name] for name in of_heads}
+        fill_heads(heads, beside, source=str(snapshot.path))

@@ -31,8 +31,8 @@ class TrainingState:
 
     There are no generators in it: every random draw of a run comes from (seed, step) or (seed, epoch,
     sample). `fingerprint` says, part by part, what made it (settings, inputs, code, machine), so that a run
-    where one has changed starts anew. `recent` are the steps since the last row of the curve, `snapshots` the
-    digests of the snapshots taken.
+    where one has changed starts anew. `model` is the adapted one, its adapters included. `recent` are the
+    steps since the last row of the curve, `snapshots` the digests of the snapshots taken.
     """
 
     fingerprint: Mapping[str, str]
@@ -42,6 +42,7 @@ class TrainingState:
     curve: list[dict[str, float]]
     recent: list[dict[str, float]]
     snapshots: dict[str, str] = field(default_factory=dict)
+    heads: dict[str, Tensor] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write the state into `folder`, replacing the one before."""

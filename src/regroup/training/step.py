@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -12,14 +13,19 @@ from torch import Tensor, nn
 
 from regroup.model import Backbone
 from regroup.model.collectives import rank, world_size
-from regroup.model.interface import TowerOutput
-from regroup.objectives import ObjectiveInputs, TotalLoss, needs, total_loss
-from regroup.objectives.reduce import wide
+from regroup.model.dropout import Rows, place_rows, row_dropouts
+from regroup.model.interface import FirstStage, Noise, TowerOutput
+from regroup.objectives import Need, ObjectiveInputs, TotalLoss, needs, total_loss
+from regroup.objectives._reduce import upcast
 from regroup.training.data import CaptionBatch, Int64
 from regroup.training.parallel import average_gradients, own_rows
+from regroup.training.providers import Encoded, Sources, provide, start_teacher
 from regroup.training.settings import FinetuneParams
 from regroup.training.texts import TextFeatures
 from regroup.variants import Variant
+
+_FROM_ASSIGNMENTS = {Need.ATTENTION, Need.PATCHES}
+"""What the image tower returns only when told to."""
 
 
 class Texts(Protocol):
@@ -45,6 +51,7 @@ class TrainingStep:
         *,
         image_size: int,
         dino: nn.Module | None = None,
+        heads: nn.ModuleDict | None = None,
     ) -> None:
         """Prepare for batches.
 
@@ -55,16 +62,22 @@ class TrainingStep:
             settings: chunks and precision.
             image_size: pixels of the square training image.
             dino: patch features for the objectives that distil them, called as `dino(pixels, grid)`.
+            heads: modules that objectives use beside the model, on its device.
         """
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._heads = nn.ModuleDict() if heads is None else heads
+        everything = [*model.parameters(), *self._heads.parameters()]
+        self.parameters = [parameter for parameter in everything if parameter.requires_grad]
         self._model, self._variant, self._size = model, variant, image_size
-        self._device = model.device
+        self.device = model.device
         self._chunks = settings.chunks
         self._bf16 = settings.precision == "bf16"
-        self._terms = [(term.name, term.weight, term.options) for term in variant.objectives]
-        self._needs = needs(self._terms)
-        self._dino = dino if self._needs.dino else None
-        self._texts = _TextTower(model, texts)
+        self._needs = needs(variant.objectives)
+        self._text_tower = _TextTower(model, texts)
+        teacher = start_teacher(model) if Need.TEACHER in self._needs else None
+        self._sources = Sources(model, texts.tokens, self._text_tower, self._autocast, teacher, dino)
+        self._tower_drops = row_dropouts(model.image)
+        self._projector_drops = row_dropouts(model.image_projector)
+        self._text_drops = row_dropouts(model.text, model.text_projector)
 
     def __call__(self, batch: CaptionBatch, generator: torch.Generator) -> TotalLoss:
         """Set the gradients of the trained parameters to those of the whole batch of all processes.
@@ -79,23 +92,32 @@ class TrainingStep:
         for parameter in self.parameters:
             parameter.grad = None
         share = len(batch.image_ids)
-        everyone = torch.empty(1, device=self._device).expand(
+        global_batch = torch.empty(1, device=self.device).expand(
             world_size() * share, 3, self._size, self._size
         )  # only its shape matters
-        noise = own_rows(self._model.draw_noise(everyone, generator), share, rank() * share)
-        batch = batch.to(self._device, self._model.dtype)
+        draws = 2 if Need.VIEW in self._needs else 1
+        noises = [
+            own_rows(self._model.draw_noise(global_batch, generator), share, rank() * share)
+            for _ in range(draws)
+        ]
+        batch = batch.to(self.device, self._model.dtype)
+        rows = Rows(generator.initial_seed(), len(global_batch), rank() * share)
+        place_rows(self._projector_drops, rows)
+        # a text has no place in the global batch: each process drops for its own
+        place_rows(self._text_drops, Rows(rows.seed, stream=rank()))
         with self._autocast():
-            encoded = self._texts(batch)
+            encoded = self._text_tower(_caption_and_label_texts(batch))
 
-        def encode(first: int, count: int) -> TowerOutput:
-            with self._autocast():
-                pixels = batch.pixels[first : first + count]
-                return self._model.run_image_tower(
-                    pixels,
-                    own_rows(noise, count, first),
-                    return_attention=self._needs.attention,
-                    first_stage=batch.first_stage_rows(first, count),
-                )
+        def encode(first: int, count: int) -> list[TowerOutput]:
+            """The image tower's outputs of so many images: of their views, of which there is mostly one."""
+            place_rows(self._tower_drops, replace(rows, first=rows.first + first))
+            views = [(batch.pixels, batch.first_stage_rows(first, count))]
+            if batch.second_pixels is not None:
+                views.append((batch.second_pixels, None))
+            return [
+                self._encode(pixels[first : first + count], own_rows(noise, count, first), known)
+                for (pixels, known), noise in zip(views, noises, strict=True)
+            ]
 
         if self._chunks == 1 or share == 1:
             result = self._loss(batch, encode(0, share), encoded)
@@ -105,8 +127,18 @@ class TrainingStep:
         average_gradients(self.parameters)
         return result
 
+    def _encode(self, pixels: Tensor, noise: Noise, known: FirstStage | None) -> TowerOutput:
+        with self._autocast():
+            output = self._model.run_image_tower(
+                pixels,
+                noise,
+                return_attention=bool(self._needs & _FROM_ASSIGNMENTS),
+                first_stage=known,
+            )
+        return output if Need.PATCHES in self._needs else output._replace(patches=None)
+
     def _in_chunks(
-        self, batch: CaptionBatch, encode: Callable[[int, int], TowerOutput], texts: Tensor
+        self, batch: CaptionBatch, encode: Callable[[int, int], list[TowerOutput]], texts: Tensor
     ) -> TotalLoss:
         """The image tower in parts, everything behind it on the whole (Gao et al. 2021, "GradCache").
 
@@ -116,51 +148,42 @@ class TrainingStep:
         """
         spans = list(_spans(len(batch.image_ids), self._chunks))
         with torch.no_grad():
-            outputs = [encode(*span) for span in spans]
-        whole = TowerOutput.joined(outputs)
-        leaves = [tensor.requires_grad_() for tensor in whole.differentiable()]
+            parts = [encode(*span) for span in spans]
+        whole = [TowerOutput.joined(views) for views in zip(*parts, strict=True)]
+        leaves = [tensor.requires_grad_() for output in whole for tensor in output.differentiable()]
         result = self._loss(batch, whole, texts)
         result.loss.backward()  # type: ignore[no-untyped-call]
         if not any(parameter.requires_grad for parameter in self._model.image.parameters()):
             return result
         for first, count in spans:
-            part = encode(first, count)
+            again = [tensor for output in encode(first, count) for tensor in output.differentiable()]
             pairs = [
                 (tensor, leaf.grad[first : first + count])
-                for tensor, leaf in zip(part.differentiable(), leaves, strict=True)
+                for tensor, leaf in zip(again, leaves, strict=True)
                 if tensor.requires_grad and leaf.grad is not None
             ]
             torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
         return result
 
-    def _loss(self, batch: CaptionBatch, tower: TowerOutput, texts: Tensor) -> TotalLoss:
+    def _loss(self, batch: CaptionBatch, towers: list[TowerOutput], texts: Tensor) -> TotalLoss:
         with self._autocast():
-            image = self._model.project_image(tower, return_segments=self._needs.segments)
-            projected = wide(self._model.text_projector(texts))
+            image = self._model.project_image(towers[0], return_segments=Need.SEGMENTS in self._needs)
+            projected = upcast(self._model.text_projector(texts))
         caption, labels = _caption_and_labels(batch, projected)
+        encoded = Encoded(batch, image, caption, labels, towers[1] if len(towers) > 1 else None)
         inputs = ObjectiveInputs(
             image=image.feature,
             caption=caption,
-            labels=labels,
-            label_ids=None if labels is None else torch.from_numpy(batch.label_ids).to(self._device),
             padding=self._variant.labels.padding,
-            segment_features=image.segment_features if self._needs.segments else None,
-            attention=image.attention if self._needs.attention else None,
             logit_scale=self._model.logit_scale,
             multi_label_logit_scale=self._model.multi_label_logit_scale,
-            dino=self._features(self._dino, batch.pixels),
+            given=provide(self._needs, self._sources, encoded),
+            heads=dict(self._heads.items()),
         )
-        return total_loss(self._terms, inputs)
-
-    def _features(self, network: nn.Module | None, pixels: Tensor) -> Tensor | None:
-        """A self-supervised network's features of the image tower's patches."""
-        if network is None:
-            return None
-        features: Tensor = network(pixels, self._model.patch_grid(pixels))
-        return features
+        return total_loss(self._variant.objectives, inputs)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
 
 
 class _TextTower:
@@ -172,17 +195,21 @@ class _TextTower:
         frozen = not any(parameter.requires_grad for parameter in model.text.parameters())
         self._cache = TextFeatures(self._tower, texts.tokens, texts.text_count) if frozen else None
 
-    def __call__(self, batch: CaptionBatch) -> Tensor:
-        """Features [B + labels, width]: the captions, then the labels that there are, row by row."""
-        numbers = np.concatenate([batch.caption_texts, batch.label_texts[batch.label_texts >= 0]])
+    def __call__(self, numbers: Int64) -> Tensor:
+        """Features [N, width] of the texts numbered `numbers` [N]."""
         return self._cache(numbers) if self._cache is not None else self._tower(self._tokens(numbers))
 
     def _tower(self, tokens: Tensor) -> Tensor:
         return self._model.encode_text_tower(tokens.to(self._device))
 
 
+def _caption_and_label_texts(batch: CaptionBatch) -> Int64:
+    """Numbers of a batch's texts: the captions, then the labels that there are, row by row."""
+    return np.concatenate([batch.caption_texts, batch.label_texts[batch.label_texts >= 0]])
+
+
 def _caption_and_labels(batch: CaptionBatch, projected: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Rows as `_TextTower` orders them, taken apart: [B, C] and [B, K, C], zeros where there is no label."""
+    """Rows as `_caption_and_label_texts` has them, apart: [B, C] and [B, K, C], zeros at padding."""
     size = len(batch.caption_texts)
     if batch.label_texts.shape[1] == 0:
         return projected[:size], None
