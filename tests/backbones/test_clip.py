@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from regroup.adaptation.parts import set_trainable
 from regroup.backbones import load_checkpoint, read_checkpoint
 from regroup.backbones.clip.config import ClipConfig
 from regroup.backbones.clip.network import Clip
 from regroup.captions.tokens import tokenize
 from regroup.errors import RegroupError
-from regroup.model import save_checkpoint, set_trainable
+from regroup.model import save_checkpoint
 
 from .conftest import random_pixels, theirs, to_openai
 

@@ -114,6 +114,7 @@ def test_every_backbone_keeps_the_interface(name: str) -> None:
     assert model.encode_text(tokens).shape == (2, 16)
     parts = model.parts()
     assert {"nothing", "image_projector", "projectors", "image_tower", "all"} <= parts.keys()
+    assert parts.keys() == model.config.parts
     assert not parts["nothing"]
     assert {id(weight) for some in parts.values() for weight in some} == {id(w) for w in model.parameters()}
     whole.feature.sum().backward()

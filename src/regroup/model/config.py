@@ -246,6 +246,9 @@ class GroupViTConfig:
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
     architecture: ClassVar[str] = "groupvit"
+    parts: ClassVar[frozenset[str]] = frozenset(
+        {"nothing", "both_gbs", "gb2", "image_projector", "projectors", "image_tower", "all"}
+    )
 
     image: ImageConfig = field(default_factory=ImageConfig)
     text: TextConfig = field(default_factory=TextConfig)
@@ -269,6 +272,11 @@ class GroupViTConfig:
                 f"stage_two: features of {self.stage_two.width} channels do not fit tokens of "
                 f"{self.image.width}",
             )
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self.image.patch_size
 
     @property
     def parameters(self) -> int:

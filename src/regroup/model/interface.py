@@ -124,9 +124,19 @@ class ImageEncoding:
 
 
 class BackboneConfig(Protocol):
-    """Sizes of a backbone: enough, with the weights, to rebuild it."""
+    """Sizes of a backbone: enough, with the weights, to rebuild it; known without torch.
+
+    Attributes:
+        architecture: the backbone's name in `regroup.backbones`.
+        parts: names of `Backbone.parts`.
+    """
 
     architecture: ClassVar[str]
+    parts: ClassVar[frozenset[str]]
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
 
     @property
     def joint_width(self) -> int:

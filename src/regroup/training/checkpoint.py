@@ -40,6 +40,11 @@ def start_model(
         assert params.model is not None
         model = GroupViT(params.model, generator=torch.Generator().manual_seed(params.seed)).eval()
         model = model if image_size is None else model.with_image_size(image_size)
+    if model.config.architecture != params.backbone:
+        raise RegroupError(
+            f"{params.path}: holds a `{model.config.architecture}`; say `backbone: "
+            f"{model.config.architecture}` beside its path"
+        )
     if variant is None:
         return model
     regroups = variant.grouping_blocks != 2 or variant.last_group_tokens is not None or variant.dino_input

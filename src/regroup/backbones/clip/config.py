@@ -63,6 +63,9 @@ class ClipConfig:
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
     architecture: ClassVar[str] = "clip"
+    parts: ClassVar[frozenset[str]] = frozenset(
+        {"nothing", "image_projector", "projectors", "image_tower", "all"}
+    )
 
     image: ClipImageConfig = field(default_factory=ClipImageConfig)
     text: TextConfig = field(default_factory=lambda: TextConfig(width=512, heads=8))
@@ -79,6 +82,11 @@ class ClipConfig:
         total += (text.vocabulary + text.context) * text.width
         total += self.joint_width * (image.width + text.width)
         require(total <= MOST_PARAMETERS, f"some {total:,} parameters follow, more than {MOST_PARAMETERS:,}")
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self.image.patch_size
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to `config.json`."""
