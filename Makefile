@@ -74,8 +74,9 @@ bench: env  ## speed ratios against the obvious alternatives, into reports/bench
 ui: env  ## MLflow's pages on http://127.0.0.1:5000
 	python -m regroup.tracking ui
 
-pretrain: env  ## draw the web corpus and train the mini checkpoint again (10 to 20 minutes)
-	python stages/pretrain.py --params params.yaml
+pretrain: env  ## draw the web corpus and train the mini checkpoints again (20 to 30 minutes)
+	python stages/pretrain.py --params params.yaml --item groupvit-mini
+	python stages/pretrain.py --params params.yaml --item clip-mini
 	dvc commit --force pretrain/dvc.yaml
 
 clean: env  ## remove what stages made (DVC's cache stays)

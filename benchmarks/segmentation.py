@@ -30,7 +30,7 @@ from regroup.segmentation.mm import IoUMetric, quiet
 from regroup.segmentation.prompts import embed_prompts
 from regroup.segmentation.protocols import load_protocol
 from regroup.segmentation.scores import PixelCounter, true_rows
-from regroup.segmentation.segmentor import GroupViTSegmentor
+from regroup.segmentation.segmentor import OpenVocabularySegmentor
 from regroup.segmentation.settings import InferenceParams
 
 PROTOCOLS = {81: "coco_object_stuffthingmaps", 150: "ade150"}
@@ -55,7 +55,7 @@ class Work:
         self.masks = [
             torch.from_numpy(rng.integers(0, classes, SIZE)).int().to(device) for _ in range(images)
         ]
-        self.segmentor = GroupViTSegmentor(self.model, self.protocol).to(device)
+        self.segmentor = OpenVocabularySegmentor(self.model, self.protocol).to(device)
         self.classes = embed_prompts(self.model, self.labels.texts)
 
     def plain(self) -> dict[str, float]:

@@ -2,8 +2,8 @@
 
 from regroup.analysis.dissection import dissect
 from regroup.analysis.dissection_report import by_analysis, write_dissection
+from regroup.backbones import load_checkpoint
 from regroup.device import choose_device
-from regroup.model import load_checkpoint
 from regroup.sources.manifest import raw_root
 from regroup.stage import Stage, run
 

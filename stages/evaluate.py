@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from regroup.model import load_checkpoint
+from regroup.backbones import load_checkpoint
 from regroup.segmentation.evaluation import evaluate_all
 from regroup.segmentation.validation import validation_curve, write_validation
 from regroup.sources.manifest import raw_root

@@ -1,9 +1,9 @@
 """How the variants group and label, in pictures and class by class: the figures of chapters 4 and 5."""
 
 from regroup.analysis.gallery import Gallery
+from regroup.backbones import load_checkpoint
 from regroup.errors import RegroupError
 from regroup.io import write_bytes
-from regroup.model import load_checkpoint
 from regroup.model.dino import load_features
 from regroup.sources.manifest import raw_root
 from regroup.stage import Stage, run

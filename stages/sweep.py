@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from regroup.backbones import load_checkpoint
 from regroup.device import choose_device
-from regroup.model import load_checkpoint
 from regroup.segmentation.sweep import sweep, write_sweep
 from regroup.segmentation.sweep_figure import write_heat_maps
 from regroup.segmentation.sweep_table import write_rows

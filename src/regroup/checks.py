@@ -101,7 +101,7 @@ def _unborrowable(borrowed: Mapping[str, Borrowed], params: Params) -> Iterator[
         theirs = files_of(one.study, params.data).variants
         if not theirs.is_file():
             yield f"{where}.study: no study `{one.study}` here ({theirs} does not exist)"
-        elif one.variant not in (known := load_variants(theirs, check_objectives=False)):
+        elif one.variant not in (known := load_variants(theirs)):
             yield f"{where}.variant: no {one.variant} in {theirs} ({', '.join(known)})"
 
 

@@ -74,8 +74,9 @@ class Params(Settings):
     shards: ShardsParams
     nouns: NounsParams
     noun_report: NounReportParams
-    pretrain: PretrainParams
+    pretrain: dict[Name, PretrainParams]
     checkpoint: CheckpointParams
+    checkpoints: dict[Name, CheckpointParams] = Field(default_factory=dict)
     dino: DinoParams
     finetune: FinetuneParams
     evaluate: EvaluateParams

@@ -126,6 +126,7 @@ STARTED_BY_DVC = "DVC_STAGE"
 
 
 ITEMS: Mapping[str, Callable[[Stage], Iterable[str]]] = {
+    "pretrain": lambda stage: stage.params.pretrain,
     "source": lambda stage: map(str, stage.params.sources),
     "finetune": lambda stage: stage.variants(),
     "evaluate": lambda stage: stage.variants(),

@@ -57,7 +57,8 @@ class Variant(Settings):
     `adapt` lists what is trained of the model, added to it or changed in it, in order (`regroup.adaptation`);
     `trainable: PART` is short for `parts` alone, and what is read has only the list (`both_gbs` by default).
     `heads` are trained beside the model, for the objectives that ask for them (`regroup.heads`).
-    `optimiser` and `augmentation` replace single values of the profile's `finetune`.
+    `checkpoint` is one of the profile's `checkpoints` to start from in place of its `checkpoint`. `optimiser`
+    and `augmentation` replace single values of the profile's `finetune`.
     """
 
     title: str
@@ -71,6 +72,7 @@ class Variant(Settings):
     labels: LabelSettings = LabelSettings()
     objectives: tuple[Term, ...] = ()
     seed: Seed = 123
+    checkpoint: Name | None = None
     grouping_blocks: Literal[1, 2, 3] = 2
     last_group_tokens: int | None = Field(default=None, ge=1, le=8)
     dino_input: bool = False
@@ -126,7 +128,9 @@ class Variant(Settings):
 
         Where nothing is trained, nothing else of the variant is used.
         """
-        unused = {"title", "rows"} if self.trained else set(type(self).model_fields) - {"objectives"}
+        unused = (
+            {"title", "rows"} if self.trained else set(type(self).model_fields) - {"objectives", "checkpoint"}
+        )
         return self.model_dump(mode="json", exclude=unused)
 
 

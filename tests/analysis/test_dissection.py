@@ -21,7 +21,7 @@ from regroup.model import GroupViT, save_checkpoint
 from regroup.segmentation.images import DEVIATION, MEAN, read_image, scale_image
 from regroup.segmentation.inference import Decision
 from regroup.segmentation.protocols import load_protocol
-from regroup.segmentation.segmentor import GroupViTSegmentor
+from regroup.segmentation.segmentor import OpenVocabularySegmentor
 from regroup.segmentation.settings import DatasetParams, InferenceParams
 
 from . import oracle
@@ -97,7 +97,7 @@ def test_grouping_is_the_independent_computations(model: GroupViT, voc: Path, wi
 def test_alignment_is_the_independent_computations(model: GroupViT, voc: Path, without: bool) -> None:
     """L_affinity from mmseg's own sliding window, every class of every pixel, averaged region by region."""
     found = dissect(model, VOC, SMALL, PARAMS, voc)[f"alignment{'_wb' if without else ''}"]
-    segmentor = GroupViTSegmentor(model, "voc", threshold=0.1, window=32, stride=16)
+    segmentor = OpenVocabularySegmentor(model, "voc", threshold=0.1, window=32, stride=16)
     predicted, masks = [], []
     for image, mask in images_of(voc, "val"):
         scaled = scale_image(image, SMALL).astype(np.float32)

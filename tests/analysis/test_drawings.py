@@ -70,7 +70,7 @@ def drawings(model: GroupViT) -> list[Drawn]:
         attention_figure(model, images, 32, "mini", True, "a"),
         entropy_figure(("a", model), ("b", model), ("b", model), classes, images, 32, "mini", True),
         concepts_figure(
-            [(one.image, whole.groups(), one.mask) for one, whole in zip(images, encoded, strict=True)],
+            [(one.image, whole.segment_map(), one.mask) for one, whole in zip(images, encoded, strict=True)],
             load_protocol("voc").classes,
             background=True,
             profile="mini",
@@ -217,7 +217,7 @@ def test_named_segments_are_shown_wanted_and_no_background(model: GroupViT) -> N
         return ids.tolist()
 
     every = named(0.0, set(range(21)))
-    assert len(every) == sum(len(np.unique(image.groups())) for image in encoded)
+    assert len(every) == sum(len(np.unique(image.segment_map())) for image in encoded)
     assert 0 not in every
     surest = named(1.0, set(range(21)))
     assert 0 < len(surest) < len(every)

@@ -8,7 +8,7 @@ from regroup.model import GroupViT
 from regroup.segmentation.datasets import ProtocolDataset, evaluation_pipeline
 from regroup.segmentation.mm import IoUMetric, quiet
 from regroup.segmentation.resolved import resolve_dataset
-from regroup.segmentation.segmentor import GroupViTSegmentor
+from regroup.segmentation.segmentor import OpenVocabularySegmentor
 from regroup.segmentation.settings import DatasetParams, InferenceParams
 
 
@@ -19,7 +19,7 @@ def mmseg_scores(
     images = ProtocolDataset(
         dataset.protocol, root, limit=dataset.limit, pipeline=evaluation_pipeline(params)
     )
-    segmentor = GroupViTSegmentor(
+    segmentor = OpenVocabularySegmentor(
         model,
         dataset.protocol,
         resolve_dataset(dataset, root).prompts,

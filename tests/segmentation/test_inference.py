@@ -1,4 +1,4 @@
-"""The fast road against the plain one: mmseg's own sliding window over `GroupViTSegmentor`."""
+"""The fast road against the plain one: mmseg's own sliding window over `OpenVocabularySegmentor`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from regroup.segmentation.images import scale_image
 from regroup.segmentation.inference import Decision, EncodedImage, encode_images, label_maps
 from regroup.segmentation.prompts import embed_prompts
 from regroup.segmentation.protocols import ClassPrompts, load_protocol
-from regroup.segmentation.segmentor import GroupViTSegmentor
+from regroup.segmentation.segmentor import OpenVocabularySegmentor
 from regroup.segmentation.settings import InferenceParams
 from regroup.segmentation.windows import WindowFeatures, encode_windows, window_boxes
 
@@ -55,7 +55,7 @@ def plain(
     params: InferenceParams,
     threshold: float,
 ) -> list[torch.Tensor]:
-    segmentor = GroupViTSegmentor(
+    segmentor = OpenVocabularySegmentor(
         model, protocol, labels, threshold, window=params.window, stride=params.stride, top_k=params.top_k
     )
     maps = []
@@ -115,7 +115,7 @@ def dense(
     channels = scores if background is None else torch.cat([background[..., None].float(), scores], dim=-1)
     total = torch.zeros(channels.shape[-1], image.height, image.width)
     count = torch.zeros(image.height, image.width)
-    for box, groups, table in zip(image.boxes, image.features.groups, channels, strict=True):
+    for box, groups, table in zip(image.boxes, image.features.segment_map, channels, strict=True):
         inside = (slice(box.top, box.bottom), slice(box.left, box.right))
         total[(slice(None), *inside)] += table.T[:, groups.long()]
         count[inside] += 1

@@ -84,10 +84,10 @@ def test_the_palette_is_vocs() -> None:
 
 def test_extra_classes_of_the_protocol_score_below_every_real_one(checkpoint: Path, model: GroupViT) -> None:
     from regroup.segmentation.protocols import load_protocol
-    from regroup.segmentation.segmentor import GroupViTSegmentor
+    from regroup.segmentation.segmentor import OpenVocabularySegmentor
 
     labels = load_protocol("ade150").class_prompts(["sky", "sea"])
-    segmentor = GroupViTSegmentor(model, "ade150", labels, window=48, stride=24)
+    segmentor = OpenVocabularySegmentor(model, "ade150", labels, window=48, stride=24)
     image = torch.randn(1, 3, 48, 60, generator=torch.Generator().manual_seed(0))
     logits = segmentor.inference(image, [{"ori_shape": (48, 60)}])[0]
     real = [2, 26]

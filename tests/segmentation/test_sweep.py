@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regroup.cli import main
 from regroup.errors import RegroupError
-from regroup.model import GroupViT, ImageFeatures, save_checkpoint
+from regroup.model import GroupViT, ImageEncoding, save_checkpoint
 from regroup.segmentation.evaluation import evaluate
 from regroup.segmentation.resolved import resolve_dataset
 from regroup.segmentation.settings import DatasetParams, InferenceParams, SweepGrid
@@ -38,7 +38,7 @@ def test_every_point_scores_as_it_does_alone_and_the_model_runs_once_an_encoding
     windows = []
     encode = model.encode_image
 
-    def counted(pixels: Tensor, **options: bool) -> ImageFeatures:
+    def counted(pixels: Tensor, **options: bool) -> ImageEncoding:
         windows.append(len(pixels))
         return encode(pixels, **options)
 

@@ -17,7 +17,7 @@ from regroup.analysis.tiles import Scale, Tile, heat, tile_page
 from regroup.drawing.figures import Caption, Drawn
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 PatchFeatures = Callable[[Tensor, tuple[int, int]], Tensor]
 """(pixels [B, 3, H, W], patch grid) to [B, patches, D]: what `regroup.model.dino` makes."""
@@ -30,14 +30,14 @@ def patch_affinity(features: Tensor) -> Tensor:
 
 
 def affinity_figure(
-    model: GroupViT,
+    model: Backbone,
     dino: PatchFeatures,
     shown: Sequence[Shown],
     profile: str,
     drawn: bool,
     names: tuple[str, str],
 ) -> Drawn:
-    """Patch affinity of both models for some images, at the image size of the model (Figure 23).
+    """Patch logits of both models for some images, at the image size of the model (Figure 23).
 
     Args:
         model: its patches at the end of stage 1 are taken.
@@ -47,8 +47,8 @@ def affinity_figure(
         drawn: whether its data is drawn.
         names: of `dino` and of `model`, for headings.
     """
-    side = model.config.image.image_size
-    grid = (side // model.config.image.patch_size,) * 2
+    side = model.image_size
+    grid = (side // model.patch_size,) * 2
     pairs: list[tuple[NDArray[np.floating], NDArray[np.floating]]] = []
     for image in encode_squares(model, ((one.mask, square(one.image, side)) for one in shown)):
         with torch.no_grad():
@@ -77,7 +77,7 @@ def affinity_figure(
     for number, (theirs_, ours) in enumerate(pairs):
         data[f"{number:02}/{names[0]}"] = theirs_.astype(np.float16)
         data[f"{number:02}/{names[1]}"] = ours.astype(np.float16)
-    return Drawn("affinity", figure, data, Caption(title, text, (23,), profile))
+    return Drawn("logits", figure, data, Caption(title, text, (23,), profile))
 
 
 def _square_picture(one: Shown) -> NDArray[np.uint8]:

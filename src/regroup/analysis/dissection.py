@@ -29,7 +29,7 @@ from regroup.segmentation.scores import DatasetScores, PixelCounter
 from regroup.segmentation.settings import DatasetParams, InferenceParams
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 WITHOUT = "_wb"
 """Ends the name of an analysis that leaves the background out, as Table 1 has it."""
@@ -39,7 +39,7 @@ CHUNK = 64
 
 
 def dissect(
-    model: GroupViT,
+    model: Backbone,
     dataset: DatasetParams,
     inference: InferenceParams,
     params: DissectParams,
@@ -85,7 +85,7 @@ def build_banks(train: Iterable[WholeImage], protocol: Protocol, per_class: int)
     both = (False, True) if protocol.background else (False,)
     builders = {without: BankBuilder(per_class) for without in both}
     for image in train:
-        features, groups = _features(image), image.groups()
+        features, groups = _features(image), image.segment_map()
         for without, builder in builders.items():
             mask = _mask(image.mask, without)
             builder.add(features, soft_labels(groups, mask, len(features), len(protocol.classes)))
@@ -98,7 +98,7 @@ def _features(image: WholeImage) -> Floats:
 
 
 def _encoded(
-    model: GroupViT, dataset: ResolvedDataset, inference: InferenceParams, batch: int, progress: bool
+    model: Backbone, dataset: ResolvedDataset, inference: InferenceParams, batch: int, progress: bool
 ) -> Iterator[WholeImage]:
     found = encode_dataset(model, dataset, side=side_of(model, inference.window), batch=batch)
     title, images = f"segments, {dataset.split}", len(dataset.samples)
@@ -118,7 +118,7 @@ def _grouping(
     while some := list(islice(val, CHUNK)):
         images += len(some)
         queries = np.concatenate([_features(image) for image in some])
-        maps = [image.groups() for image in some]
+        maps = [image.segment_map() for image in some]
         for without, bank in banks.items():
             truth = [_mask(image.mask, without) for image in some]
             # one search for the largest K serves all
@@ -136,7 +136,7 @@ def _grouping(
 
 
 def _alignment(
-    model: GroupViT, dataset: ResolvedDataset, inference: InferenceParams, batch: int, progress: bool
+    model: Backbone, dataset: ResolvedDataset, inference: InferenceParams, batch: int, progress: bool
 ) -> dict[str, DatasetScores]:
     decision, images = decide(dataset, inference), len(dataset.samples)
     asked = {False: dataset.prompts}

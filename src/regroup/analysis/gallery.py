@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regroup.analysis.affinity import affinity_figure
 from regroup.analysis.class_figures import (
     MOST,
     Disparity,
@@ -27,6 +26,7 @@ from regroup.analysis.grouping_figures import (
     entropy_figure,
     segments_figure,
 )
+from regroup.analysis.affinity import affinity_figure
 from regroup.analysis.panels import PanelSample, panel_data, qualitative_panel
 from regroup.analysis.qualitative import (
     dissection_samples,
@@ -45,7 +45,7 @@ from regroup.segmentation.resolved import ResolvedDataset
 from regroup.segmentation.settings import EvaluateParams
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 SEARCHED = 300
 """Images that concepts of group tokens are looked for in."""
@@ -68,12 +68,12 @@ class Gallery:
         evaluate: inference settings and datasets.
         roots: raw data of each source.
         metrics: folder of the per-class scores.
-        dino: the patch features that GroupViT's are compared with.
+        dino: the patch features that Backbone's are compared with.
         profile: its name.
         drawn: whether its data is drawn.
     """
 
-    models: Mapping[str, GroupViT]
+    models: Mapping[str, Backbone]
     figures: FigureParams
     dissect: DissectParams
     evaluate: EvaluateParams
@@ -93,7 +93,7 @@ class Gallery:
                 self.attention,
                 self.entropy,
                 self.dissection,
-                self.affinity,
+                self.logits,
             )
             for part in parts:
                 yield part()
@@ -103,10 +103,10 @@ class Gallery:
             yield self.representation()
 
     @property
-    def _pretrained(self) -> GroupViT:
+    def _pretrained(self) -> Backbone:
         return self.models[self.figures.pretrained]
 
-    def _models(self, *names: str) -> dict[str, GroupViT]:
+    def _models(self, *names: str) -> dict[str, Backbone]:
         return {name: self.models[name] for name in dict.fromkeys(names)}
 
     def _root(self, dataset: str) -> Path:
@@ -115,7 +115,7 @@ class Gallery:
     def _opened(self, dataset: str) -> ResolvedDataset:
         return open_dataset(self.evaluate.datasets[dataset], self._root(dataset), dataset)
 
-    def _whole(self, model: GroupViT, dataset: str, split: str | None = None) -> Iterator[WholeImage]:
+    def _whole(self, model: Backbone, dataset: str, split: str | None = None) -> Iterator[WholeImage]:
         """A split of a dataset, encoded as the dissection does."""
         side, images = side_of(model, self.evaluate.window), self._opened(dataset)
         images = images.on(split or images.split)
@@ -164,7 +164,7 @@ class Gallery:
         encoded = islice(self._whole(self._pretrained, self._dissected), SEARCHED)
         images = numbered_images(dataset)
         return concepts_figure(
-            [(image, one.groups(), mask) for one, (image, mask) in zip(encoded, images, strict=False)],
+            [(image, one.segment_map(), mask) for one, (image, mask) in zip(encoded, images, strict=False)],
             dataset.protocol.classes,
             background=dataset.protocol.background,
             profile=self.profile,
@@ -220,11 +220,11 @@ class Gallery:
         )
         return self._panel("dissection", samples, title, text, (12,))
 
-    def affinity(self) -> Drawn:
+    def logits(self) -> Drawn:
         """Figure 23."""
         features = self.dino
         name = "DINO" if features.config.kind == "published" else "DINO (stand-in)"
-        names = name, f"GroupViT ({self.figures.pretrained})"
+        names = name, f"Backbone ({self.figures.pretrained})"
         return affinity_figure(self._pretrained, features, self._shown[:9], self.profile, self.drawn, names)
 
     @cached_property

@@ -13,7 +13,7 @@ from regroup.analysis.alignment import align
 from regroup.analysis.neighbours import Bank, nearest, vote
 from regroup.analysis.panels import Mask, PanelSample, Picture
 from regroup.analysis.segments import WholeImage, encode_squares, open_dataset, side_of, square
-from regroup.model import GroupViT
+from regroup.model import Backbone
 from regroup.segmentation.evaluation import decide, inference_mode
 from regroup.segmentation.images import scale_image
 from regroup.segmentation.inference import EncodedImage, encode_images, label_maps
@@ -41,7 +41,7 @@ def telling_images(dataset: ResolvedDataset, count: int) -> list[tuple[Picture, 
 
 
 def qualitative_samples(
-    models: Mapping[str, GroupViT],
+    models: Mapping[str, Backbone],
     params: EvaluateParams,
     dataset_name: str,
     raw_root: Path,
@@ -68,7 +68,7 @@ def qualitative_samples(
 
 
 def low_iou_samples(
-    models: Mapping[str, GroupViT],
+    models: Mapping[str, Backbone],
     params: EvaluateParams,
     dataset_name: str,
     raw_root: Path,
@@ -92,7 +92,7 @@ def low_iou_samples(
 
 
 def dissection_samples(
-    model: GroupViT,
+    model: Backbone,
     params: EvaluateParams,
     dataset_name: str,
     raw_root: Path,
@@ -124,7 +124,7 @@ def by_neighbours(image: WholeImage, bank: Bank, neighbours: int) -> Mask:
     """Class ids [H, W]: each segment's by its nearest neighbours (section 5.4.1)."""
     queries = image.tokens.double().cpu().numpy()
     labels = vote(bank, nearest(bank, queries, neighbours), [neighbours])[neighbours]
-    found: Mask = labels[image.groups()]
+    found: Mask = labels[image.segment_map()]
     return found
 
 
@@ -143,13 +143,13 @@ def panel_sample(
 
 
 def _predictions(
-    models: Mapping[str, GroupViT], image: Picture, dataset: ResolvedDataset, params: EvaluateParams
+    models: Mapping[str, Backbone], image: Picture, dataset: ResolvedDataset, params: EvaluateParams
 ) -> dict[str, Mask]:
     return {name: predict(model, image, dataset, params) for name, model in models.items()}
 
 
 def encode(
-    model: GroupViT, image: NDArray[np.uint8], dataset: ResolvedDataset, params: EvaluateParams
+    model: Backbone, image: NDArray[np.uint8], dataset: ResolvedDataset, params: EvaluateParams
 ) -> EncodedImage:
     """All windows of one RGB image [H, W, 3], as they are encoded when `dataset` is scored."""
     with inference_mode(model):
@@ -160,7 +160,7 @@ def encode(
 
 
 def predict(
-    model: GroupViT, image: NDArray[np.uint8], dataset: ResolvedDataset, params: EvaluateParams
+    model: Backbone, image: NDArray[np.uint8], dataset: ResolvedDataset, params: EvaluateParams
 ) -> Mask:
     """Label one RGB image [H, W, 3] as it is labelled when `dataset` is scored: class ids [H, W]."""
     encoded = encode(model, image, dataset, params)

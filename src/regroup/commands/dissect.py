@@ -39,8 +39,8 @@ def _run(arguments: argparse.Namespace) -> None:
     from regroup.analysis.dissection import dissect
     from regroup.analysis.dissection_report import by_analysis, write_dissection
     from regroup.analysis.settings import DissectParams
+    from regroup.backbones import load_checkpoint
     from regroup.device import choose_device
-    from regroup.model import load_checkpoint
     from regroup.params import load_params
     from regroup.settings import parse
 
@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> None:
         values.update(features_per_class=arguments.features_per_class)
     chosen = parse(DissectParams, values, Path("command line"))
     model = load_checkpoint(arguments.checkpoint).to(choose_device(arguments.device or settings.device))
-    check_windows(settings, model.config.image.patch_size)
+    check_windows(settings, model.patch_size)
     batch = arguments.batch or settings.batch
     scores = by_analysis(
         {

@@ -72,8 +72,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from regroup.backbones import load_checkpoint
     from regroup.device import choose_device
-    from regroup.model import load_checkpoint
     from regroup.segmentation.segment import output_names, segment_images, segmented_files, unknown_names
     from regroup.segmentation.settings import InferenceParams
     from regroup.settings import parse
@@ -85,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> int:
     stems = output_stems(images)
     check_targets(made, images, [name for stem in stems.values() for name in output_names(stem)])
     model = load_checkpoint(arguments.checkpoint).to(choose_device(arguments.device))
-    short_side = arguments.short_side or 2 * model.config.image.image_size
+    short_side = arguments.short_side or 2 * model.image_size
     window = arguments.window or short_side
     given = {
         "short_side": short_side,
@@ -95,7 +95,7 @@ def _run(arguments: argparse.Namespace) -> int:
         "top_k": arguments.top_k,
     }
     params = parse(InferenceParams, given, Path("command line"))
-    check_windows(params, model.config.image.patch_size)
+    check_windows(params, model.patch_size)
     if unknown := unknown_names(model, names):
         print(
             f"warning: {arguments.checkpoint} has never seen a word of: {', '.join(unknown)}", file=sys.stderr

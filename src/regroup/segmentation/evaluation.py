@@ -20,11 +20,11 @@ from regroup.segmentation.scores import DatasetScores, PixelCounter, Scores, tru
 from regroup.segmentation.settings import EvaluateParams, InferenceParams
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 
 def evaluate_all(
-    model: GroupViT,
+    model: Backbone,
     params: EvaluateParams,
     raw_roots: Mapping[str, Path],
     *,
@@ -63,7 +63,7 @@ def evaluate_all(
 
 
 def evaluate(
-    model: GroupViT,
+    model: Backbone,
     dataset: ResolvedDataset,
     params: InferenceParams,
     *,
@@ -102,7 +102,7 @@ def decide(dataset: ResolvedDataset, params: InferenceParams) -> Decision:
 
 
 def evaluate_decisions(
-    model: GroupViT,
+    model: Backbone,
     dataset: ResolvedDataset,
     params: InferenceParams,
     decisions: Sequence[Decision],
@@ -125,7 +125,7 @@ def evaluate_decisions(
             read_samples(dataset, params), title or dataset.name, images, disable=not progress, unit="image"
         )
         for mask, encoded in encode_images(model, classes, samples, params, batch=batch):
-            mask = mask.to(encoded.features.groups.device)
+            mask = mask.to(encoded.features.segment_map.device)
             maps = label_maps(encoded, prompts, decisions, (mask.shape[0], mask.shape[1]))
             rows = true_rows(mask, len(protocol.classes), protocol.ignored)
             for counter, predicted in zip(counters, maps, strict=True):
@@ -149,7 +149,7 @@ def evaluate_decisions(
 
 
 @contextmanager
-def inference_mode(model: GroupViT) -> Iterator[None]:
+def inference_mode(model: Backbone) -> Iterator[None]:
     """Eval mode without gradients inside the block; the model's own mode afterwards."""
     training = model.training
     model.eval()

@@ -26,7 +26,7 @@ from regroup.segmentation.protocols import free_prompts
 from regroup.segmentation.settings import InferenceParams
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 PARTS = ("overlay", "mask", "segments")
 BACKGROUND = "background"
@@ -44,7 +44,8 @@ class Segmented:
     Attributes:
         image: RGB [H, W, 3].
         labels: [H, W], positions in `names`.
-        segments: [H, W], the group of each pixel, in the window whose centre is nearest.
+        segments: [H, W], the segment of each pixel, in the window whose centre is nearest; of a backbone
+            without groups, the number of its patch, modulo 256.
         names: of the classes; `background` first if there is one.
     """
 
@@ -61,7 +62,7 @@ class Segmented:
 
 
 def segment_images(
-    model: GroupViT,
+    model: Backbone,
     paths: Iterable[Path],
     names: Sequence[str],
     params: InferenceParams,
@@ -125,22 +126,23 @@ def _read(path: Path) -> NDArray[np.uint8]:
 
 
 def _segments(encoded: EncodedImage, height: int, width: int) -> Ids:
-    """Group of each pixel of the unscaled image, taken from the window whose centre is nearest."""
+    """Segment of each pixel of the unscaled image, taken from the window whose centre is nearest."""
     rows, columns = np.arange(encoded.height)[:, None], np.arange(encoded.width)[None]
     nearest = np.full((encoded.height, encoded.width), np.inf)
-    groups = np.zeros((encoded.height, encoded.width), dtype=np.uint8)
-    for box, inside in zip(encoded.boxes, encoded.features.groups.cpu().numpy(), strict=True):
+    segments = np.zeros((encoded.height, encoded.width), dtype=np.uint8)
+    maps = encoded.features.segment_map.cpu().numpy().astype(np.uint8)
+    for box, inside in zip(encoded.boxes, maps, strict=True):
         distance = (rows - (box.top + box.bottom) / 2) ** 2 + (columns - (box.left + box.right) / 2) ** 2
         part = (slice(box.top, box.bottom), slice(box.left, box.right))
         closer = distance[part] < nearest[part]
         nearest[part] = np.where(closer, distance[part], nearest[part])
-        groups[part] = np.where(closer, inside, groups[part])
-    return np.asarray(Image.fromarray(groups).resize((width, height), Image.Resampling.NEAREST))
+        segments[part] = np.where(closer, inside, segments[part])
+    return np.asarray(Image.fromarray(segments).resize((width, height), Image.Resampling.NEAREST))
 
 
-def unknown_names(model: GroupViT, names: Sequence[str]) -> list[str]:
+def unknown_names(model: Backbone, names: Sequence[str]) -> list[str]:
     """Names with a word that a checkpoint of compact vocabulary never saw: it cannot tell them apart."""
-    if not model.config.text.compact:
+    if not model.text.config.compact:
         return []
     index = model.text.token_index.cpu().numpy()
     rows = tokenize(names)

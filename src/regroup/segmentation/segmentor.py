@@ -1,4 +1,4 @@
-"""GroupViT as an mmsegmentation segmentor: inference the plain way, one image at a time.
+"""A backbone as an mmsegmentation segmentor: inference in plain words, one image at a time.
 
 Every pixel gets a score for every class, so this is slow and large, and it is the reference that the faster
 way of `regroup.segmentation.inference` must equal. mmseg's test loop, `init_model`, `inference_model` and
@@ -21,12 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import regroup.segmentation.datasets  # noqa: F401 - registers the transforms that `segmentor_config` names
-from regroup.model import GroupViT, load_checkpoint
+from regroup.backbones import load_checkpoint
+from regroup.model import Backbone
 from regroup.segmentation.images import DEVIATION, MEAN
 from regroup.segmentation.prompts import embed_prompts
 from regroup.segmentation.protocols import ClassPrompts, Protocol, load_protocol
 from regroup.segmentation.settings import InferenceParams
-from regroup.segmentation.windows import background_segments, class_scores, encode_windows
+from regroup.segmentation.windows import background_segments, class_scores, encode_windows, enlarge_patches
 
 with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
     # mmseg.models imports optional parts of torch and mmcv that announce their own deprecation
@@ -39,12 +40,12 @@ NEVER = -1.0
 
 
 @MODELS.register_module()
-class GroupViTSegmentor(EncoderDecoder):  # type: ignore[misc]
-    """Sliding-window segmentation by GroupViT, in mmseg's hands."""
+class OpenVocabularySegmentor(EncoderDecoder):  # type: ignore[misc]
+    """Sliding-window segmentation by any backbone, in mmseg's hands."""
 
     def __init__(
         self,
-        checkpoint: GroupViT | str | Path,
+        checkpoint: Backbone | str | Path,
         protocol: Protocol | str,
         prompts: ClassPrompts | None = None,
         threshold: float | None = None,
@@ -72,7 +73,7 @@ class GroupViTSegmentor(EncoderDecoder):  # type: ignore[misc]
         BaseSegmentor.__init__(self, data_preprocessor=preprocessor)
         protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
         self.model = (
-            checkpoint if isinstance(checkpoint, GroupViT) else load_checkpoint(Path(checkpoint))
+            checkpoint if isinstance(checkpoint, Backbone) else load_checkpoint(Path(checkpoint))
         ).eval()
         self.prompts = prompts or protocol.class_prompts()
         self.threshold = (protocol.threshold if threshold is None else threshold) or 0.0
@@ -86,14 +87,20 @@ class GroupViTSegmentor(EncoderDecoder):  # type: ignore[misc]
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict[str, Any]]) -> Tensor:
         """Class scores [B, classes, H, W] of windows [B, 3, H, W] (eq. 36 and 37)."""
         features = encode_windows(self.model, inputs, self.classes)
-        segments, whole = map(self.prompts.best_word, (features.affinity, features.image_affinity))
-        scores = class_scores(segments, whole, self.top_k)
-        masks = F.one_hot(features.groups.long(), scores.shape[1]).to(scores.dtype)
-        per_pixel = torch.einsum("bhwg,bgn->bnhw", masks, scores)
+        if self.model.grouped:
+            segments, whole = map(self.prompts.best_word, (features.logits, features.image_logits))
+            scores = class_scores(segments, whole, self.top_k)
+            masks = F.one_hot(features.segment_map.long(), scores.shape[1]).to(scores.dtype)
+            per_pixel = torch.einsum("bhwg,bgn->bnhw", masks, scores)
+            unnamed = background_segments(scores, self.threshold).to(masks.dtype)
+            background = torch.einsum("bhwg,bg->bhw", masks, unnamed)
+        else:
+            scores = self.prompts.best_word(features.logits).softmax(dim=-1)
+            per_pixel = enlarge_patches(scores, inputs.shape[2], inputs.shape[3], self.model.patch_size)
+            background = torch.full_like(per_pixel[:, 0], self.threshold)
         logits = per_pixel.new_full((len(inputs), self.out_channels, *per_pixel.shape[2:]), NEVER)
         if self.prompts.background:
-            background = background_segments(scores, self.threshold).to(masks.dtype)
-            logits[:, 0] = torch.einsum("bhwg,bg->bhw", masks, background)
+            logits[:, 0] = background
         logits[:, list(self.prompts.prompted)] = per_pixel
         return logits
 
@@ -137,7 +144,7 @@ def segmentor_config(
     return {
         "default_scope": "mmseg",
         "model": {
-            "type": "GroupViTSegmentor",
+            "type": "OpenVocabularySegmentor",
             "checkpoint": str(checkpoint),
             "protocol": protocol,
             "window": params.window,

@@ -20,7 +20,7 @@ from regroup.segmentation.settings import DatasetParams, InferenceParams, SweepG
 from regroup.settings import parse
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class SweepRow:
 
 
 def sweep(
-    model: GroupViT,
+    model: Backbone,
     datasets: Mapping[str, DatasetParams],
     params: InferenceParams,
     grid: SweepGrid,

@@ -14,7 +14,7 @@ from regroup.segmentation.evaluation import evaluate_all
 from regroup.segmentation.settings import EvaluateParams
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 Rows = list[dict[str, float]]
 
@@ -35,9 +35,9 @@ PointType = TypeVar("PointType", bound=Point)
 
 
 def validation_curve(
-    model: GroupViT,
+    model: Backbone,
     points: Sequence[PointType],
-    apply: Callable[[GroupViT, PointType], None],
+    apply: Callable[[Backbone, PointType], None],
     params: EvaluateParams,
     raw_roots: Mapping[str, Path],
     *,
@@ -75,7 +75,7 @@ def write_validation(path: Path, rows: Rows) -> None:
 
 
 def _score(
-    model: GroupViT, params: EvaluateParams, raw_roots: Mapping[str, Path], progress: bool
+    model: Backbone, params: EvaluateParams, raw_roots: Mapping[str, Path], progress: bool
 ) -> dict[str, float]:
     scores = evaluate_all(model, params, raw_roots, progress=progress)
     return {f"val_{name}": dataset.miou for name, dataset in scores.datasets.items()}
