@@ -37,7 +37,7 @@ def affinity_figure(
     drawn: bool,
     names: tuple[str, str],
 ) -> Drawn:
-    """Patch logits of both models for some images, at the image size of the model (Figure 23).
+    """Patch affinity of both models for some images, at the image size of the model (Figure 23).
 
     Args:
         model: its patches at the end of stage 1 are taken.
@@ -77,7 +77,7 @@ def affinity_figure(
     for number, (theirs_, ours) in enumerate(pairs):
         data[f"{number:02}/{names[0]}"] = theirs_.astype(np.float16)
         data[f"{number:02}/{names[1]}"] = ours.astype(np.float16)
-    return Drawn("logits", figure, data, Caption(title, text, (23,), profile))
+    return Drawn("affinity", figure, data, Caption(title, text, (23,), profile))
 
 
 def _square_picture(one: Shown) -> NDArray[np.uint8]:

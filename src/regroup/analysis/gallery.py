@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regroup.analysis.affinity import affinity_figure
 from regroup.analysis.class_figures import (
     MOST,
     Disparity,
@@ -26,7 +27,6 @@ from regroup.analysis.grouping_figures import (
     entropy_figure,
     segments_figure,
 )
-from regroup.analysis.affinity import affinity_figure
 from regroup.analysis.panels import PanelSample, panel_data, qualitative_panel
 from regroup.analysis.qualitative import (
     dissection_samples,
@@ -93,7 +93,7 @@ class Gallery:
                 self.attention,
                 self.entropy,
                 self.dissection,
-                self.logits,
+                self.affinity,
             )
             for part in parts:
                 yield part()
@@ -220,7 +220,7 @@ class Gallery:
         )
         return self._panel("dissection", samples, title, text, (12,))
 
-    def logits(self) -> Drawn:
+    def affinity(self) -> Drawn:
         """Figure 23."""
         features = self.dino
         name = "DINO" if features.config.kind == "published" else "DINO (stand-in)"
