@@ -1,8 +1,8 @@
 """The thesis's tables beside our numbers, as CSV, Markdown and LaTeX, and which of its claims hold."""
 
+from regroup.profile_tables import profile_table, table_files
 from regroup.report.claims import check_claims
 from regroup.report.reference import thesis
-from regroup.report.runs import profile_table, table_files
 from regroup.report.scores_view import write_scores, write_summary
 from regroup.report.tables import write_table
 from regroup.report.what_moved import verdict_counts, write_what_moved

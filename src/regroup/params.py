@@ -15,11 +15,11 @@ from regroup.analysis.settings import DissectParams, FigureParams
 from regroup.captions.settings import NounReportParams, NounsParams, ShardsParams
 from regroup.dino.settings import DinoParams
 from regroup.errors import RegroupError
+from regroup.journal import TrackingParams
 from regroup.report.settings import LearningParams, PageParams, TablesParams
 from regroup.segmentation.settings import EvaluateParams, SweepParams
 from regroup.settings import Name, Settings, parse, read_yaml
 from regroup.sources.settings import SourceKey, SourceParams, WeightsParams, WorldParams
-from regroup.tracking import TrackingParams
 from regroup.training.settings import CheckpointParams, FinetuneParams, PretrainParams
 
 StageName = Literal[
@@ -92,12 +92,12 @@ class Params(Settings):
         return any(source.kind == "mini" for source in self.sources.values())
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> ProfilePaths:
         """Where this profile's files lie."""
-        return Layout(self.name)
+        return ProfilePaths(self.name)
 
 
-class Layout:
+class ProfilePaths:
     """Where a profile's files lie, relative to the project's root; dvc.yaml declares the same paths."""
 
     def __init__(self, name: str) -> None:

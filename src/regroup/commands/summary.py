@@ -9,9 +9,9 @@ from typing import Any
 from regroup.commands.arguments import add_params, check_distinct, whole
 from regroup.errors import RegroupError
 from regroup.params import load_params
+from regroup.profile_tables import profile_table, table_files
 from regroup.report.claims import check_claims
 from regroup.report.reference import thesis
-from regroup.report.runs import profile_table, table_files
 from regroup.report.summary import format_summary
 from regroup.report.tables import Table
 from regroup.report.what_moved import format_what_moved, verdict_counts

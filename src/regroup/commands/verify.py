@@ -14,7 +14,7 @@ from typing import Any
 from regroup.commands.arguments import add_params, text
 from regroup.errors import RegroupError
 from regroup.params import Params, load_params
-from regroup.report.runs import table_files
+from regroup.profile_tables import table_files
 from regroup.report.verify import (
     CLAIMS,
     SCORES,

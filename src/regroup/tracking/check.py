@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 from regroup.errors import RegroupError
+from regroup.journal.location import tracking_uri
+from regroup.journal.locked import locked_outputs
+from regroup.journal.stage_run import TrackingParams
 from regroup.settings import parse, read_yaml
 from regroup.tracking.held import is_held
-from regroup.tracking.journal import TrackingParams
-from regroup.tracking.location import tracking_uri
-from regroup.tracking.lock import locked_outputs
 from regroup.tracking.store import Store, spelt
 
 

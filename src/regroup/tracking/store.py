@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from regroup.errors import RegroupError
 from regroup.io import read_json, write_json
-from regroup.tracking.location import Artefacts
-from regroup.tracking.lock import LockedOutput
+from regroup.journal.location import Artefacts
+from regroup.journal.locked import LockedOutput
 from regroup.tracking.reader import Journal, Json
 from regroup.tracking.view import run_note, view_tags
 

@@ -1,4 +1,4 @@
-"""The stages of a profile as a drawing: the items of a stage in one box, sources at the top."""
+"""The stages of a profile as a drawing: one box each, sources at the top."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from regroup.errors import RegroupError
-from regroup.safe_dvc.graph import ResolvedStage
 
 BOX = (132, 40)
 """Width and height of a stage's box, in the drawing's own pixels."""
@@ -54,37 +53,6 @@ class Drawing:
     """SVG path data."""
     width: float
     height: float
-
-
-def collapse(stages: Sequence[ResolvedStage]) -> tuple[StageBox, ...]:
-    """One box for all items of a stage, in the order of definition."""
-    items: dict[str, list[ResolvedStage]] = {}
-    for stage in stages:
-        items.setdefault(_box(stage.name), []).append(stage)
-    box_of = {stage.target: _box(stage.name) for stage in stages}
-    boxes = []
-    for name, group in items.items():
-        read = {box_of[target] for stage in group for target in stage.reads} - {name}
-        first = group[0]
-        boxes.append(
-            StageBox(
-                name,
-                about=first.about,
-                command=first.command.replace(f"'{_item(first.name)}'", "'ITEM'"),
-                count=len(group) if _item(first.name) else None,
-                reads=tuple(other for other in items if other in read),
-                frozen=first.frozen,
-            )
-        )
-    return tuple(boxes)
-
-
-def _box(name: str) -> str:
-    return name.partition("@")[0]
-
-
-def _item(name: str) -> str:
-    return name.partition("@")[2]
 
 
 def draw(stages: Sequence[StageBox]) -> Drawing:
