@@ -46,10 +46,11 @@ repro: env  ## the whole study on the embedded data, a stage a core; ENGINE=dvc:
 	@regroup summary
 	@regroup verify || true
 
-check: env  ## format, lint, types and declared packages
+check: env  ## format, lint, types, who imports whom, declared packages
 	ruff format --check .
 	ruff check .
 	mypy
+	lint-imports --no-cache
 	deptry src stages workflow
 	deptry src stages workflow benchmarks tests --ignore DEP002,DEP004
 
