@@ -73,15 +73,15 @@ def draw(stages: Sequence[StageBox]) -> Drawing:
             for upper, lower in pairwise(route):
                 above.setdefault(lower, []).append(upper)
             routes.append(route)
-    wide = {stage.name: BOX[0] for stage in stages}
-    sizes = [sum(wide.get(name, 0) for name in row) + GAP[0] * (len(row) - 1) for row in rows]
+    widths = {stage.name: BOX[0] for stage in stages}
+    sizes = [sum(widths.get(name, 0) for name in row) + GAP[0] * (len(row) - 1) for row in rows]
     width = max(sizes, default=0) + 2 * MARGIN
     middles: dict[str, float] = {}
     for row, size in zip(rows, sizes, strict=True):
         x = (width - size) / 2
         for name in sorted(row, key=lambda name: _mean([middles[other] for other in above[name]], width / 2)):
-            middles[name] = x + wide.get(name, 0) / 2
-            x += wide.get(name, 0) + GAP[0]
+            middles[name] = x + widths.get(name, 0) / 2
+            x += widths.get(name, 0) + GAP[0]
     tops = {name: MARGIN + k * (BOX[1] + GAP[1]) for k, row in enumerate(rows) for name in row}
     boxes = tuple(Placed(s, middles[s.name] - BOX[0] / 2, tops[s.name]) for s in stages)
     edges = tuple(_curve([(middles[name], tops[name]) for name in route]) for route in routes)
