@@ -18,7 +18,7 @@ from regroup.backbones import ROOM as BACKBONES
 from regroup.dino.settings import DinoParams
 from regroup.errors import RegroupError
 from regroup.io import json_bytes, read_json, sha256, write_bytes
-from regroup.params import Layout, Params
+from regroup.params import Params, ProfilePaths
 from regroup.settings import Settings, parse
 from regroup.training.settings import (
     AugmentationSettings,
@@ -150,7 +150,7 @@ def resolve_dino(params: DinoParams) -> dict[str, Any]:
     return {"dino": dino, "view": params.stand_in.view.model_dump(mode="json")}
 
 
-def write_resolved(params: Params, variants: Mapping[str, Variant], layout: Layout) -> list[Path]:
+def write_resolved(params: Params, variants: Mapping[str, Variant], layout: ProfilePaths) -> list[Path]:
     """Write a file for each variant, and that of the features; files of variants that are no more go.
 
     A file that says the same already is not touched.

@@ -21,8 +21,6 @@ def make_project(root: Path) -> None:
     """Parameters, the graph, a lock, and the reports of two runs."""
     for name in ("params.yaml", "variants.yaml", "dvc.yaml"):
         shutil.copyfile(ROOT / name, root / name)
-    (root / ".dvc").mkdir()
-    (root / ".dvc/config").write_text("[core]\n    no_scm = true\n")
     (root / "dvc.lock").write_text(
         "schema: '2.0'\nstages:\n  page:\n    cmd: python stages/page.py\n    outs:\n"
         "    - {path: reports/mini/page.html, md5: 0cc175b9c0f1b6a831c399e269772661, size: 1}\n"

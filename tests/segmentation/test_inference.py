@@ -71,7 +71,7 @@ def plain(
 
 @pytest.mark.parametrize("params", SETTINGS, ids=["usual", "many windows", "smaller than the window"])
 @pytest.mark.parametrize("protocol", ["voc", "ade150"])
-def test_the_fast_road_gives_the_plain_roads_maps(
+def test_the_fast_path_gives_the_reference_paths_maps(
     model: GroupViT, images: Images, protocol: str, params: InferenceParams
 ) -> None:
     labels = load_protocol(protocol).class_prompts()

@@ -1,7 +1,7 @@
 """A backbone as an mmsegmentation segmentor: inference in plain words, one image at a time.
 
 Every pixel gets a score for every class, so this is slow and large, and it is the reference that the faster
-way of `regroup.segmentation.inference` must equal. mmseg's test loop, `init_model`, `inference_model` and
+path of `regroup.segmentation.inference` must equal. mmseg's test loop, `init_model`, `inference_model` and
 visualiser work with it:
 
     from regroup.segmentation.segmentor import segmentor_config

@@ -34,7 +34,7 @@ AT_ONCE = 3
 _MARGIN = 64e6  # bytes beyond twice its known size that a file may still have: sizes are known "about"
 
 
-class Fetched(Settings):
+class FetchedArtefact(Settings):
     """One artefact as it came."""
 
     file: str
@@ -43,7 +43,7 @@ class Fetched(Settings):
     sha256: str
 
 
-_RECORD = TypeAdapter(dict[str, Fetched])
+_RECORD = TypeAdapter(dict[str, FetchedArtefact])
 
 
 def download_folder(name: str, root: Path | None) -> Path:
@@ -51,7 +51,7 @@ def download_folder(name: str, root: Path | None) -> Path:
     return root.expanduser() if root is not None else DOWNLOADS / name
 
 
-def read_record(folder: Path) -> dict[str, Fetched]:
+def read_record(folder: Path) -> dict[str, FetchedArtefact]:
     """What `downloads.json` of a folder says came, by artefact; empty where there is none.
 
     Raises:
@@ -68,7 +68,7 @@ def read_record(folder: Path) -> dict[str, Fetched]:
         raise RegroupError(f"{path}: {key}: {first['msg']}; restore the file or remove it") from None
 
 
-def write_record(folder: Path, came: Mapping[str, Fetched]) -> None:
+def write_record(folder: Path, came: Mapping[str, FetchedArtefact]) -> None:
     """Write `downloads.json`."""
     write_json(folder / RECORD, {name: came[name].model_dump() for name in sorted(came)})
 
@@ -137,12 +137,12 @@ def _fetch(
     name: str,
     artefact: Artefact,
     folder: Path,
-    earlier: Fetched | None,
+    earlier: FetchedArtefact | None,
     *,
     url: str | None,
     stop: Event,
     progress: bool,
-) -> tuple[Path, Fetched]:
+) -> tuple[Path, FetchedArtefact]:
     of = name, artefact, folder, earlier
     checksum = artefact.checksum or (f"sha256:{earlier.sha256}" if earlier else None)
     if url is not None and (given := url.removeprefix("file://")) and "://" not in given:
@@ -178,7 +178,7 @@ def remedy(path: Path, folder: Path) -> str:
     return "put the right file there, or set `url` to null, and it is downloaded"
 
 
-def _remembered(name: str, artefact: Artefact, folder: Path, earlier: Fetched | None) -> str:
+def _remembered(name: str, artefact: Artefact, folder: Path, earlier: FetchedArtefact | None) -> str:
     if earlier is None or artefact.checksum is not None:
         return ""
     return (
@@ -267,9 +267,9 @@ def _prove(path: Path, artefact: Artefact, checksum: str | None) -> None:
         raise _WrongError(f"{artefact.file} {reason}")
 
 
-def _fetched(artefact: Artefact, path: Path, url: str, earlier: Fetched | None) -> Fetched:
+def _fetched(artefact: Artefact, path: Path, url: str, earlier: FetchedArtefact | None) -> FetchedArtefact:
     size = path.stat().st_size
     # what the publisher's checksum has just verified needs no second pass over 20 GB
     known = earlier is not None and earlier.bytes == size and artefact.checksum is not None
     digest = earlier.sha256 if earlier and known else sha256(path)
-    return Fetched(file=artefact.file, url=earlier.url if earlier else url, bytes=size, sha256=digest)
+    return FetchedArtefact(file=artefact.file, url=earlier.url if earlier else url, bytes=size, sha256=digest)
