@@ -17,6 +17,8 @@ from regroup.cli import main
 from regroup.sources.make import make_source
 from regroup.sources.settings import SOURCES, WorldParams
 
+from .thesis import copy_project
+
 ROOT = Path(__file__).parents[1]
 USAGE = namedtuple("USAGE", "total used free")
 
@@ -24,12 +26,8 @@ USAGE = namedtuple("USAGE", "total used free")
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the default parameters and nothing else; the disk has 500 GB."""
-    for name in ("params.yaml", "variants.yaml", "requirements.lock"):
-        (tmp_path / name).write_text((ROOT / name).read_text())
+    copy_project(tmp_path, "requirements.lock", "full/params.yaml")
     (tmp_path / "pretrain/groupvit-mini").mkdir(parents=True)
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full/params.yaml").write_text((ROOT / "full/params.yaml").read_text())
-    (tmp_path / "full/variants.yaml").write_text((ROOT / "variants.yaml").read_text())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     free(monkeypatch, 500)

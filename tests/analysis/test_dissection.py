@@ -226,7 +226,7 @@ def test_the_command_writes_a_file_for_each_row_and_the_same_bytes_twice(
 
 
 def test_the_metrics_files_fill_tables_1_and_2(model: GroupViT, voc: Path, tmp_path: Path) -> None:
-    from regroup.report.tables import build_table
+    from tests.thesis import build_table
 
     save_checkpoint(model, tmp_path / "checkpoint")
     params = DissectParams(neighbours=(5, 10), chosen=10)

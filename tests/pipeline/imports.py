@@ -10,6 +10,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 CARRIERS = (
     "stage.py",
+    "study.py",
     "params.py",
     "resolved.py",
     "variants.py",

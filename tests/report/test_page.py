@@ -22,6 +22,7 @@ from regroup.report.settings import PageParams
 from regroup.run_facts import collapse, duration, write_index
 from regroup.safe_dvc.graph import read_graph
 from regroup.variants import load_variants
+from tests.thesis import thesis
 
 from .page_project import ODD, make_project
 
@@ -45,6 +46,7 @@ def build(project: Path) -> str:
         settings=params.page,
         params_file=params.params_file,
         titles={"ge-384": "Group entropy", "original": "Original"},
+        reference=thesis(),
     )
 
 

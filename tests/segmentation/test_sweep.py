@@ -98,8 +98,8 @@ def test_a_grid_without_a_possible_window_is_refused(model: GroupViT, voc: Path)
 
 def test_rows_of_table_12_are_filled_by_position(model: GroupViT, voc: Path, tmp_path: Path) -> None:
     from regroup.model import save_checkpoint
-    from regroup.report.tables import build_table
     from regroup.segmentation.sweep_table import write_rows
+    from tests.thesis import build_table
 
     save_checkpoint(model, tmp_path / "checkpoint")
     grid = SweepGrid(short_side=(40, 56), threshold=(0.05, 0.1, 0.3))
