@@ -3,6 +3,7 @@
 from regroup.analysis.gallery import Gallery
 from regroup.errors import RegroupError
 from regroup.io import write_bytes
+from regroup.metrics import SEGMENTATION
 from regroup.model import load_checkpoint
 from regroup.model.dino import load_features
 from regroup.sources.manifest import raw_root
@@ -11,7 +12,7 @@ from regroup.stage import Stage, run
 
 def main(stage: Stage) -> None:
     """Draw every figure of the profile."""
-    layout, settings, params = stage.layout, stage.params.figures, stage.params.evaluate
+    layout, settings, params = stage.layout, stage.params.figures, stage.params.segmentation
     known = stage.variants()
     if unknown := [name for name in settings.variants if name not in known]:
         raise RegroupError(f"figures: no variant {', '.join(unknown)} in {stage.params.variants_file}")
@@ -28,7 +29,7 @@ def main(stage: Stage) -> None:
             dissect=stage.params.dissect,
             evaluate=params,
             roots={source: raw_root(folder) for source, folder in raw.items()},
-            metrics=layout.metrics,
+            metrics=layout.metrics / SEGMENTATION,
             dino=load_features(layout.dino).eval(),
             profile=stage.params.name,
             drawn=stage.params.drawn,

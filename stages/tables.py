@@ -23,7 +23,13 @@ def main(stage: Stage) -> None:
             write_table(table, layout.tables, data=layout.table_data)
         final = stage.params.sweep.variant
         write_summary(layout.metrics, final, verdict_counts(moved), layout.tables, profile=profile)
-        write_scores(layout.metrics, list(stage.variants()), layout.tables, profile=profile)
+        write_scores(
+            layout.metrics,
+            list(stage.params.evaluate),
+            list(stage.variants()),
+            layout.tables,
+            profile=profile,
+        )
         write_what_moved(moved, layout.tables, data=layout.table_data)
 
 

@@ -181,7 +181,12 @@ def _is_stale(stage: PipelineStage) -> bool:
     if not stage.always_changed:
         return bool(found)
     # else a run with nothing to do would start a job for every stage behind this one
-    return found != [ALWAYS] or not all(_still_holds(Path(out.fs_path)) for out in stage.outs)
+    return found != [ALWAYS] or not all(_still_holds(place) for place in _folders(stage))
+
+
+def _folders(stage: PipelineStage) -> list[Path]:
+    """Outputs that hold a manifest and what it speaks of; not the copy that lies apart."""
+    return [place for out in stage.outs if (place := Path(out.fs_path)).is_dir()]
 
 
 def _still_holds(output: Path) -> bool:

@@ -15,10 +15,12 @@ from regroup.analysis.settings import DissectParams, FigureParams
 from regroup.captions.settings import NounReportParams, NounsParams, ShardsParams
 from regroup.dino.settings import DinoParams
 from regroup.errors import RegroupError
+from regroup.metrics import SEGMENTATION
 from regroup.report.settings import LearningParams, PageParams, TablesParams
 from regroup.segmentation.settings import EvaluateParams, SweepParams
 from regroup.settings import Name, Settings, parse, read_yaml
 from regroup.sources.settings import SourceKey, SourceParams, WeightsParams, WorldParams
+from regroup.tasks import Evaluations
 from regroup.tracking import TrackingParams
 from regroup.training.settings import CheckpointParams, FinetuneParams, PretrainParams
 
@@ -32,6 +34,7 @@ StageName = Literal[
     "resolve",
     "dino",
     "finetune",
+    "tasks",
     "evaluate",
     "sweep",
     "dissect",
@@ -68,7 +71,7 @@ class Params(Settings):
     checkpoint: CheckpointParams
     dino: DinoParams
     finetune: FinetuneParams
-    evaluate: EvaluateParams
+    evaluate: Evaluations
     sweep: SweepParams
     dissect: DissectParams
     figures: FigureParams
@@ -90,6 +93,21 @@ class Params(Settings):
     def drawn(self) -> bool:
         """Whether any of the data is drawn by this project; numbers and pictures must say so then."""
         return any(source.kind == "mini" for source in self.sources.values())
+
+    @property
+    def segmentation(self) -> EvaluateParams:
+        """How variants are scored on segmentation; also the inference settings of analyses and figures.
+
+        Raises:
+            RegroupError: the profile evaluates no segmentation of this name.
+        """
+        found = self.evaluate.get(SEGMENTATION)
+        if found is None or not isinstance(found.options, EvaluateParams):
+            raise RegroupError(
+                f"{self.params_file}: evaluate.{SEGMENTATION}: this key is missing, and sweeps, dissections and "
+                "figures take its settings"
+            )
+        return found.options
 
     @property
     def layout(self) -> Layout:
@@ -117,12 +135,13 @@ class Layout:
         self.sweep = Path("reports", name, "sweep")
         self.dissection = Path("reports", name, "dissection")
         self.curves = Path("reports", name, "curves")
-        self.validation = Path("reports", name, "validation")
         self.learning = Path("reports", name, "learning")
         self.mapped_labels = Path(".state", name, "labels.arrow")
         self.token_cache = Path(".state", name, "tokens")
         self.text_cache = Path(".state", name, "text")
         self.variants = Path("data", name, "variants")
+        self.tasks = Path("data", name, "tasks")
+        self.manifests = Path("data", name, "manifests")
         self.dino_settings = Path("data", name, "dino.json")
         self._raw = Path("data", name, "raw")
         self.dino = Path("data", name, "dino")
@@ -136,6 +155,18 @@ class Layout:
     def resolved(self, variant: str) -> Path:
         """The settings of one variant, every default filled in."""
         return self.variants / f"{variant}.json"
+
+    def manifest(self, source: str) -> Path:
+        """What the raw data of one source is: a copy of its manifest, apart from the files."""
+        return self.manifests / f"{source}.json"
+
+    def task(self, evaluation: str) -> Path:
+        """What one evaluation uses: its options, code and data, every default filled in."""
+        return self.tasks / f"{evaluation}.json"
+
+    def scores(self, evaluation: str, variant: str) -> Path:
+        """The folder of what one variant scored in one evaluation."""
+        return self.metrics / evaluation / variant
 
     def run(self, variant: str) -> Path:
         """The checkpoint folder of one variant."""

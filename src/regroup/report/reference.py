@@ -7,24 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from regroup.errors import RegroupError
+from regroup.report.columns import Column, column_title, is_miou
 from regroup.settings import Settings, parse, read_yaml
 
-Dataset = Literal["coco", "voc", "context", "ade"]
-
-DATASET_TITLES: Mapping[Dataset, str] = {
-    "coco": "COCO",
-    "voc": "PVOC",
-    "context": "PContext",
-    "ade": "ADE20K",
-}
-"""Headings of the value columns, as the thesis prints them."""
-
-Percent = Annotated[float, Field(ge=0, le=100)]
+Printed = Annotated[float, Field(ge=0, le=1e9)]
 
 
 class RowRef(Settings):
@@ -39,9 +30,9 @@ class RowRef(Settings):
 
 
 class SameAs(RowRef):
-    """The row that prints the same experiment first, and the datasets on which the two prints disagree."""
+    """The row that prints the same experiment first, and the columns in which the two prints disagree."""
 
-    differs: tuple[Dataset, ...] = ()
+    differs: tuple[Column, ...] = ()
 
     @property
     def ref(self) -> RowRef:
@@ -50,11 +41,11 @@ class SameAs(RowRef):
 
 
 class ReferenceRow(Settings):
-    """One printed row: what names it, and mIoU in percent for each dataset of its table."""
+    """One printed row: what names it, and a value for each column of its table (null: none is printed)."""
 
     id: str = Field(pattern=r"^[a-z0-9_]+$")
     labels: tuple[str, ...]
-    values: tuple[Percent | None, ...]
+    values: tuple[Printed | None, ...]
     variance: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     runs: int = Field(default=1, ge=1)
     trained: bool = True
@@ -70,7 +61,8 @@ class ReferenceTable(Settings):
     title: str
     setting: str
     labels: tuple[str, ...] = Field(min_length=1)
-    datasets: tuple[Dataset, ...] = Field(min_length=1)
+    columns: tuple[Column, ...] = Field(min_length=1)
+    titles: dict[Column, str] = {}
     rows: tuple[ReferenceRow, ...] = Field(min_length=1)
     one_checkpoint: bool = False
     note: str | None = None
@@ -78,14 +70,19 @@ class ReferenceTable(Settings):
     @model_validator(mode="after")
     def _rows_fit_the_columns(self) -> Self:
         for row in self.rows:
-            widths = {"labels": (row.labels, self.labels), "values": (row.values, self.datasets)}
+            widths = {"labels": (row.labels, self.labels), "values": (row.values, self.columns)}
             if row.variance is not None:
-                widths["variance"] = (row.variance, self.datasets)
+                widths["variance"] = (row.variance, self.columns)
             for key, (cells, columns) in widths.items():
                 if len(cells) != len(columns):
                     raise ValueError(f"row {row.id}: {key}: {len(cells)} given, {len(columns)} columns")
+            for column, value in zip(self.columns, row.values, strict=True):
+                if value is not None and value > 100 and is_miou(column):
+                    raise ValueError(f"row {row.id}: {column}: {value} is no percentage")
             if (row.variance is None) != (row.runs == 1):
                 raise ValueError(f"row {row.id}: `runs` above 1 and `variance` go together")
+        if unknown := [column for column in self.titles if column not in self.columns]:
+            raise ValueError(f"titles: no column {', '.join(unknown)}")
         twice = [row for row, count in Counter(row.id for row in self.rows).items() if count > 1]
         if twice:
             raise ValueError(f"row {', '.join(twice)} is listed twice")
@@ -103,18 +100,22 @@ class ReferenceTable(Settings):
         known = ", ".join(candidate.id for candidate in self.rows)
         raise RegroupError(f"table {self.number}: no row is called {row!r}; its rows are {known}")
 
-    def value(self, row: str, dataset: Dataset) -> float | None:
-        """Printed mIoU in percent; None where the thesis has no such cell."""
-        if dataset not in self.datasets:
-            return None
-        return self.row(row).values[self.datasets.index(dataset)]
+    def heading(self, column: Column) -> str:
+        """Heading of a column."""
+        return self.titles.get(column) or column_title(column)
 
-    def std(self, row: str, dataset: Dataset) -> float | None:
-        """Standard deviation over the printed row's seeds, in percent; None for a single run."""
-        variance = self.row(row).variance
-        if variance is None or dataset not in self.datasets:
+    def value(self, row: str, column: Column) -> float | None:
+        """The printed value; None where there is no such cell."""
+        if column not in self.columns:
             return None
-        return math.sqrt(variance[self.datasets.index(dataset)])
+        return self.row(row).values[self.columns.index(column)]
+
+    def std(self, row: str, column: Column) -> float | None:
+        """Standard deviation over the printed row's seeds; None for a single run."""
+        variance = self.row(row).variance
+        if variance is None or column not in self.columns:
+            return None
+        return math.sqrt(variance[self.columns.index(column)])
 
 
 class Reference(Settings):

@@ -133,11 +133,19 @@ def load_protocol(name: str) -> Protocol:
     Raises:
         RegroupError: no protocol has this name.
     """
+    return read_protocol(protocol_file(name))
+
+
+def protocol_file(name: str) -> Path:
+    """Where a protocol of the package is written down.
+
+    Raises:
+        RegroupError: no protocol has this name.
+    """
     known = get_args(ProtocolName)
     if name not in known:
         raise RegroupError(f"protocol {name!r}: unknown; there are {', '.join(known)}")
-    path = Path(__file__).with_name("protocols") / f"{name}.yaml"
-    return read_protocol(path)
+    return Path(__file__).with_name("protocols") / f"{name}.yaml"
 
 
 def read_protocol(path: Path) -> Protocol:

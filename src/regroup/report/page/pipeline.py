@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ class StageBox:
         name: in dvc.yaml.
         about: its `desc`.
         command: what it runs; `ITEM` stands for the item of a foreach stage.
-        count: how many items a foreach stage has; None for a plain stage.
+        count: how many items a foreach or matrix stage has; None for a plain stage.
         reads: names of the stages whose outputs it reads.
         frozen: DVC does not run it by itself.
     """
@@ -88,15 +89,21 @@ def read_pipeline(paths: Sequence[Path], values: Mapping[str, Any]) -> tuple[Sta
 
 
 def _count(where: str, entry: Mapping[str, Any], values: Mapping[str, Any]) -> int | None:
-    if "foreach" not in entry:
-        return None
-    items = entry["foreach"]
+    if "matrix" in entry:
+        lists = entry["matrix"].items()
+        return math.prod(len(_items(f"{where}: matrix.{axis}", items, values)) for axis, items in lists)
+    if "foreach" in entry:
+        return len(_items(f"{where}: foreach", entry["foreach"], values))
+    return None
+
+
+def _items(where: str, items: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(items, str):
         name = items.removeprefix("${").removesuffix("}")
         items = _look_up(name, values)
         if items is None:
-            raise RegroupError(f"{where}: foreach: there is no {name}")
-    return len(items)
+            raise RegroupError(f"{where}: there is no {name}")
+    return items
 
 
 def _outputs(entry: Mapping[str, Any]) -> list[str]:
@@ -128,9 +135,9 @@ def _meet(needs: Sequence[str], outs: Sequence[str]) -> bool:
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two parts of a path may be the same, where `${key}` may be any item."""
+    """Whether two parts of a path may be the same, where `${key}` or `${item.x}` may be any item."""
     pattern, text = (one, other) if "${" in one else (other, one)
-    return re.fullmatch(re.sub(r"\\\$\\\{\w+\\\}", ".+", re.escape(pattern)), text) is not None
+    return re.fullmatch(re.sub(r"\\\$\\\{[\w.\\]+\\\}", ".+", re.escape(pattern)), text) is not None
 
 
 def draw(stages: Sequence[StageBox]) -> Drawing:
