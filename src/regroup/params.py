@@ -138,6 +138,10 @@ class Layout:
         """The settings of one variant, every default filled in."""
         return self.variants / f"{variant}.json"
 
+    def backbone(self, variant: str) -> Path:
+        """Which backbone one variant's checkpoint is of, and the digest of its code: for who scores it."""
+        return self.variants / f"{variant}.backbone"
+
     def run(self, variant: str) -> Path:
         """The checkpoint folder of one variant."""
         return self._runs / variant

@@ -151,7 +151,9 @@ def resolve_dino(params: DinoParams) -> dict[str, Any]:
 
 
 def write_resolved(params: Params, variants: Mapping[str, Variant], layout: Layout) -> list[Path]:
-    """Write a file for each variant, and that of the features; files of variants that are no more go.
+    """Write files for each variant, and that of the features; files of variants that are no more go.
+
+    Of a variant there are two: all that its run uses, and which backbone's code reads its checkpoint.
 
     A file that says the same already is not touched.
 
@@ -172,6 +174,11 @@ def write_resolved(params: Params, variants: Mapping[str, Variant], layout: Layo
         for name, variant in variants.items()
     }
     for path in set(layout.variants.glob("*.json")) - set(files):
+        path.unlink()
+    for name, variant in variants.items():
+        backbone = checkpoint_of(variant, params, where=name).backbone
+        files[layout.backbone(name)] = {"backbone": backbone, "code": BACKBONES.digest(backbone)}
+    for path in set(layout.variants.glob("*.backbone")) - set(files):
         path.unlink()
     files[layout.dino_settings] = resolve_dino(params.dino)
     written = []
