@@ -35,10 +35,10 @@ from regroup.adaptation.parts import set_trainable
 from regroup.captions.prompts import prompt
 from regroup.captions.tokens import tokenize
 from regroup.model import GroupViT, GroupViTConfig
-from regroup.objectives import ObjectiveInputs, total_loss
-from regroup.objectives.contrastive import noise_free_targets
+from regroup.objectives import Labels, Need, ObjectiveInputs, Term, total_loss
+from regroup.objectives.noise_free import noise_free_targets
 
-TERMS = [("contrastive", 1.0, {}), ("multi_label", 1.0, {})]
+TERMS = [Term(name="contrastive", weight=1.0), Term(name="multi_label", weight=1.0)]
 CAPTIONS = (
     "A man riding a wave on top of a surfboard.",
     "Two dogs are playing with a frisbee in a large green field.",
@@ -150,7 +150,8 @@ class Step:
         optimiser: torch.optim.Optimizer,
     ) -> None:
         labels = texts[self.batch :].view(self.batch, PLACES, -1)
-        inputs = ObjectiveInputs(image, texts[: self.batch], scale, label_scale, labels, self.ids)
+        given = {Need.LABELS: Labels(labels, self.ids)}
+        inputs = ObjectiveInputs(image, texts[: self.batch], scale, label_scale, given=given)
         total_loss(TERMS, inputs).loss.backward()
         optimiser.step()
         optimiser.zero_grad()

@@ -10,7 +10,8 @@ from regroup.stage import Stage, run
 
 def main(stage: Stage) -> None:
     """Dissect the variant's checkpoint."""
-    layout, params, inference = stage.layout, stage.params.dissect, stage.params.evaluate
+    layout, inference = stage.layout, stage.params.evaluate
+    params = stage.params.needed(stage.params.dissect, "dissect")
     checkpoint, out = layout.run(stage.key), layout.dissection / stage.key
     datasets = inference.chosen(params.datasets, "dissect.datasets")
     raw = {dataset.source: layout.raw(dataset.source) for dataset in datasets.values()}

@@ -11,7 +11,9 @@ from regroup.stage import Stage, run
 
 def main(stage: Stage) -> None:
     """Draw every figure of the profile."""
-    layout, settings, params = stage.layout, stage.params.figures, stage.params.evaluate
+    layout, params = stage.layout, stage.params.evaluate
+    settings = stage.params.needed(stage.params.figures, "figures")
+    dissect = stage.params.needed(stage.params.dissect, "dissect")
     known = stage.variants()
     if unknown := [name for name in settings.variants if name not in known]:
         raise RegroupError(f"figures: no variant {', '.join(unknown)} in {stage.params.variants_file}")
@@ -21,11 +23,11 @@ def main(stage: Stage) -> None:
     raw = {source: layout.raw(source) for source in dict.fromkeys(sources)}
     inputs = [*checkpoints.values(), *raw.values(), layout.dino]
     outputs = [layout.figures, layout.cover]
-    with stage.tracked(settings, stage.params.dissect, params, inputs=inputs, outputs=outputs):
+    with stage.tracked(settings, dissect, params, inputs=inputs, outputs=outputs):
         gallery = Gallery(
             models={name: load_checkpoint(path).eval() for name, path in checkpoints.items()},
             figures=settings,
-            dissect=stage.params.dissect,
+            dissect=dissect,
             evaluate=params,
             roots={source: raw_root(folder) for source, folder in raw.items()},
             metrics=layout.metrics,

@@ -6,7 +6,7 @@ from regroup.stage import Stage, run
 
 def main(stage: Stage) -> None:
     """Draw the panels that `learning.panels` names."""
-    layout, settings = stage.layout, stage.params.learning
+    layout, settings = stage.layout, stage.params.needed(stage.params.learning, "learning")
     with stage.tracked(settings, inputs=[layout.validation], outputs=[layout.learning]):
         panels = {
             panel.title: read_lines(panel.lines, layout.validation, settings.dataset)

@@ -1,8 +1,8 @@
 """Raw data in the real archives' own formats: drawn, or a pointer to the folder that holds it."""
 
 from regroup.errors import RegroupError
+from regroup.pipelines import pipeline_faults
 from regroup.places import place_faults
-from regroup.profile import pipeline_faults
 from regroup.sources.make import make_source, unchanged_source
 from regroup.stage import Stage, run
 

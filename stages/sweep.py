@@ -13,7 +13,8 @@ from regroup.stage import Stage, run
 
 def main(stage: Stage) -> None:
     """Score the variant's checkpoint at every point of the grid."""
-    layout, params, inference = stage.layout, stage.params.sweep, stage.params.evaluate
+    layout, inference = stage.layout, stage.params.evaluate
+    params = stage.params.needed(stage.params.sweep, "sweep")
     checkpoint, out, profile = layout.run(params.variant), layout.sweep, stage.params.name
     datasets = inference.chosen(params.datasets, "sweep.datasets")
     raw = {dataset.source: layout.raw(dataset.source) for dataset in datasets.values()}

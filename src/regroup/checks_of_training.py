@@ -10,9 +10,9 @@ from regroup import backbones
 from regroup.errors import RegroupError
 from regroup.io import read_json
 from regroup.model.config import GroupViTConfig
-from regroup.params import Params
+from regroup.params import Params, weight_folders
 from regroup.resolved import checkpoint_of
-from regroup.sources.mini.write import CAPTIONS_PER_IMAGE
+from regroup.sources.mini.drawn.coco import CAPTIONS_PER_IMAGE
 from regroup.training.settings import CheckpointParams
 from regroup.variants import Variant
 
@@ -61,7 +61,9 @@ def starting_config(checkpoint: CheckpointParams, params: Params) -> BackboneCon
         config = backbones.config_from(values, source=str(beside))
     elif checkpoint.path.exists():
         config = backbones.read_checkpoint(checkpoint.path).config
-    elif checkpoint.path.is_relative_to(params.layout.weights) and checkpoint.backbone == "groupvit":
+    elif checkpoint.backbone == "groupvit" and any(
+        map(checkpoint.path.is_relative_to, weight_folders(params))
+    ):
         config = GroupViTConfig()  # what `weights` will fetch is the published model
     if config is not None and config.architecture != checkpoint.backbone:
         raise RegroupError(

@@ -7,7 +7,7 @@ run before any work starts.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from pydantic import Field, model_validator
 
@@ -15,11 +15,12 @@ from regroup.analysis.settings import DissectParams, FigureParams
 from regroup.captions.settings import NounReportParams, NounsParams, ShardsParams
 from regroup.dino.settings import DinoParams
 from regroup.errors import RegroupError
+from regroup.journal import TrackingParams
 from regroup.report.settings import LearningParams, PageParams, TablesParams
 from regroup.segmentation.settings import EvaluateParams, SweepParams
 from regroup.settings import Name, Settings, parse, read_yaml
-from regroup.sources.settings import SourceKey, SourceParams, WeightsParams, WorldParams
-from regroup.tracking import TrackingParams
+from regroup.sources.settings import SourceKey, SourceParams, WeightsParams, WorldParams, check_kinds
+from regroup.study import Borrowed, StudyFiles, results_of
 from regroup.training.settings import CheckpointParams, FinetuneParams, PretrainParams
 
 StageName = Literal[
@@ -42,6 +43,9 @@ StageName = Literal[
 ]
 
 
+Section = TypeVar("Section", bound=Settings)
+
+
 class Resources(Settings):
     """What one stage may use; `runtime` in minutes. Read by both engines."""
 
@@ -52,12 +56,18 @@ class Resources(Settings):
 
 
 class Params(Settings):
-    """One profile."""
+    """One profile, or another study of it.
+
+    `data` is the profile whose raw data, shards, captions and self-supervised features are used: `name`
+    itself, but for a study beside the profile's own. Such a study has only those of `sweep`, `dissect`,
+    `figures` and `learning` that it asks for.
+    """
 
     name: Name
+    data: Name
     root: Path
     params_file: Path
-    variants_file: Path
+    study: Path
     sources: dict[SourceKey, SourceParams]
     world: WorldParams
     weights: WeightsParams
@@ -70,10 +80,10 @@ class Params(Settings):
     dino: DinoParams
     finetune: FinetuneParams
     evaluate: EvaluateParams
-    sweep: SweepParams
-    dissect: DissectParams
-    figures: FigureParams
-    learning: LearningParams
+    sweep: SweepParams | None = None
+    dissect: DissectParams | None = None
+    figures: FigureParams | None = None
+    learning: LearningParams | None = None
     tables: TablesParams
     page: PageParams
     tracking: TrackingParams
@@ -83,6 +93,7 @@ class Params(Settings):
     def _nothing_is_left_out(self) -> Params:
         if missing := [stage for stage in get_args(StageName) if stage not in self.resources]:
             raise ValueError(f"resources: no entry for {', '.join(missing)}; every stage has one")
+        check_kinds(self.sources)
         if "coco" not in self.sources:
             raise ValueError("sources: coco is missing, and every variant is trained on its captions")
         return self
@@ -93,18 +104,49 @@ class Params(Settings):
         return any(source.kind == "mini" for source in self.sources.values())
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> ProfilePaths:
         """Where this profile's files lie."""
-        return Layout(self.name)
+        return ProfilePaths(self.name, self.data)
+
+    @property
+    def files(self) -> StudyFiles:
+        """The files of the study."""
+        return StudyFiles(self.study)
+
+    @property
+    def variants_file(self) -> Path:
+        """What is run."""
+        return self.files.variants
+
+    def scores_of(self, borrowed: Borrowed) -> Path:
+        """The metrics file of another study's run with this profile.
+
+        Raises:
+            RegroupError: the profile's own params.yaml cannot be read.
+        """
+        return ProfilePaths(results_of(borrowed.study, self.data)).metrics / f"{borrowed.variant}.json"
+
+    def needed(self, section: Section | None, key: str) -> Section:
+        """A section that a study may do without, for who cannot.
+
+        Raises:
+            RegroupError: it is not there.
+        """
+        if section is None:
+            raise RegroupError(
+                f"{self.params_file}: {key}: this key is missing; only with it there is such a stage"
+            )
+        return section
 
 
-class Layout:
-    """Where a profile's files lie, relative to the project's root; dvc.yaml declares the same paths."""
+class ProfilePaths:
+    """Where the files of a profile or a study lie, from the project's root; dvc.yaml has the same paths."""
 
-    def __init__(self, name: str) -> None:
-        """Lay out the profile called `name`."""
-        self.shards = Path("data", name, "shards")
-        self.captions = Path("data", name, "captions")
+    def __init__(self, name: str, data: str | None = None) -> None:
+        """Lay out the results called `name`, made of the data of the profile `data` (None: the same name)."""
+        data = name if data is None else data
+        self.shards = Path("data", data, "shards")
+        self.captions = Path("data", data, "captions")
         self.report = Path("reports", name)
         self.page = Path("reports", name, "page.html")
         self.index = Path("reports", name, "index.html")
@@ -120,13 +162,13 @@ class Layout:
         self.curves = Path("reports", name, "curves")
         self.validation = Path("reports", name, "validation")
         self.learning = Path("reports", name, "learning")
-        self.mapped_labels = Path(".state", name, "labels.arrow")
-        self.token_cache = Path(".state", name, "tokens")
-        self.text_cache = Path(".state", name, "text")
+        self.mapped_labels = Path(".state", data, "labels.arrow")
+        self.token_cache = Path(".state", data, "tokens")
+        self.text_cache = Path(".state", data, "text")
         self.variants = Path("data", name, "variants")
-        self.dino_settings = Path("data", name, "dino.json")
-        self._raw = Path("data", name, "raw")
-        self.dino = Path("data", name, "dino")
+        self.dino_settings = Path("data", data, "dino.json")
+        self._raw = Path("data", data, "raw")
+        self.dino = Path("data", data, "dino")
         self._runs = Path("runs", name)
         self._state = Path(".state", name)
 
@@ -149,6 +191,11 @@ class Layout:
     def state(self, variant: str) -> Path:
         """What a killed run resumes from; removed when the run ends, not an output."""
         return self._state / "runs" / variant
+
+
+def weight_folders(params: Params) -> tuple[Path, ...]:
+    """Where the stage `weights` puts what it fetches: the profile's own, and that of the data it shares."""
+    return tuple(dict.fromkeys(ProfilePaths(name).weights for name in (params.name, params.data)))
 
 
 def load_params(path: Path) -> Params:

@@ -18,7 +18,7 @@ from regroup.backbones import ROOM as BACKBONES
 from regroup.dino.settings import DinoParams
 from regroup.errors import RegroupError
 from regroup.io import json_bytes, read_json, sha256, write_bytes
-from regroup.params import Layout, Params
+from regroup.params import Params, ProfilePaths
 from regroup.settings import Settings, parse
 from regroup.training.settings import (
     AugmentationSettings,
@@ -150,7 +150,7 @@ def resolve_dino(params: DinoParams) -> dict[str, Any]:
     return {"dino": dino, "view": params.stand_in.view.model_dump(mode="json")}
 
 
-def write_resolved(params: Params, variants: Mapping[str, Variant], layout: Layout) -> list[Path]:
+def write_resolved(params: Params, variants: Mapping[str, Variant], layout: ProfilePaths) -> list[Path]:
     """Write files for each variant, and that of the features; files of variants that are no more go.
 
     Of a variant there are two: all that its run uses, and which backbone's code reads its checkpoint.
@@ -180,7 +180,8 @@ def write_resolved(params: Params, variants: Mapping[str, Variant], layout: Layo
         files[layout.backbone(name)] = {"backbone": backbone, "code": BACKBONES.digest(backbone)}
     for path in set(layout.variants.glob("*.backbone")) - set(files):
         path.unlink()
-    files[layout.dino_settings] = resolve_dino(params.dino)
+    if params.data == params.name:  # else the features are the profile's, not this study's
+        files[layout.dino_settings] = resolve_dino(params.dino)
     written = []
     for path, values in files.items():
         content = json_bytes(values)

@@ -1,4 +1,4 @@
-"""The study's fine-tuning runs: `variants.yaml` as typed objects.
+"""A study's fine-tuning runs: its `variants.yaml` as typed objects.
 
 A variant says only what the science is (which parts are trained, which labels, which objectives, for how many
 epochs); how large an epoch, a batch or an image is belongs to the profile (`params.yaml`).
@@ -25,13 +25,7 @@ from regroup.model.constants import Padding
 from regroup.objectives import OBJECTIVES, Need, Term, check_names, needed_heads, needs
 from regroup.plugins import Room, Use
 from regroup.settings import Name, Seed, Settings, parse, read_yaml, same_rule
-
-
-class TableRow(Settings):
-    """One row of one of the tables, by the row's id in `report/thesis.yaml`."""
-
-    table: int = Field(ge=1, le=1000)
-    row: str
+from regroup.study import Borrowed, TableRow
 
 
 class LabelSettings(Settings):
@@ -142,6 +136,7 @@ class Variant(Settings):
 
 class _File(Settings):
     variants: dict[Name, Variant] = Field(min_length=1)
+    borrowed: dict[Name, Borrowed] = Field(default_factory=dict)
 
 
 def load_variants(path: Path) -> Mapping[str, Variant]:

@@ -59,8 +59,8 @@ def words(figure: Figure) -> str:
 
 
 def drawings(model: GroupViT) -> list[Drawn]:
-    labels = load_protocol("voc").labelled()
-    classes = {"a": embed_prompts(model, labels.prompts), "b": embed_prompts(model, labels.prompts)}
+    labels = load_protocol("voc").class_prompts()
+    classes = {"a": embed_prompts(model, labels.texts), "b": embed_prompts(model, labels.texts)}
     images = shown()
     encoded = encode_shown(model, images, 32)
     points = np.random.default_rng(0).normal(size=(6, 2))
@@ -115,8 +115,8 @@ def test_the_same_model_draws_the_same_bytes(model: GroupViT, tmp_path: Path) ->
 
 
 def test_entropies_are_the_float64_computations(model: GroupViT) -> None:
-    labels = load_protocol("voc").labelled()
-    classes = embed_prompts(model, labels.prompts)
+    labels = load_protocol("voc").class_prompts()
+    classes = embed_prompts(model, labels.texts)
     [image, _] = encode_shown(model, shown(), 32)
     with torch.no_grad():
         wide = copy.deepcopy(model).double().encode_image(image.pixels[None].double(), return_attention=True)
@@ -205,8 +205,8 @@ def test_of_many_classes_the_ten_best_and_ten_worst_are_drawn(tmp_path: Path) ->
 
 
 def test_named_segments_are_shown_wanted_and_no_background(model: GroupViT) -> None:
-    labels = load_protocol("voc").labelled()
-    classes = embed_prompts(model, labels.prompts)
+    labels = load_protocol("voc").class_prompts()
+    classes = embed_prompts(model, labels.texts)
     encoded = encode_shown(model, shown(6), 32)
 
     def named(threshold: float, wanted: set[int], most: int = 1000) -> list[int]:

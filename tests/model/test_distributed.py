@@ -19,17 +19,17 @@ import torch.multiprocessing as mp
 from regroup.adaptation.parts import set_trainable
 from regroup.model import GroupViT
 from regroup.model.interface import Noise
-from regroup.objectives import ObjectiveInputs, total_loss
+from regroup.objectives import Labels, Need, ObjectiveInputs, Term, total_loss
 
 from .conftest import SMALL, make_tokens, scramble
 
 TERMS = [
-    ("contrastive", 1.0, {}),
-    ("multi_label", 1.0, {}),
-    ("noise_free", 0.5, {"scope": "global"}),
-    ("group_entropy", 0.3, {}),
-    ("label_entropy", 0.2, {}),
-    ("segment_entropy", 0.1, {}),
+    Term(name="contrastive", weight=1.0),
+    Term(name="multi_label", weight=1.0),
+    Term(name="noise_free", weight=0.5, options={"scope": "global"}),
+    Term(name="group_entropy", weight=0.3),
+    Term(name="label_entropy", weight=0.2),
+    Term(name="segment_entropy", weight=0.1),
 ]
 # of six images, three a rank: the first rank brings seven, the second two, some of them the same, or none
 FIRST = [[300, 301, 302], [300, 303, 301], [304, -1, -1]]
@@ -71,13 +71,14 @@ def step(rows: slice, part: str, padding: str, second: str) -> Tensors:
     inputs = ObjectiveInputs(
         image=image.feature,
         caption=projected[: len(ids)],
-        labels=labels,
-        label_ids=ids,
         padding=padding,
-        segment_features=image.segment_features,
-        attention=image.attention,
         logit_scale=model.logit_scale,
         multi_label_logit_scale=model.multi_label_logit_scale,
+        given={
+            Need.LABELS: Labels(labels, ids),
+            Need.SEGMENTS: image.segment_features,
+            Need.ATTENTION: image.attention,
+        },
     )
     loss = total_loss(TERMS, inputs).loss
     loss.backward()

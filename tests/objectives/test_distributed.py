@@ -12,17 +12,17 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from regroup.model.projector import Projector
-from regroup.objectives import ObjectiveInputs, total_loss
-from regroup.objectives.contrastive import noise_free_loss
+from regroup.objectives import Labels, Need, ObjectiveInputs, Term, total_loss
+from regroup.objectives.noise_free import noise_free_loss
 
 TERMS = {
-    "contrastive": [("contrastive", 1.0, {})],
-    "multi_label": [("multi_label", 1.0, {})],
-    "multi_label_thesis": [("multi_label", 1.0, {"form": "thesis"})],
-    "noise_free": [("noise_free", 1.0, {"scope": "global"})],
-    "group_entropy": [("group_entropy", 1.0, {})],
-    "segment_entropy": [("segment_entropy", 1.0, {})],
-    "label_entropy": [("label_entropy", 1.0, {})],
+    "contrastive": [Term(name="contrastive", weight=1.0)],
+    "multi_label": [Term(name="multi_label", weight=1.0)],
+    "multi_label_thesis": [Term(name="multi_label", weight=1.0, options={"form": "thesis"})],
+    "noise_free": [Term(name="noise_free", weight=1.0, options={"scope": "global"})],
+    "group_entropy": [Term(name="group_entropy", weight=1.0)],
+    "segment_entropy": [Term(name="segment_entropy", weight=1.0)],
+    "label_entropy": [Term(name="label_entropy", weight=1.0)],
 }
 MIX = torch.linspace(-1, 1, 35, dtype=torch.float64).view(5, 7)
 PADDINGS = ("caption", "null", "mask")
@@ -50,15 +50,14 @@ def compute(rows: slice) -> Results:
             inputs = ObjectiveInputs(
                 image=projector(x["image"]),
                 caption=projector(x["caption"]),
-                labels=projector(x["labels"]),
-                label_ids=x["ids"],
                 padding=padding,
-                segment_features=projector(x["segments"]),
-                attention=(projector(x["segments"]) @ torch.linspace(-1, 1, 35).double().view(5, 7)).softmax(
-                    1
-                ),
                 logit_scale=scale,
                 multi_label_logit_scale=scale,
+                given={
+                    Need.LABELS: Labels(projector(x["labels"]), x["ids"]),
+                    Need.SEGMENTS: projector(x["segments"]),
+                    Need.ATTENTION: (projector(x["segments"]) @ MIX).softmax(1),
+                },
             )
             loss = total_loss(terms, inputs).loss
             loss.backward()

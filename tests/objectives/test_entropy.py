@@ -7,10 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from regroup.objectives.distillation import dino_distillation
-from regroup.objectives.entropy import group_entropy, label_entropy, segment_entropy
 
 from regroup.errors import RegroupError
+from regroup.objectives.dino_distillation import dino_distillation
+from regroup.objectives.group_entropy import group_entropy
+from regroup.objectives.label_entropy import label_entropy
+from regroup.objectives.segment_entropy import segment_entropy
 
 from . import oracle
 from .conftest import World

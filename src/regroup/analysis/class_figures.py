@@ -21,7 +21,7 @@ from regroup.drawing.figures import Caption, Drawn
 from regroup.drawing.labelling import figure_note
 from regroup.errors import RegroupError
 from regroup.segmentation.inference import Decision
-from regroup.segmentation.protocols import Labels
+from regroup.segmentation.protocols import ClassPrompts
 from regroup.segmentation.windows import background_segments, class_scores
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def named_segments(
     model: Backbone,
     encoded: Iterable[WholeImage],
     classes: Tensor,
-    labels: Labels,
+    labels: ClassPrompts,
     decision: Decision,
     *,
     wanted: Container[int],
@@ -149,11 +149,11 @@ def named_segments(
     features: list[NDArray[np.float32]] = []
     ids: list[int] = []
     scale = model.logit_scale.exp().clamp(max=100)
-    prompted = np.array(labels.ids[1:] if labels.background else labels.ids)
+    prompted = np.array(labels.prompted)
     for image in encoded:
-        logits = F.normalize(image.projected.float(), dim=-1) @ classes.T * scale
-        image_logits = F.normalize(image.average.float(), dim=-1) @ classes.T * scale
-        scores = class_scores(logits[None], image_logits[None], decision.top_k)
+        logits = labels.best_word(F.normalize(image.projected.float(), dim=-1) @ classes.T * scale)
+        whole = labels.best_word(F.normalize(image.average.float(), dim=-1) @ classes.T * scale)
+        scores = class_scores(logits[None], whole[None], decision.top_k)
         keep = torch.ones(len(logits), dtype=torch.bool)
         if labels.background:
             keep = ~background_segments(scores, decision.threshold)[0].cpu()

@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regroup.segmentation.datasets import ProtocolDataset, ReadImage, ReadMask
-from regroup.segmentation.evaluation import read_samples
+from regroup.errors import RegroupError
 from regroup.segmentation.images import normalise
-from regroup.segmentation.mm import PackSegInputs
+from regroup.segmentation.protocols import IGNORED
+from regroup.segmentation.resolved import ResolvedDataset, read_samples, resolve_dataset
 from regroup.segmentation.settings import DatasetParams
 from regroup.segmentation.windows import largest_segment
 
@@ -84,16 +84,21 @@ def square(image: NDArray[np.uint8], side: int) -> Tensor:
     return normalise(torch.from_numpy(np.ascontiguousarray(squeezed.transpose(2, 0, 1))))
 
 
-def open_dataset(dataset: DatasetParams, raw_root: Path, *, split: str | None = None) -> ProtocolDataset:
-    """A dataset whose samples are images and masks at their own size.
+def open_dataset(
+    params: DatasetParams, raw_root: Path, name: str | None = None, *, split: str | None = None
+) -> ResolvedDataset:
+    """A dataset for figures and dissection, on its own split or another.
 
     Raises:
-        RegroupError: a folder, list, image or mask is missing.
+        RegroupError: it has more classes than masks of 8 bits hold, or as `resolve_dataset`.
     """
-    pipeline = [ReadImage(), ReadMask(), PackSegInputs()]
-    return ProtocolDataset(
-        dataset.protocol, raw_root, split or dataset.split, dataset.limit, pipeline=pipeline
-    )
+    dataset = resolve_dataset(params, raw_root, name)
+    if dataset.protocol.ignored != IGNORED:
+        raise RegroupError(
+            f"{dataset.name}: {len(dataset.protocol.classes)} classes; figures and dissection show up to "
+            f"{IGNORED}"
+        )
+    return dataset.on(split or dataset.split)
 
 
 def side_of(model: Backbone, window: int) -> int:
@@ -103,13 +108,13 @@ def side_of(model: Backbone, window: int) -> int:
 
 
 def encode_dataset(
-    model: Backbone, images: ProtocolDataset, *, side: int, batch: int = 8
+    model: Backbone, images: ResolvedDataset, *, side: int, batch: int = 8
 ) -> Iterator[WholeImage]:
     """Encode every image of a dataset, in its order.
 
     Args:
         model: in eval mode, on any device.
-        images: of `open_dataset`.
+        images: of `open_dataset`, read at their own size.
         side: pixels of the square; a multiple of the patch size.
         batch: images in a pass of the model.
 

@@ -53,7 +53,7 @@ def _run(arguments: argparse.Namespace) -> None:
     check_output(out)
     made = Made(out, "dissect")
     made.check_all()
-    values = params.dissect.model_dump()
+    values = params.needed(params.dissect, "dissect").model_dump()
     if arguments.neighbours:
         values.update(neighbours=arguments.neighbours, chosen=arguments.neighbours[0])
     if arguments.features_per_class is not None:

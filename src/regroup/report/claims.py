@@ -1,4 +1,4 @@
-"""What the thesis concludes from its tables, checked on its own numbers and on ours."""
+"""What a study concludes from its tables, checked on the published numbers and on ours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from regroup.report.comparison import (
     overall,
     pooled,
 )
-from regroup.report.reference import DATASET_TITLES, Dataset, Reference, RowRef, thesis
+from regroup.report.reference import DATASET_TITLES, Dataset, Reference, RowRef
 from regroup.report.scores import Metrics, read_runs, score
 from regroup.settings import Settings, parse, read_yaml
 
@@ -57,19 +57,24 @@ class Claims(Settings):
         return self
 
 
-def load_claims(path: Path | None = None, *, reference: Reference | None = None) -> Claims:
-    """Read and check the claims; by default the thesis's.
+NO_CLAIMS = Claims(margin=0.5, claims=())
+"""Of a study that concludes nothing."""
+
+
+def load_claims(path: Path, *, reference: Reference) -> Claims:
+    """Read and check the claims of a study; it may have none.
 
     Raises:
         RegroupError: an unknown key, table, row, or a dataset that a row's table does not have.
     """
-    path = path or Path(__file__).with_name("claims.yaml")
+    if not path.is_file():
+        return NO_CLAIMS
     claims = parse(Claims, read_yaml(path), path)
     for claim in claims.claims:
         for name in (*claim.rows, *claim.to):
             try:
                 ref = claim.ref(name)
-                table = (reference or thesis()).table(ref.table)
+                table = reference.table(ref.table)
                 table.row(ref.row)
             except (RegroupError, ValueError) as error:
                 raise RegroupError(f"{path}: claim {claim.id}: {name}: {error}") from None
@@ -81,8 +86,8 @@ def load_claims(path: Path | None = None, *, reference: Reference | None = None)
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One comparison on one set of numbers: the difference, and whether it bears the claim out.
+class Outcome:
+    """How one comparison came out on one set of numbers: the difference, and whether it bears the claim out.
 
     `holds` looks at the difference alone, `verdict` also at the spread of seeds.
     """
@@ -99,8 +104,8 @@ class Comparison:
     left: RowRef
     right: RowRef
     dataset: Dataset
-    thesis: Finding
-    ours: Finding
+    thesis: Outcome
+    ours: Outcome
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ class ClaimResult:
 
 @dataclass(frozen=True)
 class WhatMoved:
-    """Every claim of the thesis, checked.
+    """Every claim of a study, checked.
 
     `seeded` are our rows with several seeds, whose spread all others are judged by.
     """
@@ -141,24 +146,22 @@ def check_claims(
     *,
     profile: str,
     drawn: bool,
-    claims: Claims | None = None,
-    reference: Reference | None = None,
+    claims: Claims,
+    reference: Reference,
 ) -> WhatMoved:
-    """Check every claim on the thesis's numbers and on ours.
+    """Check every claim on the published numbers and on ours.
 
     Args:
         runs: table -> row id -> metrics files (several: seeds). An experiment that is printed in several
             tables need only be given for one of them.
         profile: the profile that all files must be from.
         drawn: whether its data is drawn.
-        claims: what to check; the thesis's claims by default.
-        reference: the printed values; the thesis's by default.
+        claims: what to check.
+        reference: the tables of the study.
 
     Raises:
         RegroupError: an unknown table or row, or a metrics file that is malformed or of another profile.
     """
-    reference = reference or thesis()
-    claims = claims or load_claims(reference=reference)
     files: dict[RowRef, set[Path]] = {}
     for number, rows in runs.items():
         for row, paths in rows.items():
@@ -182,8 +185,8 @@ def check_claims(
                 left=claim.ref(left),
                 right=claim.ref(right),
                 dataset=dataset,
-                thesis=_finding(claim, left, right, dataset, theirs_at, their_spreads, claims.margin),
-                ours=_finding(claim, left, right, dataset, ours_at, our_spreads, claims.margin),
+                thesis=_outcome(claim, left, right, dataset, theirs_at, their_spreads, claims.margin),
+                ours=_outcome(claim, left, right, dataset, ours_at, our_spreads, claims.margin),
             )
             for left in claim.rows
             for right in claim.to
@@ -193,7 +196,7 @@ def check_claims(
     return WhatMoved(profile, drawn, claims.margin, our_spreads, seeded, tuple(results))
 
 
-def _finding(
+def _outcome(
     claim: Claim,
     left: str,
     right: str,
@@ -201,13 +204,13 @@ def _finding(
     at: Callable[[RowRef, Dataset], Sample | None],
     spreads: Mapping[Dataset, Spread | None],
     margin: float,
-) -> Finding:
+) -> Outcome:
     a, b = at(claim.ref(left), dataset), at(claim.ref(right), dataset)
     if a is None or b is None:
-        return Finding(None, False, "missing")
+        return Outcome(None, False, "missing")
     found = difference(a, b, spreads[dataset])
     holds = judge(Difference(found.value, 0.0), claim.relation, margin) == "agree"
-    return Finding(found, holds, judge(found, claim.relation, margin))
+    return Outcome(found, holds, judge(found, claim.relation, margin))
 
 
 def _our_sample(

@@ -1,11 +1,10 @@
-"""The thesis's tables 1 to 14 as data: `thesis.yaml`, typed and checked."""
+"""The tables of a study as data, with the values of a publication where there are any: its `tables.yaml`."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from functools import cache
+from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -50,35 +49,51 @@ class SameAs(RowRef):
 
 
 class ReferenceRow(Settings):
-    """One printed row: what names it, and mIoU in percent for each dataset of its table."""
+    """One printed row: what names it, and mIoU in percent for each dataset of its table (None: nowhere).
+
+    `analysis`: the file of a dissection that fills it, by default that of the row's id; `{chosen}` stands for
+    the number of neighbours that the profile chose.
+    """
 
     id: str = Field(pattern=r"^[a-z0-9_]+$")
     labels: tuple[str, ...]
-    values: tuple[Percent | None, ...]
+    values: tuple[Percent | None, ...] | None = None
     variance: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     runs: int = Field(default=1, ge=1)
     trained: bool = True
     same_as: SameAs | None = None
+    analysis: str | None = Field(default=None, pattern=r"^[a-z0-9_{}]+$")
     note: str | None = None
 
 
 class ReferenceTable(Settings):
-    """One printed table."""
+    """One printed table.
+
+    `filled_by`: the runs that name its rows, or what the stage of that name writes.
+    """
 
     number: int = Field(ge=1)
-    section: str
+    section: str | None = None
     title: str
     setting: str
     labels: tuple[str, ...] = Field(min_length=1)
     datasets: tuple[Dataset, ...] = Field(min_length=1)
     rows: tuple[ReferenceRow, ...] = Field(min_length=1)
     one_checkpoint: bool = False
+    filled_by: Literal["variants", "sweep", "dissect"] = "variants"
     note: str | None = None
+
+    @property
+    def printed(self) -> bool:
+        """Whether there is any value of a publication in it."""
+        return any(value is not None for row in self.rows for value in row.values or ())
 
     @model_validator(mode="after")
     def _rows_fit_the_columns(self) -> Self:
         for row in self.rows:
-            widths = {"labels": (row.labels, self.labels), "values": (row.values, self.datasets)}
+            widths: dict[str, tuple[Sized, Sized]] = {"labels": (row.labels, self.labels)}
+            if row.values is not None:
+                widths["values"] = (row.values, self.datasets)
             if row.variance is not None:
                 widths["variance"] = (row.variance, self.datasets)
             for key, (cells, columns) in widths.items():
@@ -104,10 +119,11 @@ class ReferenceTable(Settings):
         raise RegroupError(f"table {self.number}: no row is called {row!r}; its rows are {known}")
 
     def value(self, row: str, dataset: Dataset) -> float | None:
-        """Printed mIoU in percent; None where the thesis has no such cell."""
-        if dataset not in self.datasets:
+        """Printed mIoU in percent; None where no such cell is printed."""
+        values = self.row(row).values
+        if values is None or dataset not in self.datasets:
             return None
-        return self.row(row).values[self.datasets.index(dataset)]
+        return values[self.datasets.index(dataset)]
 
     def std(self, row: str, dataset: Dataset) -> float | None:
         """Standard deviation over the printed row's seeds, in percent; None for a single run."""
@@ -118,15 +134,22 @@ class ReferenceTable(Settings):
 
 
 class Reference(Settings):
-    """All tables, in the order of the thesis."""
+    """All tables, in the order of the publication; `main` is the one to show first.
 
-    tables: tuple[ReferenceTable, ...]
+    `about`: a sentence or two for the head of the report.
+    """
+
+    about: str | None = None
+    main: int | None = None
+    tables: tuple[ReferenceTable, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _references_resolve(self) -> Self:
         numbers = Counter(table.number for table in self.tables)
         if twice := [str(number) for number, count in numbers.items() if count > 1]:
             raise ValueError(f"table {', '.join(twice)} is listed twice")
+        if self.main is not None and self.main not in numbers:
+            raise ValueError(f"main: there is no table {self.main}")
         rows = {(table.number, row.id): row for table in self.tables for row in table.rows}
         for (number, name), row in rows.items():
             if row.same_as is None:
@@ -137,6 +160,11 @@ class Reference(Settings):
             if first.same_as is not None:
                 raise ValueError(f"table {number}, row {name}: same_as: point at {first.same_as.ref} itself")
         return self
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Of all tables."""
+        return tuple(table.number for table in self.tables)
 
     def table(self, number: int) -> ReferenceTable:
         """The table with this number.
@@ -156,7 +184,7 @@ class Reference(Settings):
         return RowRef(table=ref.table, row=ref.row) if same is None else same.ref
 
     def shared(self, ref: RowRef) -> tuple[RowRef, ...]:
-        """Every row that prints the same experiment, itself included, in the order of the thesis."""
+        """Every row that prints the same experiment, itself included, in the order of the publication."""
         first = self.first(ref)
         every = (RowRef(table=table.number, row=row.id) for table in self.tables for row in table.rows)
         return tuple(other for other in every if self.first(other) == first)
@@ -179,7 +207,7 @@ class Reference(Settings):
         return filled
 
     def unfilled(self, filled: Mapping[int, Mapping[str, object]], numbers: Iterable[int]) -> list[RowRef]:
-        """Rows of some tables that nothing fills, in the order of the thesis.
+        """Rows of some tables that nothing fills, in the order of the publication.
 
         Args:
             filled: table -> row id -> what fills it, as `fill` returns it.
@@ -203,9 +231,3 @@ def load_reference(path: Path) -> Reference:
         RegroupError: the message names the file, the key, and what is wrong.
     """
     return parse(Reference, read_yaml(path), path)
-
-
-@cache
-def thesis() -> Reference:
-    """The thesis's own tables, 1 to 14."""
-    return load_reference(Path(__file__).with_name("thesis.yaml"))

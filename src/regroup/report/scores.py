@@ -71,7 +71,8 @@ def read_runs(paths: Sequence[Path], *, profile: str) -> tuple[Metrics, ...]:
         RegroupError: as `read_metrics`; or two of the files scored the same weights, which would make the
             spread over seeds look smaller than it is.
     """
-    runs = [(path, read_metrics(path, profile=profile)) for path in sorted(set(paths)) if path.is_file()]
+    there = [path for path in sorted(set(paths)) if path.is_file()]
+    runs = [(path, read_metrics(path, profile=_whose(path, profile))) for path in there]
     seen: dict[str, Path] = {}
     for path, run in runs:
         if run.weights in seen:
@@ -81,6 +82,11 @@ def read_runs(paths: Sequence[Path], *, profile: str) -> tuple[Metrics, ...]:
             )
         seen[run.weights] = path
     return tuple(run for _, run in runs)
+
+
+def _whose(path: Path, profile: str) -> str:
+    """What results a file is of: those it lies among, which for a borrowed run are another study's."""
+    return path.parts[1] if path.parts[0] == "reports" else profile
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def write_scores(metrics: Path, names: Sequence[str], folder: Path, *, profile: 
 
 
 def write_summary(
-    metrics: Path, variant: str, verdicts: Mapping[Verdict, int], folder: Path, *, profile: str
+    metrics: Path, variant: str | None, verdicts: Mapping[Verdict, int], folder: Path, *, profile: str
 ) -> None:
     """Write `summary.yaml`: what one variant scores, and how many of the thesis's claims hold.
 
@@ -47,8 +47,8 @@ def write_summary(
 
     Args:
         metrics: folder of the metrics files.
-        variant: the variant, usually the study's final one.
-        verdicts: number of claims by verdict.
+        variant: the variant, usually the study's final one; None: none is.
+        verdicts: number of claims by verdict; empty where the study has none.
         folder: gets the file.
         profile: name of the profile.
 
@@ -56,7 +56,8 @@ def write_summary(
         RegroupError: a metrics file that is malformed or of another profile.
     """
     file = metrics / f"{variant}.json"
-    found = read_metrics(file, profile=profile).datasets if file.is_file() else {}
+    found = read_metrics(file, profile=profile).datasets if variant is not None and file.is_file() else {}
     lines = [f"{json.dumps(dataset)}: {rounded(found[dataset].miou)}" for dataset in found]
     counts = [f"  {verdict.replace(' ', '_')}: {count}" for verdict, count in verdicts.items()]
-    write_text(folder / "summary.yaml", "\n".join([*lines, "claims:", *counts]) + "\n")
+    said = [*lines, *(["claims:", *counts] if counts else [])] or ["{}"]
+    write_text(folder / "summary.yaml", "\n".join(said) + "\n")

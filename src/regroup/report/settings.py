@@ -13,9 +13,9 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class TablesParams(Settings):
-    """Which tables of the thesis are printed."""
+    """Which tables of the study are printed; None: all."""
 
-    numbers: Annotated[tuple[TableNumber, ...], EachOnce] = tuple(range(1, 15))
+    numbers: Annotated[tuple[TableNumber, ...], EachOnce] | None = None
 
 
 class PageParams(Settings):

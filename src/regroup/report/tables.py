@@ -1,4 +1,4 @@
-"""Tables of the thesis with our scores beside the printed ones, built from metrics files alone.
+"""Tables of a study with our scores, beside the printed ones where there are any, from metrics files alone.
 
 Numbers have two decimals in every format: the thesis prints two, and further digits may differ between kinds
 of machines. A delta is the difference of the two numbers as shown, so a table adds up by eye. The metrics
@@ -16,7 +16,7 @@ from pathlib import Path
 from regroup.drawing.grid import Grid, console, write_grid
 from regroup.drawing.labelling import table_note
 from regroup.report.comparison import Spread, t95
-from regroup.report.reference import DATASET_TITLES, Dataset, Reference, thesis
+from regroup.report.reference import DATASET_TITLES, Dataset, Reference
 from regroup.report.scores import Metrics, Score, protocol_name, read_runs, score
 
 MISSING = "missing"
@@ -62,6 +62,8 @@ class Table:
     datasets: tuple[Dataset, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    printed: bool = True
+    """Whether a publication has values for it; else ours stand alone."""
 
     @property
     def heading(self) -> str:
@@ -85,18 +87,18 @@ def build_table(
     *,
     profile: str,
     drawn: bool,
-    reference: Reference | None = None,
+    reference: Reference,
     spreads: Mapping[Dataset, Spread | None] | None = None,
 ) -> Table:
     """Put our scores beside the thesis's.
 
     Args:
-        number: the table of the thesis (or of `reference`).
+        number: the table of `reference`.
         rows: row id -> metrics files; several files are seeds. A row that is not there, has no file, or whose
             files do not exist yet is shown as missing.
         profile: the profile that all files must be from; it stands in the title.
         drawn: whether its data is drawn; column headings and notes say so.
-        reference: printed values; the thesis's own by default.
+        reference: the tables of the study, with what is published.
         spreads: what seeds do to our scores, from all rows with several; a note tells it to readers of rows
             with one.
 
@@ -104,7 +106,7 @@ def build_table(
         RegroupError: a row that the table does not have, or a metrics file that is malformed or of another
             profile.
     """
-    printed = (reference or thesis()).table(number)
+    printed = reference.table(number)
     for name in rows:
         printed.row(name)
     runs = {row.id: read_runs(rows.get(row.id, ()), profile=profile) for row in printed.rows}
@@ -121,7 +123,7 @@ def build_table(
     incomplete = {name: (len(runs[name]), len(set(paths))) for name, paths in rows.items()}
     notes = [
         *([note] if (note := table_note(profile, drawn=drawn)) else []),
-        f"mIoU in percent; section {printed.section}. {printed.setting}.",
+        f"mIoU in percent{f'; section {printed.section}' if printed.section else ''}. {printed.setting}.",
         *([printed.note] if printed.note else []),
         *(f"{_label(row.labels)}: {row.note}." for row in printed.rows if row.note),
         *_protocol_notes(printed.datasets, runs),
@@ -142,6 +144,7 @@ def build_table(
         datasets=printed.datasets,
         rows=tuple(built),
         notes=tuple(notes),
+        printed=printed.printed,
     )
 
 
@@ -156,7 +159,7 @@ def write_table(table: Table, folder: Path, *, data: Path | None = None) -> list
 def format_console(table: Table, *, width: int = 100) -> str:
     """The table as aligned plain text of at most `width` columns, for the terminal."""
     columns = [
-        _console_column(dataset, [row.cells[k] for row in table.rows])
+        (_console_column if table.printed else _own_column)(dataset, [row.cells[k] for row in table.rows])
         for k, dataset in enumerate(table.datasets)
     ]
     head = [[_label(table.labels)], *(column[0] for column in columns)]
@@ -184,6 +187,11 @@ def _console_column(dataset: Dataset, cells: Sequence[Cell]) -> list[list[str]]:
         if _spread(cell.thesis) or _spread(cell.ours):
             lines[-1].append(f"{_spread(cell.thesis):>{theirs}} {_spread(cell.ours):>{ours}}".ljust(whole))
     return lines
+
+
+def _own_column(dataset: Dataset, cells: Sequence[Cell]) -> list[list[str]]:
+    """As `_console_column`, where nothing is published."""
+    return [[DATASET_TITLES[dataset]], *([_with_spread(cell.ours, MISSING)] for cell in cells)]
 
 
 def _delta(cell: Cell) -> str:
@@ -217,16 +225,17 @@ def _grid(table: Table) -> Grid:
     for row in table.rows:
         cells = list(row.labels)
         for cell in row.cells:
-            cells += [
-                _with_spread(cell.thesis, NOT_PRINTED),
-                _with_spread(cell.ours, MISSING),
-                _delta(cell),
-            ]
+            mine = _with_spread(cell.ours, MISSING)
+            cells += [_with_spread(cell.thesis, NOT_PRINTED), mine, _delta(cell)] if table.printed else [mine]
         rows.append(tuple(cells))
+    columns = ("thesis", ours, "delta") if table.printed else (ours,)
     return Grid(
         heading=table.heading,
-        columns=table.labels + tuple(c for _ in table.datasets for c in ("thesis", ours, "delta")),
-        groups=(("", len(table.labels)), *((DATASET_TITLES[dataset], 3) for dataset in table.datasets)),
+        columns=table.labels + tuple(c for _ in table.datasets for c in columns),
+        groups=(
+            ("", len(table.labels)),
+            *((DATASET_TITLES[dataset], len(columns)) for dataset in table.datasets),
+        ),
         rows=tuple(rows),
         texts=len(table.labels),
         notes=table.notes,

@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from regroup.segmentation.images import normalise
-from regroup.segmentation.protocols import Labels
+from regroup.segmentation.protocols import ClassPrompts
 from regroup.segmentation.settings import InferenceParams
 from regroup.segmentation.windows import (
     Box,
@@ -83,11 +83,12 @@ class EncodedImage:
     features: WindowFeatures
     patch: int | None = None
 
-    def scores(self, top_k: int) -> Tensor:
-        """Class scores of all windows' segments, [windows, G, N] in 0..1."""
+    def scores(self, prompts: ClassPrompts, top_k: int) -> Tensor:
+        """Class scores of all segments, [windows, G, N] in 0..1; of several words the best counts."""
+        segments = prompts.best_word(self.features.logits)
         if self.patch is not None:
-            return self.features.logits.softmax(dim=-1)
-        return class_scores(self.features.logits, self.features.image_logits, top_k)
+            return segments.softmax(dim=-1)
+        return class_scores(segments, prompts.best_word(self.features.image_logits), top_k)
 
 
 @dataclass
@@ -170,7 +171,7 @@ def encode_images(
 
 @torch.inference_mode()
 def label_maps(
-    image: EncodedImage, labels: Labels, decisions: Sequence[Decision], size: tuple[int, int]
+    image: EncodedImage, labels: ClassPrompts, decisions: Sequence[Decision], size: tuple[int, int]
 ) -> Iterator[Tensor]:
     """Label an image once for each decision: int16 [H, W] with ids of `labels`.
 
@@ -185,7 +186,7 @@ def label_maps(
     backgrounds: dict[tuple[int, bytes], Tensor] = {}
     for decision in decisions:
         if decision.top_k not in best:
-            scores = image.scores(decision.top_k)
+            scores = image.scores(labels, decision.top_k)
             best[decision.top_k] = (scores, *_best_class(image, scores, coverage, labels, size))
         scores, value, ids = best[decision.top_k]
         if not labels.background:
@@ -204,14 +205,14 @@ def label_maps(
 
 @torch.inference_mode()
 def class_planes(
-    image: EncodedImage, labels: Labels, decision: Decision, size: tuple[int, int]
+    image: EncodedImage, labels: ClassPrompts, decision: Decision, size: tuple[int, int]
 ) -> tuple[list[int], Tensor]:
     """Logits of every class that is not zero everywhere: K ids, ascending, and float32 [K, H, W].
 
     These are the channels whose argmax `label_maps` gives; the background's comes first where there is one.
     """
-    scores = image.scores(decision.top_k)
-    prompted = labels.ids[1:] if labels.background else labels.ids
+    scores = image.scores(labels, decision.top_k)
+    prompted = labels.prompted
     candidates = scores.amax(dim=(0, 1)).nonzero().flatten()
     # scores may all underflow to zero; the first class then stands for all
     candidates = candidates if len(candidates) else candidates.new_zeros(1)
@@ -227,10 +228,10 @@ def class_planes(
 
 
 def _best_class(
-    image: EncodedImage, scores: Tensor, coverage: Tensor, labels: Labels, size: tuple[int, int]
+    image: EncodedImage, scores: Tensor, coverage: Tensor, labels: ClassPrompts, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """Largest class logit of each pixel, float32 [H, W], and its class id, int16 [H, W]."""
-    prompted = labels.ids[1:] if labels.background else labels.ids
+    prompted = labels.prompted
     best = scores.new_zeros(size)
     ids = torch.full(size, prompted[0], dtype=torch.int16, device=scores.device)
     candidates = scores.amax(dim=(0, 1)).nonzero().flatten()

@@ -59,12 +59,12 @@ class PixelCounter:
         return {key: round(float(values[key]), 2) for key in ("mIoU", "mAcc", "aAcc")}
 
 
-def true_rows(mask: Tensor, classes: int) -> Tensor:
+def true_rows(mask: Tensor, classes: int, ignored: int = IGNORED) -> Tensor:
     """First cell of each pixel's row in a flat confusion matrix, int32 [H, W].
 
-    A pixel that is not scored (255) gets one more row, below those of the classes.
+    A pixel that is not scored (`ignored`) gets one more row, below those of the classes.
     """
-    return torch.where(mask == IGNORED, classes, mask.int()) * classes
+    return torch.where(mask == ignored, classes, mask.int()) * classes
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,12 @@ from regroup.segmentation.evaluation import inference_mode
 from regroup.segmentation.images import read_image, scale_image
 from regroup.segmentation.inference import Decision, EncodedImage, encode_images, label_maps
 from regroup.segmentation.prompts import embed_prompts
-from regroup.segmentation.protocols import free_labels
+from regroup.segmentation.protocols import free_prompts
 from regroup.segmentation.settings import InferenceParams
 
 if TYPE_CHECKING:
     from regroup.model import Backbone
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 PARTS = ("overlay", "mask", "segments")
 BACKGROUND = "background"
 MOST_CLASSES = 254
@@ -94,8 +93,8 @@ def segment_images(
         raise RegroupError(
             f"classes: `{BACKGROUND}` is what lies below the threshold; leave out one of the two"
         )
-    labels = free_labels(names, background=threshold is not None)
-    shown = ((BACKGROUND,) if labels.background else ()) + tuple(name.strip() for name in names)
+    prompts = free_prompts(names, background=threshold is not None)
+    shown = ((BACKGROUND,) if prompts.background else ()) + tuple(name.strip() for name in names)
     decision = Decision(threshold or 0.0, params.top_k)
 
     def scaled() -> Iterator[tuple[tuple[Path, NDArray[np.uint8]], torch.Tensor]]:
@@ -111,9 +110,9 @@ def segment_images(
             yield (path, image), pixels
 
     with inference_mode(model):
-        classes = embed_prompts(model, labels.prompts)
+        classes = embed_prompts(model, prompts.texts)
         for (path, image), encoded in encode_images(model, classes, scaled(), params, batch=batch):
-            [found] = label_maps(encoded, labels, [decision], (image.shape[0], image.shape[1]))
+            [found] = label_maps(encoded, prompts, [decision], (image.shape[0], image.shape[1]))
             segments = _segments(encoded, image.shape[0], image.shape[1])
             yield path, Segmented(image, found.cpu().numpy().astype(np.uint8), segments, shown)
 

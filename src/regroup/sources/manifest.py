@@ -12,7 +12,7 @@ from regroup.errors import RegroupError
 from regroup.io import read_json, write_json
 from regroup.sources.layouts import present_parts
 from regroup.sources.listing import FileDigests, list_entries
-from regroup.sources.settings import SourceKind, SourceName
+from regroup.sources.settings import SourceKind
 
 MANIFEST = "manifest.json"
 
@@ -29,7 +29,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: SourceName
+    source: str
     kind: SourceKind
     root: str
     parts: tuple[str, ...]
@@ -44,7 +44,7 @@ def list_files(root: Path, parts: Iterable[str]) -> list[Path]:
 
 
 def describe(
-    source: SourceName,
+    source: str,
     kind: SourceKind,
     root: Path,
     parts: Iterable[str],

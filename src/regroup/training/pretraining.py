@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,17 +32,21 @@ from regroup.model.projector import Projector
 from regroup.objectives.contrastive import contrastive_loss
 from regroup.objectives.noise_free import noise_free_loss
 from regroup.segmentation.protocols import load_protocol
-from regroup.segmentation.settings import ProtocolName
 from regroup.sources.mini.grammar import words
 from regroup.training.settings import PretrainParams, PretrainPhase
 from regroup.training.web import Concept, WebBatch, WebCorpus
 
+KNOWN_PROTOCOLS = (
+    *("voc", "context60", "context59", "ade150"),
+    *("coco_object_stuffthingmaps", "coco_object_instances"),
+)
+"""Whose class names a compact text tower knows; another protocol's words need it to be pretrained anew."""
 Model = TypeVar("Model", bound=Backbone)
 
 
 def known_texts() -> tuple[str, ...]:
     """Texts whose words a compact text tower knows: the drawn world's captions, prompts of all classes."""
-    names = {name for protocol in get_args(ProtocolName) for name in load_protocol(protocol).classes}
+    names = {name for protocol in KNOWN_PROTOCOLS for name in load_protocol(protocol).classes}
     templates = [prompt("", template) for template in range(len(TRAINING_TEMPLATES))]
     return (*words(), *(class_prompt(name) for name in sorted(names)), *templates)
 
