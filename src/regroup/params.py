@@ -219,6 +219,10 @@ class ProfilePaths:
         """The folder of what one variant scored in one evaluation."""
         return self.metrics / evaluation / variant
 
+    def backbone(self, variant: str) -> Path:
+        """Which backbone one variant's checkpoint is of, and the digest of its code: for who scores it."""
+        return self.variants / f"{variant}.backbone"
+
     def run(self, variant: str) -> Path:
         """The checkpoint folder of one variant."""
         return self._runs / variant

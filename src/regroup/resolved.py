@@ -155,7 +155,9 @@ def resolve_dino(params: DinoParams) -> dict[str, Any]:
 
 
 def write_resolved(params: Params, variants: Mapping[str, Variant], layout: ProfilePaths) -> list[Path]:
-    """Write a file for each variant, and that of the features; files of variants that are no more go.
+    """Write files for each variant, and that of the features; files of variants that are no more go.
+
+    Of a variant there are two: all that its run uses, and which backbone's code reads its checkpoint.
 
     A file that says the same already is not touched.
 
@@ -176,6 +178,11 @@ def write_resolved(params: Params, variants: Mapping[str, Variant], layout: Prof
         for name, variant in variants.items()
     }
     for path in set(layout.variants.glob("*.json")) - set(files):
+        path.unlink()
+    for name, variant in variants.items():
+        backbone = checkpoint_of(variant, params, where=name).backbone
+        files[layout.backbone(name)] = {"backbone": backbone, "code": BACKBONES.digest(backbone)}
+    for path in set(layout.variants.glob("*.backbone")) - set(files):
         path.unlink()
     if params.data == params.name:  # else the features are the profile's, not this study's
         files[layout.dino_settings] = resolve_dino(params.dino)

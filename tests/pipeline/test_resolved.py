@@ -77,7 +77,7 @@ def project(tmp_path: Path) -> Project:
         "python work.py ${key} runs/${name}/${key}/made reports/${name}/curves/${key}.csv"
     )
     YAML().dump({"vars": graph["vars"], "stages": stages}, root / "dvc.yaml")
-    for folder in ("shards", "captions"):
+    for folder in ("shards", "captions", "weights"):
         (root / "data/mini" / folder).mkdir(parents=True)
         (root / "data/mini" / folder / "some").write_text(folder)
     (root / ".dvc").mkdir()

@@ -113,7 +113,8 @@ class ImageEncoding:
         """
         if self.identity:
             batch, count = self.segments.shape[:2]
-            return torch.eye(count, device=self.segments.device).expand(batch, count, count)
+            kind = torch.promote_types(self.segments.dtype, torch.float32)
+            return torch.eye(count, dtype=kind, device=self.segments.device).expand(batch, count, count)
         if not self.soft:
             raise RegroupError("attention: not computed; call encode_image with return_attention=True")
         with torch.autocast(self.soft[0].device.type, enabled=False):
