@@ -5,10 +5,19 @@ TORCH ?= $(shell grep '^torch==' requirements.lock)
 # from the command line alone: a VENV of the environment may be that of another project
 VENV = .venv
 ENGINE ?= snakemake
-ENGINES_dvc = dvc repro
-ENGINES_snakemake = snakemake
+ENGINES_dvc = dvc repro $(PIPELINE)
+ENGINES_snakemake = snakemake$(if $(STUDY), --config pipeline=$(PIPELINE))
 ifndef ENGINES_$(ENGINE)
 $(error ENGINE: `$(ENGINE)` is neither snakemake nor dvc)
+endif
+# another study than the thesis: a folder below studies/
+STUDY ?=
+PIPELINE = $(if $(STUDY),studies/$(STUDY)/dvc.yaml)
+PARAMS = $(if $(STUDY),--params studies/$(STUDY)/params.yaml)
+ifneq ($(STUDY),)
+ifeq ($(wildcard studies/$(STUDY)/variants.yaml),)
+$(error STUDY: there is no studies/$(STUDY)/variants.yaml)
+endif
 endif
 ifneq ($(words $(VENV)),1)
 $(error VENV: a path without spaces, please; relative to this folder it may lie anywhere)
@@ -38,18 +47,19 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	"$$BIN/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-repro: env  ## the whole study on the embedded data, a stage a core; ENGINE=dvc: one stage after another
-	@regroup check
+repro: env  ## the whole study on the embedded data, a stage a core; ENGINE=dvc: one by one; STUDY=NAME: another
+	@regroup check $(PARAMS)
 	$(ENGINES_$(ENGINE))
 	@python -m regroup.tracking publish
-	@regroup page --if-older > /dev/null
-	@regroup summary
-	@regroup verify || true
+	@regroup page --if-older $(PARAMS) > /dev/null
+	@regroup summary $(PARAMS)
+	@regroup verify $(PARAMS) || true
 
-check: env  ## format, lint, types and declared packages
+check: env  ## format, lint, types, who imports whom, declared packages
 	ruff format --check .
 	ruff check .
 	mypy
+	lint-imports --no-cache
 	deptry src stages workflow
 	deptry src stages workflow benchmarks tests --ignore DEP002,DEP004
 
@@ -65,8 +75,9 @@ bench: env  ## speed ratios against the obvious alternatives, into reports/bench
 ui: env  ## MLflow's pages on http://127.0.0.1:5000
 	python -m regroup.tracking ui
 
-pretrain: env  ## draw the web corpus and train the mini checkpoint again (10 to 20 minutes)
-	python stages/pretrain.py --params params.yaml
+pretrain: env  ## draw the web corpus and train the mini checkpoints again (20 to 30 minutes)
+	python stages/pretrain.py --params params.yaml --item groupvit-mini
+	python stages/pretrain.py --params params.yaml --item clip-mini
 	dvc commit --force pretrain/dvc.yaml
 
 clean: env  ## remove what stages made (DVC's cache stays)

@@ -37,7 +37,9 @@ def make_project(folder: Path, max_steps: int) -> None:
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     (folder / "params.yaml").write_text(text)
-    (folder / "variants.yaml").write_text((ROOT / "variants.yaml").read_text())
+    (folder / "studies/thesis").mkdir(parents=True)
+    variants = "studies/thesis/variants.yaml"
+    (folder / variants).write_text((ROOT / variants).read_text())
     (folder / "pretrain").symlink_to(ROOT / "pretrain")
     (folder / "data/mini").mkdir(parents=True)
     for made in sorted((ROOT / "data/mini").iterdir()):

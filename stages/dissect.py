@@ -2,15 +2,16 @@
 
 from regroup.analysis.dissection import dissect
 from regroup.analysis.dissection_report import by_analysis, write_dissection
+from regroup.backbones import load_checkpoint
 from regroup.device import choose_device
-from regroup.model import load_checkpoint
 from regroup.sources.manifest import raw_root
 from regroup.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
     """Dissect the variant's checkpoint."""
-    layout, params, inference = stage.layout, stage.params.dissect, stage.params.evaluate
+    layout, inference = stage.layout, stage.params.segmentation
+    params = stage.params.needed(stage.params.dissect, "dissect")
     checkpoint, out = layout.run(stage.key), layout.dissection / stage.key
     datasets = inference.chosen(params.datasets, "dissect.datasets")
     raw = {dataset.source: layout.raw(dataset.source) for dataset in datasets.values()}

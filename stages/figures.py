@@ -1,9 +1,10 @@
 """How the variants group and label, in pictures and class by class: the figures of chapters 4 and 5."""
 
 from regroup.analysis.gallery import Gallery
+from regroup.backbones import load_checkpoint
 from regroup.errors import RegroupError
 from regroup.io import write_bytes
-from regroup.model import load_checkpoint
+from regroup.metrics import SEGMENTATION
 from regroup.model.dino import load_features
 from regroup.sources.manifest import raw_root
 from regroup.stage import Stage, run
@@ -11,7 +12,9 @@ from regroup.stage import Stage, run
 
 def main(stage: Stage) -> None:
     """Draw every figure of the profile."""
-    layout, settings, params = stage.layout, stage.params.figures, stage.params.evaluate
+    layout, params = stage.layout, stage.params.segmentation
+    settings = stage.params.needed(stage.params.figures, "figures")
+    dissect = stage.params.needed(stage.params.dissect, "dissect")
     known = stage.variants()
     if unknown := [name for name in settings.variants if name not in known]:
         raise RegroupError(f"figures: no variant {', '.join(unknown)} in {stage.params.variants_file}")
@@ -21,14 +24,14 @@ def main(stage: Stage) -> None:
     raw = {source: layout.raw(source) for source in dict.fromkeys(sources)}
     inputs = [*checkpoints.values(), *raw.values(), layout.dino]
     outputs = [layout.figures, layout.cover]
-    with stage.tracked(settings, stage.params.dissect, params, inputs=inputs, outputs=outputs):
+    with stage.tracked(settings, dissect, params, inputs=inputs, outputs=outputs):
         gallery = Gallery(
             models={name: load_checkpoint(path).eval() for name, path in checkpoints.items()},
             figures=settings,
-            dissect=stage.params.dissect,
+            dissect=dissect,
             evaluate=params,
             roots={source: raw_root(folder) for source, folder in raw.items()},
-            metrics=layout.metrics,
+            metrics=layout.metrics / SEGMENTATION,
             dino=load_features(layout.dino).eval(),
             profile=stage.params.name,
             drawn=stage.params.drawn,

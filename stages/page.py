@@ -2,7 +2,8 @@
 
 from regroup.io import write_text
 from regroup.report.page.build import build_page
-from regroup.report.page.facts import write_index
+from regroup.report.reference import load_reference
+from regroup.run_facts import write_index
 from regroup.stage import Stage, run
 
 
@@ -18,6 +19,7 @@ def main(stage: Stage) -> None:
             settings=params.page,
             params_file=params.params_file,
             titles={name: variant.title for name, variant in variants.items()},
+            reference=load_reference(params.files.tables),
         )
         write_text(layout.page, page)
     write_index(params)

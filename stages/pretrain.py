@@ -1,4 +1,4 @@
-"""The mini checkpoint: draw the noisy `web` corpus, pretrain on it. Its output is in the repository."""
+"""A mini checkpoint: draw the noisy `web` corpus, pretrain on it. Its output is in the repository."""
 
 import tempfile
 from pathlib import Path
@@ -14,9 +14,9 @@ OUT = Path("pretrain")
 
 
 def main(stage: Stage) -> None:
-    """Pretrain from random weights."""
-    settings, world = stage.params.pretrain, stage.params.world
-    checkpoint, metrics = OUT / "groupvit-mini", OUT / "metrics.json"
+    """Pretrain the model that `--item` names from random weights."""
+    settings, world = stage.params.pretrain[stage.key], stage.params.world
+    checkpoint, metrics = OUT / stage.key, OUT / f"{stage.key}.json"
     with stage.tracked(settings, world, inputs=[], outputs=[checkpoint, metrics]) as tracked:
         with tempfile.TemporaryDirectory() as folder:
             make_source("web", "mini", Path(folder, "web"), world=world)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from regroup.backbones import load_checkpoint
 from regroup.device import choose_device
-from regroup.model import load_checkpoint
 from regroup.segmentation.sweep import sweep, write_sweep
 from regroup.segmentation.sweep_figure import write_heat_maps
 from regroup.segmentation.sweep_table import write_rows
@@ -13,7 +13,8 @@ from regroup.stage import Stage, run
 
 def main(stage: Stage) -> None:
     """Score the variant's checkpoint at every point of the grid."""
-    layout, params, inference = stage.layout, stage.params.sweep, stage.params.evaluate
+    layout, inference = stage.layout, stage.params.segmentation
+    params = stage.params.needed(stage.params.sweep, "sweep")
     checkpoint, out, profile = layout.run(params.variant), layout.sweep, stage.params.name
     datasets = inference.chosen(params.datasets, "sweep.datasets")
     raw = {dataset.source: layout.raw(dataset.source) for dataset in datasets.values()}

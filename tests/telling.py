@@ -25,5 +25,5 @@ def telling_model(config: GroupViTConfig, *, logit_scale: float) -> GroupViT:
             projector.norm.momentum = 1.0
             projector.train()
         model.encode_image(torch.randn(8, 3, 48, 48, generator=generator))
-        embed_prompts(model, load_protocol("ade150").labelled().prompts)
+        embed_prompts(model, load_protocol("ade150").class_prompts().texts)
     return model.eval()

@@ -10,16 +10,16 @@ from regroup.checks import check_study
 from regroup.cli import main
 from regroup.errors import RegroupError
 from regroup.profile import make_profile
-from regroup.report.reference import thesis
+
+from .thesis import copy_project, thesis
 
 ROOT = Path(__file__).parents[1]
+VARIANTS = "studies/thesis/variants.yaml"
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("params.yaml", "variants.yaml", "dvc.yaml", "pretrain/groupvit-mini/config.json"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text((ROOT / name).read_text())
+    copy_project(tmp_path, "dvc.yaml", "pretrain/groupvit-mini/config.json")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -40,15 +40,15 @@ def test_every_row_of_every_table_has_a_run() -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("variants.yaml", "rows: [{table: 9, row: le}]", "rows: []", "no variant fills table 9, row le;"),
+        (VARIANTS, "rows: [{table: 9, row: le}]", "rows: []", "no variant fills table 9, row le;"),
         (
-            "variants.yaml",
+            VARIANTS,
             "rows: [{table: 4, row: batch_256}]",
             "rows: []",
             "no variant fills table 14, row no_dino; add `rows: [{table: 4, row: batch_256}]` to one",
         ),
-        ("variants.yaml", "{table: 9, row: le}", "{table: 9, row: el}", "variants.le.rows: table 9: no row"),
-        ("variants.yaml", "{table: 9, row: le}", "{table: 90, row: le}", "le.rows: there is no table 90"),
+        (VARIANTS, "{table: 9, row: le}", "{table: 9, row: el}", "variants.le.rows: table 9: no row"),
+        (VARIANTS, "{table: 9, row: le}", "{table: 90, row: le}", "le.rows: there is no table 90"),
         ("params.yaml", "12, 13, 14]", "12, 13, 14, 90]", "tables.numbers: there is no table 90"),
         (
             "params.yaml",
@@ -62,7 +62,7 @@ def test_every_row_of_every_table_has_a_run() -> None:
             "  # ",
             "evaluate.datasets.voc.source: voc12 is not under `sources` (coco,",
         ),
-        ("variants.yaml", "vocabulary: freq1k", "vocabulary: freq2k", "freq2k in `nouns.vocabularies`"),
+        (VARIANTS, "vocabulary: freq1k", "vocabulary: freq2k", "freq2k in `nouns.vocabularies`"),
         ("params.yaml", "processes: null", "processes: 3", "cannot be shared by 3 processes evenly"),
         (
             "params.yaml",
@@ -94,7 +94,12 @@ def test_every_row_of_every_table_has_a_run() -> None:
             "params_file: full/params.yaml",
             "would read another profile",
         ),
-        ("dvc.yaml", "  - variants.yaml", "  - others.yaml", "variants.yaml is not under `vars` of dvc.yaml"),
+        (
+            "dvc.yaml",
+            "  - studies/thesis/variants.yaml",
+            "  - others.yaml",
+            "variants.yaml is not under `vars` of dvc.yaml",
+        ),
     ],
 )
 def test_a_fault_is_named_with_its_place(project: Path, file: str, old: str, new: str, message: str) -> None:
@@ -115,8 +120,8 @@ def test_the_profile_of_the_readme_has_no_faults(project: Path) -> None:
 
 
 def test_all_faults_are_told_at_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    edit(project / "variants.yaml", "rows: [{table: 9, row: le}]", "rows: []")
-    edit(project / "variants.yaml", "vocabulary: freq5k", "vocabulary: rare")
+    edit(project / VARIANTS, "rows: [{table: 9, row: le}]", "rows: []")
+    edit(project / VARIANTS, "vocabulary: freq5k", "vocabulary: rare")
     with pytest.raises(SystemExit) as ended:
         main(["check"])
     assert ended.value.code == 2
@@ -132,7 +137,6 @@ def test_the_plan_of_the_real_study_counts_the_thesis_s_steps(
     folder = project / "full"
     folder.mkdir()
     (folder / "params.yaml").write_text((ROOT / "full/params.yaml").read_text())
-    (folder / "variants.yaml").write_text((ROOT / "variants.yaml").read_text())
     with pytest.raises(SystemExit) as ended:
         main(["plan", "--params", "full/params.yaml", "--no-measure"])
     assert not ended.value.code
@@ -143,7 +147,7 @@ def test_the_plan_of_the_real_study_counts_the_thesis_s_steps(
 
 @pytest.mark.slow
 def test_the_plan_measures_what_it_prints(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (project / "variants.yaml").write_text(
+    (project / VARIANTS).write_text(
         "variants:\n"
         "  blocks: {title: a, epochs: 2, objectives: [{name: contrastive}]}\n"
         "  everything: {title: b, epochs: 2, trainable: all, objectives: [{name: contrastive}]}\n"

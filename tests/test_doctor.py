@@ -14,9 +14,10 @@ from ruamel.yaml import YAML
 
 from regroup import doctor
 from regroup.cli import main
-from regroup.sources.layouts import LAYOUTS
 from regroup.sources.make import make_source
-from regroup.sources.settings import WorldParams
+from regroup.sources.settings import SOURCES, WorldParams
+
+from .thesis import copy_project
 
 ROOT = Path(__file__).parents[1]
 USAGE = namedtuple("USAGE", "total used free")
@@ -25,12 +26,8 @@ USAGE = namedtuple("USAGE", "total used free")
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the default parameters and nothing else; the disk has 500 GB."""
-    for name in ("params.yaml", "variants.yaml", "requirements.lock"):
-        (tmp_path / name).write_text((ROOT / name).read_text())
+    copy_project(tmp_path, "requirements.lock", "full/params.yaml")
     (tmp_path / "pretrain/groupvit-mini").mkdir(parents=True)
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full/params.yaml").write_text((ROOT / "full/params.yaml").read_text())
-    (tmp_path / "full/variants.yaml").write_text((ROOT / "variants.yaml").read_text())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     free(monkeypatch, 500)
@@ -111,7 +108,7 @@ def test_what_came_before_a_cut_is_said(project: Path, capsys: pytest.CaptureFix
 
 def test_data_of_your_own_is_found_or_missed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = project / "mine"
-    for part in (*LAYOUTS["voc12"].required, *LAYOUTS["voc12"].optional):
+    for part in (*SOURCES.load("voc12").required, *SOURCES.load("voc12").optional):
         path = mine / part if "." in Path(part).name else mine / part / "a.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(100_000))

@@ -171,7 +171,7 @@ def test_a_variant_s_name_can_be_addressed_by_both_engines(
     tmp_path: Path, name: str, message: str | None
 ) -> None:
     path = tmp_path / "variants.yaml"
-    path.write_text((ROOT / "variants.yaml").read_text() + ENTRY.format(name=name))
+    path.write_text((ROOT / "studies/thesis/variants.yaml").read_text() + ENTRY.format(name=name))
     if message is None:
         assert name.strip('"') in load_variants(path)
         return

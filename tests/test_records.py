@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from regroup.captions.coco import read_coco_captions
 from regroup.errors import RegroupError
 from regroup.regions import draw, find_faults
-from regroup.segmentation.masks import InstanceFile
+from regroup.segmentation.layouts.instances import InstanceFile
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"

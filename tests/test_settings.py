@@ -10,6 +10,8 @@ from regroup.profile import make_profile
 from regroup.settings import read_yaml
 from regroup.variants import check_plugins, load_variants
 
+from .thesis import HERE, copy_project
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -23,15 +25,14 @@ def edited(tmp_path: Path, name: str, old: str, new: str) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("params.yaml", "variants.yaml", "dvc.yaml"):
-        (tmp_path / name).write_text((ROOT / name).read_text())
+    copy_project(tmp_path, "dvc.yaml")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_checked_in_settings_are_valid() -> None:
     assert load_params(ROOT / "params.yaml").name == "mini"
-    assert "original" in load_variants(ROOT / "variants.yaml")
+    assert "original" in load_variants(HERE.variants)
 
 
 def test_checked_in_profiles_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +156,7 @@ def test_profile_lays_overrides_over_the_default(project: Path) -> None:
     assert params.finetune.batch_divisor == load_params(ROOT / "params.yaml").finetune.batch_divisor
     assert "edit that" in (folder / "dvc.yaml").read_text().partition("\n")[0]
     graph, root = read_yaml(folder / "dvc.yaml"), read_yaml(project / "dvc.yaml")
-    assert graph["vars"] == ["../variants.yaml"]
+    assert graph["vars"] == ["../studies/thesis/variants.yaml"]
     assert list(graph["stages"]) == list(root["stages"])
     assert graph["stages"]["finetune"] == root["stages"]["finetune"]
     assert "# captions that count as one epoch" in (folder / "params.yaml").read_text()

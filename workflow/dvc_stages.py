@@ -17,22 +17,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from dvc.exceptions import DvcException
-from dvc.repo import Repo, lock_repo
-from dvc.repo.index import Index
-from dvc.stage import PipelineStage
-
 from regroup.lease import LeaseBusyError, acquire
-from regroup.profile import make_if_missing
-from regroup.safe_dvc import install as install_safe_dvc
-from regroup.safe_dvc.rwlock import BusyError
+from regroup.profile import make_on_demand
+from regroup.safe_dvc.graph import ALWAYS, ResolvedStage, read_graph
 
 STATE = Path(".snakemake/dvc")
+SHARED = ".shared"
+"""Folder of the stamps, and part of the names of the rules, of stages that belong to another pipeline."""
 RUN_VARIABLE = "REGROUP_PIPELINE_RUN"
 DEFAULTS: Mapping[str, int] = {"threads": 1, "mem_mb": 2000, "runtime": 30, "gpus": 0}
-
-ALWAYS = "always changed"
-"""What DVC says of a stage that looks for itself whether there is anything to do."""
 
 # one time for all stamps set while parsing: none of them is newer than another, so none causes a rerun,
 # and every stamp that a job touches afterwards is newer than them
@@ -40,8 +33,8 @@ PARSED = 946_684_800  # 2000-01-01, in seconds
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One stage as Snakemake sees it."""
+class StageRule:
+    """One stage as Snakemake sees it: a rule."""
 
     rule: str
     """Name of the rule: the stage's, with `@` and `-` as underscores."""
@@ -57,9 +50,10 @@ class Stage:
     stage starts its own processes, one a GPU, so they have to be on one node."""
 
 
-def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
+def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[StageRule, ...]:
     """The stages of the dvc.yaml at `pipeline`, templates resolved, in the order of their definition.
 
+    Those of a study come behind the ones that it depends on and that another dvc.yaml has, its profile's.
     A frozen stage has no inputs, as in DVC: its command is never run, its outputs are only looked at.
 
     Args:
@@ -67,28 +61,24 @@ def read_stages(pipeline: str, *, set_stamps: bool) -> tuple[Stage, ...]:
         set_stamps: ask DVC which stages are up to date; those get a stamp, the stamps of the others go.
 
     Raises:
-        ValueError: the file is missing or invalid, a stage's `meta.resources` has a key or a value that means
-            nothing, two stages would get the same rule name, or another run is writing an output.
+        RegroupError: the file is missing or invalid, or another run is writing an output.
+        ValueError: a stage's `meta.resources` has a key or a value that means nothing, or two stages would
+            get the same rule name.
     """
-    make_if_missing(Path(pipeline))
-    install_safe_dvc()
-    try:
-        repo = Repo(_wait_for_lock=True)
-        # a job of another run may be in the middle of writing dvc.lock
-        with lock_repo(repo):
-            graph = Index.from_file(repo, pipeline).graph
-            stages = tuple(_stage(node, () if node.frozen else [*graph.successors(node)]) for node in graph)
-            if set_stamps:
-                stale = {stage.stamp for stage, node in zip(stages, graph, strict=True) if _is_stale(node)}
-                stale = _behind(stages, stale)
-                for stage in stages:
-                    _set_stamp(Path(stage.stamp), stale=stage.stamp in stale)
-    except DvcException as error:
-        raise ValueError(f"{pipeline}: {error}") from error
-    rules = [stage.rule for stage in stages]
-    if twice := sorted({rule for rule in rules if rules.count(rule) > 1}):
+    stages = read_graph(make_on_demand(Path(pipeline)), status=set_stamps)
+    # a run of each pipeline has stamps of its own, also for what it shares with others: they go side by side
+    places = {stage.target: _place(stage, Path(pipeline).parent) for stage in stages}
+    stamps = {target: f"{place}.stamp" for target, place in places.items()}
+    rules = tuple(_rule(stage, places[stage.target], stamps) for stage in stages)
+    if set_stamps:
+        stale = {stamps[stage.target] for stage in stages if _is_stale(stage)}
+        stale = _behind(rules, stale)
+        for rule in rules:
+            _set_stamp(Path(rule.stamp), stale=rule.stamp in stale)
+    names = [rule.rule for rule in rules]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{pipeline}: more than one stage would be the rule {twice[0]}; rename one of them")
-    return stages
+    return rules
 
 
 def chosen_pipeline(config: Mapping[str, object]) -> str:
@@ -132,37 +122,40 @@ def publish_runs() -> None:
         subprocess.run([sys.executable, "-m", "regroup.tracking", "publish"], check=False)
 
 
-def _stage(stage: PipelineStage, upstream: Sequence[PipelineStage]) -> Stage:
+def _rule(stage: ResolvedStage, place: Path, stamps: Mapping[str, str]) -> StageRule:
     resources = _resources(stage)
-    return Stage(
-        rule=re.sub(r"\W", "_", stage.name),
-        target=stage.addressing,
-        stamp=_state(stage, "stamp"),
-        log=_state(stage, "log"),
-        inputs=tuple(sorted(_state(other, "stamp") for other in upstream)),
+    shared = "shared_" if place.parent.name == SHARED else ""
+    return StageRule(
+        rule=shared + re.sub(r"\W", "_", stage.name),
+        target=stage.target,
+        stamp=stamps[stage.target],
+        log=f"{place}.log",
+        inputs=tuple(sorted(stamps[target] for target in stage.reads)),
         threads=resources.pop("threads"),
         resources=resources | ({"gres": f"gpu:{resources['gpus']}", "nodes": 1} if resources["gpus"] else {}),
     )
 
 
-def _state(stage: PipelineStage, suffix: str) -> str:
-    return str(STATE / Path(stage.relpath).parent / f"{stage.name}.{suffix}")
+def _place(stage: ResolvedStage, folder: Path) -> Path:
+    """Where the stamp and the log of a stage lie in a run of the pipeline in `folder`, without suffix."""
+    own = stage.folder == folder
+    return STATE / folder / stage.name if own else STATE / folder / SHARED / stage.name
 
 
-def _resources(stage: PipelineStage) -> dict[str, int]:
-    given = (stage.meta or {}).get("resources", {})
+def _resources(stage: ResolvedStage) -> dict[str, int]:
+    given = stage.resources
     if unknown := sorted(set(given) - set(DEFAULTS)):
         known = ", ".join(DEFAULTS)
-        raise ValueError(f"{stage.addressing}: meta.resources.{unknown[0]}: not one of {known}")
+        raise ValueError(f"{stage.target}: meta.resources.{unknown[0]}: not one of {known}")
     for key, value in given.items():
         least = 0 if key == "gpus" else 1
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            name = f"{stage.addressing}: meta.resources.{key}"
+            name = f"{stage.target}: meta.resources.{key}"
             raise ValueError(f"{name}: {value!r} is not a whole number of {least} or more")
     return {**DEFAULTS, **given}
 
 
-def _behind(stages: Sequence[Stage], stale: Set[str]) -> set[str]:
+def _behind(stages: Sequence[StageRule], stale: Set[str]) -> set[str]:
     """Stamps of stale stages and of all that read their outputs.
 
     Asked for one of the latter alone, Snakemake would not look further back than to its stamp.
@@ -173,15 +166,18 @@ def _behind(stages: Sequence[Stage], stale: Set[str]) -> set[str]:
     return found
 
 
-def _is_stale(stage: PipelineStage) -> bool:
-    try:
-        found = [line for lines in stage.status().values() for line in lines]
-    except BusyError:
+def _is_stale(stage: ResolvedStage) -> bool:
+    if stage.changes is None:
         return True  # another run is at it; the job will wait for that, and see what is left to do
     if not stage.always_changed:
-        return bool(found)
+        return bool(stage.changes)
     # else a run with nothing to do would start a job for every stage behind this one
-    return found != [ALWAYS] or not all(_still_holds(Path(out.fs_path)) for out in stage.outs)
+    return stage.changes != (ALWAYS,) or not all(_still_holds(path) for path in _folders(stage))
+
+
+def _folders(stage: ResolvedStage) -> list[Path]:
+    """Outputs that hold a manifest and what it speaks of; not the copy that lies apart."""
+    return [out.path for out in stage.outputs if out.path.is_dir()]
 
 
 def _still_holds(output: Path) -> bool:

@@ -8,18 +8,18 @@ from pathlib import Path
 
 from regroup.checks_of_training import untrainable
 from regroup.errors import RegroupError
-from regroup.params import Params, load_params
+from regroup.params import Params, load_params, weight_folders
+from regroup.pipelines import pipeline_faults
 from regroup.places import place_faults
-from regroup.profile import pipeline_faults
-from regroup.report.reference import Reference, RowRef, thesis
+from regroup.profile_tables import printed_numbers
+from regroup.report.claims import load_claims
+from regroup.report.reference import Reference, RowRef, load_reference
 from regroup.segmentation.protocols import load_protocol
 from regroup.settings import read_yaml
 from regroup.sources.mini.names import drawn_names
 from regroup.sources.weights import find_weights
+from regroup.study import Borrowed, files_of, load_borrowed
 from regroup.variants import Variant, load_variants
-
-NOT_FROM_VARIANTS = frozenset({1, 2, 12})
-"""Tables whose rows come from analyses of a checkpoint, not from runs of their own."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,13 @@ def check_study(params_file: Path) -> Study:
     """
     params = load_params(params_file)
     variants = load_variants(params.variants_file)
-    reference = thesis()
+    borrowed = load_borrowed(params.variants_file)
+    reference = load_reference(params.files.tables)
+    load_claims(params.files.claims, reference=reference)
     faults = [
-        *_unknown_rows(variants, reference, params.variants_file),
-        *_unfilled_rows(variants, reference, params, params_file),
+        *_unknown_rows(variants, borrowed, reference, params.variants_file),
+        *_unfilled_rows(variants, borrowed, reference, params, params_file),
+        *_unborrowable(borrowed, params),
         *_unknown_names(variants, params, params_file),
         *_unscorable(params, params_file),
         *pipeline_faults(params),
@@ -64,7 +67,7 @@ def check_study(params_file: Path) -> Study:
     ]
     if faults:
         raise RegroupError("\n".join(faults))
-    shown = [reference.table(number) for number in params.tables.numbers]
+    shown = [reference.table(number) for number in printed_numbers(params, reference)]
     return Study(
         profile=params.name,
         runs=len(variants),
@@ -74,32 +77,57 @@ def check_study(params_file: Path) -> Study:
     )
 
 
-def _unknown_rows(variants: Mapping[str, Variant], reference: Reference, path: Path) -> Iterator[str]:
-    for name, variant in variants.items():
-        for row in variant.rows:
+def _unknown_rows(
+    variants: Mapping[str, Variant], borrowed: Mapping[str, Borrowed], reference: Reference, path: Path
+) -> Iterator[str]:
+    rows = {f"variants.{name}": one.rows for name, one in variants.items()}
+    rows |= {f"borrowed.{name}": one.rows for name, one in borrowed.items()}
+    for name, named in rows.items():
+        for row in named:
             try:
                 reference.table(row.table).row(row.row)
             except RegroupError as error:
-                yield f"{path}: variants.{name}.rows: {error}"
+                yield f"{path}: {name}.rows: {error}"
+
+
+def _unborrowable(borrowed: Mapping[str, Borrowed], params: Params) -> Iterator[str]:
+    """Runs of other studies that these do not have, or that are of this one."""
+    path = params.variants_file
+    for name, one in borrowed.items():
+        where = f"{path}: borrowed.{name}"
+        if one.study == params.files.name:
+            yield f"{where}.study: is this study itself; add the row to its variant"
+            continue
+        theirs = files_of(one.study, params.data).variants
+        if not theirs.is_file():
+            yield f"{where}.study: no study `{one.study}` here ({theirs} does not exist)"
+        elif one.variant not in (known := load_variants(theirs)):
+            yield f"{where}.variant: no {one.variant} in {theirs} ({', '.join(known)})"
 
 
 def _unfilled_rows(
-    variants: Mapping[str, Variant], reference: Reference, params: Params, path: Path
+    variants: Mapping[str, Variant],
+    borrowed: Mapping[str, Borrowed],
+    reference: Reference,
+    params: Params,
+    path: Path,
 ) -> Iterator[str]:
     known = {(table.number, line.id) for table in reference.tables for line in table.rows}
     filled = {
         str(reference.first(RowRef(table=row.table, row=row.row)))
-        for variant in variants.values()
-        for row in variant.rows
+        for rows in (*(one.rows for one in variants.values()), *(one.rows for one in borrowed.values()))
+        for row in rows
         if (row.table, row.row) in known
     }
-    for number in params.tables.numbers:
-        if number in NOT_FROM_VARIANTS:
-            continue
+    for number in printed_numbers(params, reference):
         try:
-            reference.table(number)
+            by = reference.table(number).filled_by
         except RegroupError as error:
             yield f"{path}: tables.numbers: {error}"
+            continue
+        if by != "variants":
+            if getattr(params, by) is None:
+                yield f"{path}: {by}: this key is missing, and table {number} is filled by the stage `{by}`"
             continue
         for line in reference.table(number).rows:
             first = reference.first(RowRef(table=number, row=line.id))
@@ -118,11 +146,12 @@ def _unknown_names(variants: Mapping[str, Variant], params: Params, path: Path) 
         if vocabulary is not None and vocabulary not in params.nouns.vocabularies:
             known = ", ".join(params.nouns.vocabularies) or "none"
             yield f"{where}.labels.vocabulary: no {vocabulary} in `nouns.vocabularies` of {path} ({known})"
+    figures, dissect, sweep, learning = params.figures, params.dissect, params.sweep, params.learning
     named = {
-        "figures": params.figures.variants,
-        "dissect.variants": params.dissect.variants,
-        "sweep.variant": (params.sweep.variant,),
-        "learning.panels": params.learning.variants,
+        "figures": figures.variants if figures else (),
+        "dissect.variants": dissect.variants if dissect else (),
+        "sweep.variant": (sweep.variant,) if sweep else (),
+        "learning.panels": learning.variants if learning else (),
         "tracking.register": (params.tracking.final_model,)
         if params.tracking.final_model is not None
         else (),
@@ -131,22 +160,28 @@ def _unknown_names(variants: Mapping[str, Variant], params: Params, path: Path) 
         for name in names:
             if name not in variants:
                 yield f"{path}: {key}: {name} is not in {params.variants_file}"
-    figures = params.figures
     sets = {
         "figures": (
             *figures.datasets,
             *figures.compared,
             *([figures.dissected] if figures.dissected else []),
-        ),
-        "dissect.datasets": params.dissect.datasets,
-        "sweep.datasets": params.sweep.datasets,
+        )
+        if figures
+        else (),
+        "dissect.datasets": dissect.datasets if dissect else (),
+        "sweep.datasets": sweep.datasets if sweep else (),
     }
+    if figures and not dissect:
+        yield f"{path}: dissect: this key is missing, and `figures` draws from a dissection"
     for key, datasets in sets.items():
         for dataset in dict.fromkeys(datasets):
-            if dataset not in params.evaluate.datasets:
-                yield f"{path}: {key}: {dataset} is not under evaluate.datasets"
-    if params.learning.dataset not in params.evaluate.validation.datasets:
-        yield f"{path}: learning.dataset: {params.learning.dataset} is not in evaluate.validation.datasets"
+            if dataset not in params.segmentation.datasets:
+                yield f"{path}: {key}: {dataset} is not under evaluate.segmentation.datasets"
+    if learning and learning.dataset not in params.segmentation.validation.datasets:
+        yield (
+            f"{path}: learning.dataset: {learning.dataset} is not in "
+            "evaluate.segmentation.validation.datasets"
+        )
     try:
         find_weights(params.weights.artefacts)
     except RegroupError as error:
@@ -163,7 +198,8 @@ def _misplaced(params: Params, path: Path) -> Iterator[str]:
     if params.nouns.tagger == "nltk" and params.nouns.tagger_path is None:
         yield f"{path}: nouns.tagger_path: is not set, and the tagger `nltk` needs its weights"
     for key, file in starts.items():
-        if file is not None and not file.exists() and not file.is_relative_to(params.layout.weights):
+        fetched = any(file and file.is_relative_to(place) for place in weight_folders(params))
+        if file is not None and not file.exists() and not fetched:
             yield f"{path}: {key}: {file} does not exist"
     pipeline = path.with_name("dvc.yaml")
     if not pipeline.is_file():
@@ -176,16 +212,19 @@ def _misplaced(params: Params, path: Path) -> Iterator[str]:
     named = graph.get("vars", []) if isinstance(graph, dict) else []
     files = {(path.parent / one).resolve() for one in named if isinstance(one, str)}
     if params.variants_file.resolve() not in files:
-        yield f"{path}: variants_file: {params.variants_file} is not under `vars` of {pipeline}"
+        yield f"{path}: study: {params.variants_file} is not under `vars` of {pipeline}"
 
 
 def _unscorable(params: Params, path: Path) -> Iterator[str]:
-    if not params.sweep.combined(params.evaluate):
+    for name, one in params.evaluate.items():
+        for source in one.sources:
+            if source not in params.sources:
+                known = ", ".join(params.sources)
+                yield f"{path}: evaluate.{name}: reads {source}, which is not under `sources` ({known})"
+    if params.sweep and not params.sweep.combined(params.segmentation):
         yield f"{path}: sweep.stride: every stride is larger than every window"
-    for name, dataset in params.evaluate.datasets.items():
-        where = f"{path}: evaluate.datasets.{name}"
-        if dataset.source not in params.sources:
-            yield f"{where}.source: {dataset.source} is not under `sources` ({', '.join(params.sources)})"
+    for name, dataset in params.segmentation.datasets.items():
+        where = f"{path}: evaluate.segmentation.datasets.{name}"
         try:
             classes = load_protocol(dataset.protocol).classes
         except RegroupError as error:

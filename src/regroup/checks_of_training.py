@@ -5,31 +5,48 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from regroup import backbones
 from regroup.errors import RegroupError
 from regroup.io import read_json
 from regroup.model.config import GroupViTConfig
-from regroup.params import Params
-from regroup.resolved import fill_in, overridden
-from regroup.sources.mini.write import CAPTIONS_PER_IMAGE
+from regroup.params import Params, weight_folders
+from regroup.resolved import checkpoint_of, fill_in, overridden
+from regroup.sources.mini.drawn.coco import CAPTIONS_PER_IMAGE
+from regroup.training.settings import CheckpointParams
 from regroup.variants import Variant, plugin_faults
+
+if TYPE_CHECKING:
+    from regroup.model.interface import BackboneConfig
 
 
 def untrainable(variants: Mapping[str, Variant], params: Params, path: Path) -> Iterator[str]:
     """The faults of every run that trains, each with its variant or, where it is at fault, the profile."""
-    try:
-        start = starting_config(params)
-    except RegroupError as error:
-        yield f"{path}: checkpoint: {error}"
-        start = None
+    starts: dict[str, BackboneConfig | None] = {}
+    checkpoints = {f"checkpoints.{name}": one for name, one in params.checkpoints.items()}
+    for key, checkpoint in {"checkpoint": params.checkpoint, **checkpoints}.items():
+        try:
+            starts[key] = starting_config(checkpoint, params)
+        except RegroupError as error:
+            yield f"{path}: {key}: {error}"
     yield from plugin_faults(variants, params.variants_file)
     yield from _overrides(variants, params)
     for name, variant in variants.items():
+        where = f"{params.variants_file}: variants.{name}"
+        try:
+            checkpoint_of(variant, params, where=where)
+        except RegroupError as error:
+            yield str(error)
+            continue
         if variant.trained:
-            where = f"{params.variants_file}: variants.{name}"
+            start = starts.get(
+                "checkpoint" if variant.checkpoint is None else f"checkpoints.{variant.checkpoint}"
+            )
             yield from _batch(variant, params, where, path)
             yield from _image_size(variant, params, start, where, path)
             if start is not None:
+                yield from _parts(variant, start, where)
                 yield from _shape(variant, params, start, where, path)
 
 
@@ -41,6 +58,7 @@ def _overrides(variants: Mapping[str, Variant], params: Params) -> Iterator[str]
         try:
             run = json.dumps(
                 [
+                    variant.checkpoint,
                     fill_in(variant, where=where),
                     overridden(params.finetune, variant, where=where).model_dump_json(),
                 ]
@@ -53,24 +71,40 @@ def _overrides(variants: Mapping[str, Variant], params: Params) -> Iterator[str]
         seen[run] = name
 
 
-def starting_config(params: Params) -> GroupViTConfig | None:
-    """The shape of the checkpoint that runs start from; None where it cannot be known yet.
+def starting_config(checkpoint: CheckpointParams, params: Params) -> BackboneConfig | None:
+    """The shape of a checkpoint that runs start from; None where it cannot be known yet.
 
     Raises:
-        RegroupError: what is there is no checkpoint.
+        RegroupError: what is there is no checkpoint, or one of another backbone than the profile says.
     """
-    checkpoint = params.checkpoint
     if checkpoint.kind == "random":
         return checkpoint.model
     beside = checkpoint.path / "config.json"
+    config: BackboneConfig | None = None
     if beside.is_file() and isinstance(values := read_json(beside), dict) and "image" in values:
-        return GroupViTConfig.from_dict(values, source=str(beside))
-    if checkpoint.path.exists():
-        from regroup.model.checkpoint import read_checkpoint
+        config = backbones.config_from(values, source=str(beside))
+    elif checkpoint.path.exists():
+        config = backbones.read_checkpoint(checkpoint.path).config
+    elif checkpoint.backbone == "groupvit" and any(
+        map(checkpoint.path.is_relative_to, weight_folders(params))
+    ):
+        config = GroupViTConfig()  # what `weights` will fetch is the published model
+    if config is not None and config.architecture != checkpoint.backbone:
+        raise RegroupError(
+            f"backbone: {checkpoint.path} holds a {config.architecture}, not a {checkpoint.backbone}"
+        )
+    return config
 
-        return read_checkpoint(checkpoint.path).config
-    # what `weights` will fetch is the published model
-    return GroupViTConfig() if checkpoint.path.is_relative_to(params.layout.weights) else None
+
+def _parts(variant: Variant, start: BackboneConfig, where: str) -> Iterator[str]:
+    """Parts to train that a backbone does not have."""
+    for one in variant.adapt:
+        wanted = str(one.options.get("train", "both_gbs")).split("+") if one.name == "parts" else []
+        if lacking := sorted(set(wanted) - start.parts):
+            yield (
+                f"{where}.trainable: a {start.architecture} has no {', '.join(lacking)}; it has "
+                f"{', '.join(sorted(start.parts))}"
+            )
 
 
 def _batch(variant: Variant, params: Params, where: str, path: Path) -> Iterator[str]:
@@ -96,20 +130,29 @@ def _batch(variant: Variant, params: Params, where: str, path: Path) -> Iterator
 
 
 def _image_size(
-    variant: Variant, params: Params, start: GroupViTConfig | None, where: str, path: Path
+    variant: Variant, params: Params, start: BackboneConfig | None, where: str, path: Path
 ) -> Iterator[str]:
     size = params.finetune.image_sizes.get(variant.resolution)
     if size is None:
         yield f"{where}.resolution: finetune.image_sizes of {path} has no size for {variant.resolution}"
-    elif start is not None and size % start.image.patch_size:
+    elif start is not None and size % start.patch_size:
         yield (
             f"{path}: finetune.image_sizes.{variant.resolution}: {size} pixels are no multiple of the "
-            f"patches of {start.image.patch_size} of {params.checkpoint.path}"
+            f"patches of {start.patch_size} of {checkpoint_of(variant, params, where=where).path}"
         )
 
 
-def _shape(variant: Variant, params: Params, start: GroupViTConfig, where: str, path: Path) -> Iterator[str]:
+def _shape(variant: Variant, params: Params, start: BackboneConfig, where: str, path: Path) -> Iterator[str]:
     from regroup.model.restage import stages_for
+
+    regroups = variant.grouping_blocks != 2 or variant.last_group_tokens is not None or variant.dino_input
+    if not isinstance(start, GroupViTConfig):
+        if regroups:
+            yield (
+                f"{where}: a {start.architecture} has no grouping blocks: drop `grouping_blocks`, "
+                "`last_group_tokens` and `dino_input`"
+            )
+        return
 
     if variant.grouping_blocks != 2 or variant.last_group_tokens is not None:
         try:

@@ -16,13 +16,12 @@ from typing import Literal
 from regroup.errors import RegroupError
 from regroup.params import Params
 from regroup.places import place_faults
-from regroup.sources.artefacts import Artefact
 from regroup.sources.download import ARCHIVES, megabytes, missing_artefacts
 from regroup.sources.fetch import download_folder
 from regroup.sources.listing import list_entries
 from regroup.sources.local import find_local
 from regroup.sources.manifest import MANIFEST, list_files, read_manifest
-from regroup.sources.settings import SourceName, SourceParams
+from regroup.sources.settings import Artefact, SourceParams
 from regroup.sources.weights import find_weights
 
 State = Literal["ok", "to get", "note", "missing"]
@@ -169,7 +168,7 @@ def graphics_cards() -> list[str]:
     return [f"{card.name}, {card.total_memory / 1e9:.0f} GB" for card in cards]
 
 
-def _source(name: SourceName, source: SourceParams, params: Params) -> tuple[Finding, list[Need]]:
+def _source(name: str, source: SourceParams, params: Params) -> tuple[Finding, list[Need]]:
     raw = params.layout.raw(name)
     if source.kind == "mini":
         if (raw / MANIFEST).is_file() and (manifest := read_manifest(raw)).kind == "mini":
@@ -191,7 +190,7 @@ def _source(name: SourceName, source: SourceParams, params: Params) -> tuple[Fin
 
 
 def _to_download(
-    name: SourceName, source: SourceParams, missing: Mapping[str, Artefact], folder: Path
+    name: str, source: SourceParams, missing: Mapping[str, Artefact], folder: Path
 ) -> tuple[Finding, list[Need]]:
     packed, unpacked = megabytes(missing)
     needs = [Need(folder, (packed + unpacked) / 1000, f"{name}: archives and what is in them")]
@@ -251,9 +250,9 @@ def _used_files(params: Params) -> Iterator[Finding]:
             )
         else:
             yield _file(params, "nouns.tagger_path", nouns.tagger_path)
-    for key, dataset in params.evaluate.datasets.items():
+    for key, dataset in params.segmentation.datasets.items():
         if dataset.source not in params.sources:
-            name = f"evaluate.datasets.{key}"
+            name = f"evaluate.segmentation.datasets.{key}"
             yield Finding("files", name, "missing", f"its source {dataset.source} is not under `sources`")
 
 

@@ -7,7 +7,7 @@ run before any work starts.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from pydantic import Field, model_validator
 
@@ -15,11 +15,14 @@ from regroup.analysis.settings import DissectParams, FigureParams
 from regroup.captions.settings import NounReportParams, NounsParams, ShardsParams
 from regroup.dino.settings import DinoParams
 from regroup.errors import RegroupError
+from regroup.journal import TrackingParams
+from regroup.metrics import METRICS, SEGMENTATION
 from regroup.report.settings import LearningParams, PageParams, TablesParams
 from regroup.segmentation.settings import EvaluateParams, SweepParams
 from regroup.settings import Name, Settings, parse, read_yaml
-from regroup.sources.settings import SourceKey, SourceParams, WeightsParams, WorldParams
-from regroup.tracking import TrackingParams
+from regroup.sources.settings import SourceKey, SourceParams, WeightsParams, WorldParams, check_kinds
+from regroup.study import Borrowed, StudyFiles, params_of, results_of
+from regroup.tasks import Evaluations
 from regroup.training.settings import CheckpointParams, FinetuneParams, PretrainParams
 
 StageName = Literal[
@@ -32,6 +35,7 @@ StageName = Literal[
     "resolve",
     "dino",
     "finetune",
+    "tasks",
     "evaluate",
     "sweep",
     "dissect",
@@ -40,6 +44,9 @@ StageName = Literal[
     "tables",
     "page",
 ]
+
+
+Section = TypeVar("Section", bound=Settings)
 
 
 class Resources(Settings):
@@ -52,27 +59,34 @@ class Resources(Settings):
 
 
 class Params(Settings):
-    """One profile."""
+    """One profile, or another study of it.
+
+    `data` is the profile whose raw data, shards, captions and self-supervised features are used: `name`
+    itself, but for a study beside the profile's own. Such a study has only those of `sweep`, `dissect`,
+    `figures` and `learning` that it asks for.
+    """
 
     name: Name
+    data: Name
     root: Path
     params_file: Path
-    variants_file: Path
+    study: Path
     sources: dict[SourceKey, SourceParams]
     world: WorldParams
     weights: WeightsParams
     shards: ShardsParams
     nouns: NounsParams
     noun_report: NounReportParams
-    pretrain: PretrainParams
+    pretrain: dict[Name, PretrainParams]
     checkpoint: CheckpointParams
+    checkpoints: dict[Name, CheckpointParams] = Field(default_factory=dict)
     dino: DinoParams
     finetune: FinetuneParams
-    evaluate: EvaluateParams
-    sweep: SweepParams
-    dissect: DissectParams
-    figures: FigureParams
-    learning: LearningParams
+    evaluate: Evaluations
+    sweep: SweepParams | None = None
+    dissect: DissectParams | None = None
+    figures: FigureParams | None = None
+    learning: LearningParams | None = None
     tables: TablesParams
     page: PageParams
     tracking: TrackingParams
@@ -82,6 +96,7 @@ class Params(Settings):
     def _nothing_is_left_out(self) -> Params:
         if missing := [stage for stage in get_args(StageName) if stage not in self.resources]:
             raise ValueError(f"resources: no entry for {', '.join(missing)}; every stage has one")
+        check_kinds(self.sources)
         if "coco" not in self.sources:
             raise ValueError("sources: coco is missing, and every variant is trained on its captions")
         return self
@@ -92,18 +107,72 @@ class Params(Settings):
         return any(source.kind == "mini" for source in self.sources.values())
 
     @property
-    def layout(self) -> Layout:
+    def segmentation(self) -> EvaluateParams:
+        """How variants are scored on segmentation; also the inference settings of analyses and figures.
+
+        Raises:
+            RegroupError: the profile evaluates no segmentation of this name.
+        """
+        found = self.evaluate.get(SEGMENTATION)
+        if found is None or not isinstance(found.options, EvaluateParams):
+            raise RegroupError(
+                f"{self.params_file}: evaluate.{SEGMENTATION}: this key is missing, and sweeps, dissections and "
+                "figures take its settings"
+            )
+        return found.options
+
+    @property
+    def layout(self) -> ProfilePaths:
         """Where this profile's files lie."""
-        return Layout(self.name)
+        return ProfilePaths(self.name, self.data)
+
+    @property
+    def files(self) -> StudyFiles:
+        """The files of the study."""
+        return StudyFiles(self.study)
+
+    @property
+    def variants_file(self) -> Path:
+        """What is run."""
+        return self.files.variants
+
+    def scores_of(self, borrowed: Borrowed) -> tuple[Path, ...]:
+        """The metrics files of another study's run with this profile: one for each evaluation of both.
+
+        Raises:
+            RegroupError: the parameters of the other study cannot be read.
+        """
+        lender = params_of(borrowed.study, self.data)
+        theirs = read_yaml(lender)
+        if not isinstance(theirs, dict) or not isinstance(theirs.get("evaluate"), dict):
+            raise RegroupError(
+                f"{lender}: evaluate: this key is missing, and {self.study} borrows its scores"
+            )
+        layout = ProfilePaths(results_of(borrowed.study, self.data))
+        both = [name for name in self.evaluate if name in theirs["evaluate"]]
+        return tuple(layout.scores(name, borrowed.variant) / METRICS for name in both)
+
+    def needed(self, section: Section | None, key: str) -> Section:
+        """A section that a study may do without, for who cannot.
+
+        Raises:
+            RegroupError: it is not there.
+        """
+        if section is None:
+            raise RegroupError(
+                f"{self.params_file}: {key}: this key is missing; only with it there is such a stage"
+            )
+        return section
 
 
-class Layout:
-    """Where a profile's files lie, relative to the project's root; dvc.yaml declares the same paths."""
+class ProfilePaths:
+    """Where the files of a profile or a study lie, from the project's root; dvc.yaml has the same paths."""
 
-    def __init__(self, name: str) -> None:
-        """Lay out the profile called `name`."""
-        self.shards = Path("data", name, "shards")
-        self.captions = Path("data", name, "captions")
+    def __init__(self, name: str, data: str | None = None) -> None:
+        """Lay out the results called `name`, made of the data of the profile `data` (None: the same name)."""
+        data = name if data is None else data
+        self.shards = Path("data", data, "shards")
+        self.captions = Path("data", data, "captions")
         self.report = Path("reports", name)
         self.page = Path("reports", name, "page.html")
         self.index = Path("reports", name, "index.html")
@@ -117,15 +186,16 @@ class Layout:
         self.sweep = Path("reports", name, "sweep")
         self.dissection = Path("reports", name, "dissection")
         self.curves = Path("reports", name, "curves")
-        self.validation = Path("reports", name, "validation")
         self.learning = Path("reports", name, "learning")
-        self.mapped_labels = Path(".state", name, "labels.arrow")
-        self.token_cache = Path(".state", name, "tokens")
-        self.text_cache = Path(".state", name, "text")
+        self.mapped_labels = Path(".state", data, "labels.arrow")
+        self.token_cache = Path(".state", data, "tokens")
+        self.text_cache = Path(".state", data, "text")
         self.variants = Path("data", name, "variants")
-        self.dino_settings = Path("data", name, "dino.json")
-        self._raw = Path("data", name, "raw")
-        self.dino = Path("data", name, "dino")
+        self.tasks = Path("data", name, "tasks")
+        self.manifests = Path("data", data, "manifests")
+        self.dino_settings = Path("data", data, "dino.json")
+        self._raw = Path("data", data, "raw")
+        self.dino = Path("data", data, "dino")
         self._runs = Path("runs", name)
         self._state = Path(".state", name)
 
@@ -137,6 +207,22 @@ class Layout:
         """The settings of one variant, every default filled in."""
         return self.variants / f"{variant}.json"
 
+    def manifest(self, source: str) -> Path:
+        """What the raw data of one source is: a copy of its manifest, apart from the files."""
+        return self.manifests / f"{source}.json"
+
+    def task(self, evaluation: str) -> Path:
+        """What one evaluation uses: its options, code and data, every default filled in."""
+        return self.tasks / f"{evaluation}.json"
+
+    def scores(self, evaluation: str, variant: str) -> Path:
+        """The folder of what one variant scored in one evaluation."""
+        return self.metrics / evaluation / variant
+
+    def backbone(self, variant: str) -> Path:
+        """Which backbone one variant's checkpoint is of, and the digest of its code: for who scores it."""
+        return self.variants / f"{variant}.backbone"
+
     def run(self, variant: str) -> Path:
         """The checkpoint folder of one variant."""
         return self._runs / variant
@@ -144,6 +230,11 @@ class Layout:
     def state(self, variant: str) -> Path:
         """What a killed run resumes from; removed when the run ends, not an output."""
         return self._state / "runs" / variant
+
+
+def weight_folders(params: Params) -> tuple[Path, ...]:
+    """Where the stage `weights` puts what it fetches: the profile's own, and that of the data it shares."""
+    return tuple(dict.fromkeys(ProfilePaths(name).weights for name in (params.name, params.data)))
 
 
 def load_params(path: Path) -> Params:

@@ -31,7 +31,11 @@ Pixels = npt.NDArray[np.uint8]
 Ids = npt.NDArray[np.uint8 | np.uint16]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-MASK_FORMATS = ("PNG",)
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+"""What names of such files end in, in lower case; asked only where a folder is searched."""
+
+MASK_FORMATS = ("PNG", "TIFF")
+"""Nothing else keeps a value of 16 bits, or any value, exactly."""
 
 MAX_PIXELS = 50 * 2**20
 """A 50-megapixel phone's pictures fit (8192 x 6144); the largest of the public datasets have some 30 million.
@@ -97,7 +101,7 @@ def read_picture(source: Path | bytes, *, upright: bool = True) -> Pixels:
 
 
 def read_mask(path: Path) -> Ids:
-    """Read a mask [height, width] of ids: a PNG's palette indices or grey levels as stored, never colours.
+    """Read a mask [height, width] of ids: palette indices or grey levels of a PNG or TIFF as stored.
 
     Raises:
         BrokenImageError: as `read_picture`; also for a mask that has colours or transparency instead of ids.
@@ -105,13 +109,38 @@ def read_mask(path: Path) -> Ids:
     with _named(path, "mask"):
         content = _content(path)
         image = _load(content, MASK_FORMATS)
-        if image.mode in ("P", "I;16"):
+        if image.mode == "P":
             return np.array(image)
+        if image.mode.startswith("I;16"):
+            return np.array(image).astype(np.uint16)
         if image.mode == "1":
             return np.array(image).astype(np.uint8)
         if image.mode == "L":  # Pillow spreads 2 and 4 bits over 0..255
-            return np.array(image) // np.uint8(255 // (2 ** _depth(content) - 1))
-        raise BrokenImageError(f"a mask holds ids as a palette or grey PNG, not {image.mode} colours")
+            return np.array(image) // np.uint8(255 // (2 ** _mask_depth(image, content) - 1))
+        raise BrokenImageError(
+            f"a mask holds ids as a palette or grey PNG or TIFF, not {image.mode} colours; where colours "
+            "stand for classes, the protocol lists them under `masks.colours`"
+        )
+
+
+def read_colour_mask(path: Path) -> Pixels:
+    """Read a mask whose colours stand for classes: RGB [height, width, 3] of a colour or palette PNG or TIFF.
+
+    Raises:
+        BrokenImageError: as `read_picture`; also for a mask that is grey, or transparent anywhere.
+    """
+    with _named(path, "mask"):
+        image = _load(_content(path), MASK_FORMATS)
+        if image.mode not in ("RGB", "RGBA", "P"):
+            raise BrokenImageError(
+                f"a mask of mode {image.mode} where colours are expected; where grey levels stand for "
+                "classes, the protocol lists them under `masks.values`"
+            )
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            if np.asarray(image)[..., 3].min(initial=255) < 255:
+                raise BrokenImageError("a mask that is transparent in places: its colours mean nothing there")
+        return np.array(image.convert("RGB"))
 
 
 def picture_size(source: Path | bytes) -> tuple[int, int]:
@@ -248,6 +277,13 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if isinstance(transparent, int):
         grey[values == transparent] = BACKGROUND[0]
     return Image.fromarray(grey)
+
+
+def _mask_depth(image: Image.Image, content: bytes) -> int:
+    """Bits of a grey sample."""
+    if image.format == "PNG":
+        return _depth(content)
+    return int(image.tag_v2.get(258, (8,))[0])  # type: ignore[attr-defined]
 
 
 def _depth(png: bytes) -> int:

@@ -16,17 +16,19 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import Field
 
 from regroup.errors import RegroupError
-from regroup.settings import Settings, parse
+from regroup.settings import Settings, parse, read_yaml
+
+Entry = TypeVar("Entry", bound=Settings)
 
 
 class NoOptions(Settings):
@@ -79,12 +81,7 @@ class Room:
         Raises:
             RegroupError: names the one that was probably meant, and all there are.
         """
-        if name in self.names:
-            return
-        close = difflib.get_close_matches(name, self.names, n=1)
-        hint = f"; did you mean `{close[0]}`?" if close else ""
-        known = ", ".join(self.names) or "none yet"
-        raise RegroupError(f"{name}: no such {self.word}{hint}; there are {known}")
+        _check(name, self.names, self.word)
 
     def load(self, name: str) -> ModuleType:
         """Import a module of this room.
@@ -158,6 +155,62 @@ class Room:
         for name in _imported_names(file.read_bytes(), here):
             if name == self.package or name.startswith(f"{self.package}."):
                 yield name.removeprefix(self.package).removeprefix(".")
+
+
+class Shelf(Generic[Entry]):
+    """A folder of YAML files, each one thing of its kind, found by listing: data where a `Room` has code.
+
+    A file whose name begins with `_` is none of them.
+    """
+
+    def __init__(self, folder: Path, word: str, model: type[Entry]) -> None:
+        """Describe it; nothing is read.
+
+        Args:
+            folder: where the files lie.
+            word: what one of them is called in messages, e.g. `source`.
+            model: what a file says.
+        """
+        self.folder, self.word, self.model = folder, word, model
+        self._read: dict[str, Entry] = {}
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every file by its stem, sorted."""
+        return tuple(sorted(path.stem for path in self.folder.glob("[!_.]*.yaml")))
+
+    def check(self, name: str) -> None:
+        """Refuse a name that no file has.
+
+        Raises:
+            RegroupError: names the one that was probably meant, and all there are.
+        """
+        _check(name, self.names, self.word)
+
+    def path(self, name: str) -> Path:
+        """The file of `name`; errors as `check`."""
+        self.check(name)
+        return self.folder / f"{name}.yaml"
+
+    def load(self, name: str) -> Entry:
+        """What the file of `name` says, read once.
+
+        Raises:
+            RegroupError: there is none of this name, or a key in it is unknown, missing or ill-typed.
+        """
+        if name not in self._read:
+            path = self.path(name)
+            self._read[name] = parse(self.model, read_yaml(path), path)
+        return self._read[name]
+
+
+def _check(name: str, names: Sequence[str], word: str) -> None:
+    if name in names:
+        return
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean `{close[0]}`?" if close else ""
+    known = ", ".join(names) or "none yet"
+    raise RegroupError(f"{name}: no such {word}{hint}; there are {known}")
 
 
 @cache

@@ -1,33 +1,46 @@
-"""Profiles: a folder whose short `overrides.yaml` is laid over the default parameters.
+"""Profiles and studies: parameters made from the default's by laying short overrides over them.
 
 A profile folder holds `overrides.yaml` (what its author writes), `params.yaml` (every knob, made from it,
 read by DVC and the stages) and a `dvc.yaml`, made from the root's when it is first asked for. It is no link,
 because DVC cannot follow links in other commits, and because a profile that uses folders in place looks at
 them in every run.
+
+A study beside the profile's own gets both files in its folder, made from the profile's whenever it is asked
+for and one of the files behind them has changed: nobody edits them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
-import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+from regroup import pipelines
 from regroup.errors import RegroupError
 from regroup.io import write_text
 from regroup.params import Params
+from regroup.pipelines import OPTIONAL, render_pipeline, round_trip
 from regroup.settings import parse, read_yaml
-from regroup.sources.settings import SourceParams
+from regroup.study import Place, find_place, load_borrowed, own_study, place_of
 
 MADE = "# Made from "
 HEADER = """\
 # Made from {overrides} and {base}: edit the first, then run `regroup profile {name}`.
 """
+STUDY_HEADER = (
+    "# Made from {base} for the study {study}: edit that, or overrides.yaml. Of the state {state}\n"
+)
+
+SHARED = ("sources", "world", "shards", "nouns", "noun_report", "dino", "pretrain")
+"""Sections of what all studies of a profile have in common."""
+PLACED = ("name", "data", "root", "params_file", "study")
+"""Keys that follow from where a folder is."""
 
 
 def make_profile(folder: Path) -> Path:
@@ -43,34 +56,76 @@ def make_profile(folder: Path) -> Path:
             of its range, or files of another origin in the folder.
     """
     overrides = folder / "overrides.yaml"
-    if not Path("params.yaml").is_file() or not Path("dvc.yaml").is_file():
-        raise RegroupError("params.yaml and dvc.yaml are not here; run this from the project's root")
+    _check_root()
     if folder.is_absolute() or ".." in folder.parts or len(folder.parts) != 1:
         raise RegroupError(f"{folder}: a profile is a folder directly under the project's root")
-    for path in (folder / "dvc.yaml", folder / "params.yaml"):
-        if path.is_file() and not path.read_text(encoding="utf-8", errors="replace").startswith(MADE):
-            raise RegroupError(f"{path}: was not made by `regroup profile`, and would be overwritten")
     text = render(overrides)
     params = parse(Params, YAML(typ="safe", pure=True).load(text), overrides)
-    write_text(folder / "dvc.yaml", render_pipeline(Path("dvc.yaml"), params))
-    target = folder / "params.yaml"
-    write_text(target, text)
-    return target
+    head = "# Made from ../dvc.yaml by `regroup profile`: edit that.\n"
+    return _write(folder, text, head + render_pipeline(Path("dvc.yaml"), params))
 
 
-def make_if_missing(pipeline: Path) -> None:
-    """Make the dvc.yaml of a profile's folder, if it is asked for and not there yet.
+def make_study(place: Place) -> Path:
+    """Write params.yaml and dvc.yaml of a study that is run with a profile; nothing, if they are up to date.
 
-    Git has the overrides and the parameters alone: DVC reads every dvc.yaml it finds, and would complain in
-    each of its commands of outputs that nobody here has made.
+    Returns:
+        The params.yaml.
 
     Raises:
-        RegroupError: as `make_profile`.
+        RegroupError: as `make_profile`; or an override of what belongs to the profile's data.
+    """
+    _check_root()
+    state = f"{_state(place)}\n"
+    files = [place.folder / "params.yaml", place.folder / "dvc.yaml"]
+    if all(_first_line(path).endswith(state) for path in files):
+        return files[0]
+    base = place.profile / "params.yaml"
+    head = STUDY_HEADER.format(base=base, study=place.study.name, state=state.strip())
+    text = _render_study(place, base)
+    params = parse(
+        Params, YAML(typ="safe", pure=True).load(text), ", ".join(map(str, place.overrides)) or base
+    )
+    borrowed = [
+        path for one in load_borrowed(params.variants_file).values() for path in params.scores_of(one)
+    ]
+    pipeline = render_pipeline(Path("dvc.yaml"), params, borrowed)
+    print(f"{files[1]}: made of {base} and {place.study.folder}", file=sys.stderr)
+    return _write(place.folder, head + text, head + pipeline)
+
+
+def make_on_demand(pipeline: Path) -> list[Path]:
+    """Make a dvc.yaml that is asked for, if it is a profile's and not there yet, or a study's.
+
+    Git has what people write: DVC reads every dvc.yaml it finds, and would complain in each of its commands
+    of outputs that nobody here has made.
+
+    Returns:
+        The dvc.yaml files that its stages depend on, itself last: a study's on its profile's.
+
+    Raises:
+        RegroupError: as `make_profile` and `make_study`.
     """
     folder = pipeline.parent
-    if pipeline.name == "dvc.yaml" and not pipeline.exists() and (folder / "overrides.yaml").is_file():
-        make_profile(folder)
-        print(f"{pipeline}: made of {folder / 'overrides.yaml'}", file=sys.stderr)
+    place = find_place(folder) if pipeline.name == "dvc.yaml" else None
+    if place is None:
+        if pipeline.name == "dvc.yaml" and not pipeline.exists() and (folder / "overrides.yaml").is_file():
+            make_profile(folder)
+            print(f"{pipeline}: made of {folder / 'overrides.yaml'}", file=sys.stderr)
+        return [pipeline]
+    places = _with_lenders(place)
+    for one in places:
+        make_study(one)
+    return [*make_on_demand(place.profile / "dvc.yaml"), *(one.folder / "dvc.yaml" for one in places)]
+
+
+def _with_lenders(place: Place) -> list[Place]:
+    """A study, behind others that have runs which it shows, or which those show."""
+    own = own_study(place.profile / "params.yaml").name
+    names = [place.study.name]
+    for name in names:  # grows
+        borrowed = load_borrowed(place_of(name, place.profile).study.variants).values()
+        names += dict.fromkeys(one.study for one in borrowed if one.study not in (own, *names))
+    return [place_of(name, place.profile) for name in reversed(names)]
 
 
 def render(overrides: Path) -> str:
@@ -81,112 +136,116 @@ def render(overrides: Path) -> str:
     Raises:
         RegroupError: the overrides are not a mapping, or their base is no profile.
     """
-    values = read_yaml(overrides) or {}
-    if not isinstance(values, dict):
-        raise RegroupError(f"{overrides}: must be a mapping of keys, as in params.yaml")
+    values = _read_overrides(overrides)
     name, other = overrides.parent.name, values.pop("base", None)
     base = Path("params.yaml") if other is None else Path(str(other), "params.yaml")
     if not base.is_file():
         raise RegroupError(f"{overrides}: base: no profile `{other}` here ({base} does not exist)")
     if base.parent == overrides.parent:
         raise RegroupError(f"{overrides}: base: `{other}` is this profile itself")
-    read_yaml(base)  # for its words about a file that is no YAML
-    yaml = _round_trip()
-    document = yaml.load(base)
-    placed = {
-        "name": name,
-        "root": "..",
-        "params_file": f"{name}/params.yaml",
-        "variants_file": "variants.yaml",
-    }
+    placed = {"name": name, "data": name, "root": "..", "params_file": f"{name}/params.yaml"}
     for key, own in placed.items():
-        if key != "variants_file" and values.get(key, own) != own:
+        if values.get(key, own) != own:
             raise RegroupError(f"{overrides}: {key}: is {own!r} for a profile in this folder; leave it out")
-    _lay_over(document, {**placed, **values}, overrides)
-    buffer = io.StringIO()
-    yaml.dump(document, buffer)
-    text = buffer.getvalue()
+    text = _laid_over(base, {**placed, **values}, overrides)
     if other is not None:  # without the header of the base
         text = text.split("\n", 1)[1]
     return HEADER.format(overrides=overrides, base=base, name=name) + text
 
 
-def render_pipeline(pipeline: Path, params: Params) -> str:
-    """The text of a profile's dvc.yaml, from the root's.
-
-    The variants are looked for above the profile's folder; manifests of sources that the profile does not
-    have are no dependencies; metrics and plots are the default profile's alone, so that DVC does not complain
-    about studies that nobody has run here. A source that is used in place lies outside DVC's sight: its stage
-    then looks at the folder at every run, and leaves a manifest that still holds as it is.
-    """
-    yaml = _round_trip()
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    document = yaml.load(pipeline)
-    for number, name in enumerate(document["vars"]):
-        document["vars"][number] = f"../{name}"
-    for section in ("metrics", "plots"):
-        document.pop(section, None)
-    for entry in document["stages"].values():
-        stage = entry.get("do", entry)
-        gone = [dep for dep in stage.get("deps", ()) if _source_of(dep) not in (None, *params.sources)]
-        for dep in gone:
-            stage["deps"].remove(dep)
-    if used_in_place(params):
-        source = document["stages"]["source"]["do"]
-        source.insert(1, "always_changed", True)
-        source["outs"] = [{out: {"persist": True}} for out in source["outs"]]
-    buffer = io.StringIO()
-    yaml.dump(document, buffer)
-    return f"# Made from ../dvc.yaml by `regroup profile`: edit that.\n{buffer.getvalue()}"
-
-
-def used_in_place(params: Params) -> dict[str, SourceParams]:
-    """The sources whose files lie in a folder that is the user's, or that all profiles share."""
-    return {name: source for name, source in params.sources.items() if source.kind != "mini"}
-
-
-def pipeline_faults(params: Params) -> Iterator[str]:
-    """What is wrong with the dvc.yaml beside a profile's params.yaml, seen from the project's root.
-
-    A line for each fault: made from other parameters than these, so that changed data would go unseen or
-    stages would wait for a source that is not there. No dvc.yaml, no faults: stages may run without DVC.
-    """
-    root, pipeline = Path("dvc.yaml"), params.params_file.with_name("dvc.yaml")
-    if not pipeline.is_file() or not root.is_file():
-        return
-    if pipeline != root:
-        expected = YAML(typ="safe", pure=True).load(render_pipeline(root, params))
-        if read_yaml(pipeline) != expected:
-            yield f"{pipeline}: not what its parameters ask for; run `regroup profile {params.name}`"
-        return
-    for name, source in used_in_place(params).items():
-        yield (
-            f"{params.params_file}: sources.{name}: the default profile draws its data, and would not see"
-            f" what changes in a folder; put `kind: {source.kind}` into the overrides.yaml of a profile of"
-            " your own"
-        )
-    stages = read_yaml(pipeline)["stages"].values()
-    deps = {dep for entry in stages for dep in entry.get("do", entry).get("deps", ())}
-    read = {_source_of(dep) for dep in deps} - {None}
-    for missing in sorted(map(str, read.difference(params.sources))):
-        yield f"{params.params_file}: sources: {pipeline} reads {missing}; a profile of your own may lack it"
-
-
-def _source_of(dep: str) -> str | None:
-    """The source whose manifest a dependency is, or None."""
-    found = re.fullmatch(r"data/[^/]+/raw/([^/]+)/manifest\.json", dep)
-    return found[1] if found else None
-
-
-def _round_trip() -> YAML:
-    """A reader and writer that keeps comments and looks as our files do."""
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 110
-    yaml.representer.add_representer(
-        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
+def _render_study(place: Place, base: Path) -> str:
+    """The text of a study's params.yaml: the profile's, less what the profile's own study asks for."""
+    profile = str(read_yaml(base)["name"])
+    text = _laid_over(
+        base,
+        {
+            "name": f"{profile}-{place.study.name}",
+            "root": "/".join([".."] * len(place.folder.parts)),
+            "params_file": (place.folder / "params.yaml").as_posix(),
+            "study": place.study.folder.as_posix(),
+            "weights.artefacts": [],
+            "tables.numbers": None,
+            "tracking.register": None,
+        },
+        base,
     )
-    return yaml
+    asked: set[str] = set()
+    for path in place.overrides:
+        values = _read_overrides(path)
+        for dotted in values:
+            key = str(dotted).partition(".")[0]
+            asked.add(key)
+            if key in (*PLACED, "base"):
+                raise RegroupError(f"{path}: {key}: follows from the folder of the study; leave it out")
+            if key in SHARED:
+                raise RegroupError(
+                    f"{path}: {key}: belongs to the data that all studies of the profile `{profile}` share;"
+                    " change it there, or make a profile of your own"
+                )
+        text = _laid_over(text, values, path)
+    text = _laid_over(text, dict.fromkeys(set(OPTIONAL) - asked), base)
+    return text.split("\n", 1)[1] if text.startswith(MADE) else text
+
+
+def _state(place: Place) -> str:
+    """A digest of all that a study's files are made of, this code included."""
+    sources = [
+        place.profile / "params.yaml",
+        Path("dvc.yaml"),
+        place.study.variants,
+        *place.overrides,
+        Path(__file__),
+        Path(str(pipelines.__file__)),
+    ]
+    digest = hashlib.sha256(repr(place.study.claims.is_file()).encode())
+    for path in sources:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _write(folder: Path, params: str, pipeline: str) -> Path:
+    texts = {folder / "dvc.yaml": pipeline, folder / "params.yaml": params}
+    for path in texts:
+        if path.is_file() and not is_made(path):
+            raise RegroupError(f"{path}: was not made by `regroup profile`, and would be overwritten")
+    for path, text in texts.items():
+        write_text(path, text)
+    return folder / "params.yaml"
+
+
+def is_made(path: Path) -> bool:
+    """Whether a dvc.yaml or params.yaml is one of those written here."""
+    return _first_line(path).startswith(MADE)
+
+
+def _first_line(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline()
+
+
+def _check_root() -> None:
+    if not Path("params.yaml").is_file() or not Path("dvc.yaml").is_file():
+        raise RegroupError("params.yaml and dvc.yaml are not here; run this from the project's root")
+
+
+def _read_overrides(path: Path) -> dict[str, Any]:
+    values = read_yaml(path) or {}
+    if not isinstance(values, dict):
+        raise RegroupError(f"{path}: must be a mapping of keys, as in params.yaml")
+    return values
+
+
+def _laid_over(base: Path | str, values: Mapping[str, Any], source: Path) -> str:
+    """The text of a params.yaml, comments kept, with other values; `base` is a file or a text."""
+    if isinstance(base, Path):
+        read_yaml(base)  # for its words about a file that is no YAML
+    document = round_trip().load(base)
+    _lay_over(document, values, source)
+    buffer = io.StringIO()
+    round_trip().dump(document, buffer)
+    return buffer.getvalue()
 
 
 def _lay_over(document: CommentedMap, values: Mapping[str, Any], source: Path) -> None:

@@ -8,15 +8,17 @@ the settings of training where nothing is trained, a plugin of others.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from regroup.backbones import ROOM as BACKBONES
 from regroup.dino.settings import DinoParams
 from regroup.errors import RegroupError
-from regroup.io import json_bytes, read_json, write_bytes
-from regroup.params import Layout, Params
+from regroup.io import json_bytes, read_json, sha256, write_bytes
+from regroup.params import Params, ProfilePaths
 from regroup.settings import Settings, parse
 from regroup.training.settings import (
     AugmentationSettings,
@@ -65,17 +67,52 @@ def resolve_run(
             unknown or out of range.
     """
     unused = {"model", "seed"} if checkpoint.kind == "file" else set()
-    values = {
+    values: dict[str, Any] = {
         "variant": fill_in(variant, where=where),
         "checkpoint": checkpoint.model_dump(mode="json", exclude=unused),
-        "code": code_digests(variant),
+        "code": code_digests(variant)
+        | {f"backbones.{checkpoint.backbone}": BACKBONES.digest(checkpoint.backbone)},
     }
+    if variant.checkpoint is not None:  # DVC watches the profile's own alone
+        values["content"] = content_digest(checkpoint.path)
     if not variant.trained:
         return values
     if variant.resolution not in finetune.image_sizes:
         raise RegroupError(f"finetune.image_sizes: no size for the resolution {variant.resolution}")
     scale = overridden(finetune, variant, where=where).model_dump(mode="json", exclude={"image_sizes"})
     return {**values, "finetune": scale, "image_size": finetune.image_sizes[variant.resolution]}
+
+
+def checkpoint_of(variant: Variant, params: Params, *, where: str) -> CheckpointParams:
+    """What a run starts from.
+
+    Raises:
+        RegroupError: the variant names a checkpoint that the profile does not have; `where` is the variant.
+    """
+    if variant.checkpoint is None:
+        return params.checkpoint
+    if variant.checkpoint not in params.checkpoints:
+        known = ", ".join(params.checkpoints) or "none"
+        raise RegroupError(
+            f"{where}.checkpoint: `checkpoints` of {params.params_file} has no {variant.checkpoint}; it has "
+            f"{known}"
+        )
+    return params.checkpoints[variant.checkpoint]
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of a checkpoint, a file or the files of a folder.
+
+    Raises:
+        RegroupError: there is nothing.
+    """
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise RegroupError(f"{path}: no such checkpoint; see `checkpoints` of the profile")
+    total = hashlib.sha256()
+    for file in files:
+        total.update(f"{file.relative_to(path)}\0{sha256(file)}\n".encode())
+    return total.hexdigest()
 
 
 def overridden(finetune: FinetuneParams, variant: Variant, *, where: str) -> FinetuneParams:
@@ -99,7 +136,8 @@ def fill_in(variant: Variant, *, where: str) -> dict[str, Any]:
     Raises:
         RegroupError: an option that is unknown or out of range.
     """
-    science = {key: value for key, value in variant.science.items() if key not in OVERRIDABLE}
+    resolved = {*OVERRIDABLE, "checkpoint"}  # a name means nothing any more
+    science = {key: value for key, value in variant.science.items() if key not in resolved}
     for field, room in ROOMS.items():
         for use in science.get(field, ()):
             name = use["name"]
@@ -116,8 +154,10 @@ def resolve_dino(params: DinoParams) -> dict[str, Any]:
     return {"dino": dino, "view": params.stand_in.view.model_dump(mode="json")}
 
 
-def write_resolved(params: Params, variants: Mapping[str, Variant], layout: Layout) -> list[Path]:
-    """Write a file for each variant, and that of the features; files of variants that are no more go.
+def write_resolved(params: Params, variants: Mapping[str, Variant], layout: ProfilePaths) -> list[Path]:
+    """Write files for each variant, and that of the features; files of variants that are no more go.
+
+    Of a variant there are two: all that its run uses, and which backbone's code reads its checkpoint.
 
     A file that says the same already is not touched.
 
@@ -130,13 +170,22 @@ def write_resolved(params: Params, variants: Mapping[str, Variant], layout: Layo
     check_plugins(variants, params.variants_file)
     files = {
         layout.resolved(name): resolve_run(
-            variant, params.checkpoint, params.finetune, where=f"{params.variants_file}: variants.{name}"
+            variant,
+            checkpoint_of(variant, params, where=f"{params.variants_file}: variants.{name}"),
+            params.finetune,
+            where=f"{params.variants_file}: variants.{name}",
         )
         for name, variant in variants.items()
     }
     for path in set(layout.variants.glob("*.json")) - set(files):
         path.unlink()
-    files[layout.dino_settings] = resolve_dino(params.dino)
+    for name, variant in variants.items():
+        backbone = checkpoint_of(variant, params, where=name).backbone
+        files[layout.backbone(name)] = {"backbone": backbone, "code": BACKBONES.digest(backbone)}
+    for path in set(layout.variants.glob("*.backbone")) - set(files):
+        path.unlink()
+    if params.data == params.name:  # else the features are the profile's, not this study's
+        files[layout.dino_settings] = resolve_dino(params.dino)
     written = []
     for path, values in files.items():
         content = json_bytes(values)
@@ -158,7 +207,8 @@ def read_run(path: Path) -> ResolvedRun:
         raise RegroupError(
             f"{path}: variant: this key is missing; `dvc repro --force resolve` writes it anew"
         )
-    values.pop("code", None)  # for DVC
+    for key in ("code", "content"):  # for DVC
+        values.pop(key, None)
     variant = parse(Variant, {"title": path.stem, **science}, path)
     size, scale = values.pop("image_size", None), values.pop("finetune", {})
     if size is not None:

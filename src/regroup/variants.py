@@ -1,4 +1,4 @@
-"""The study's fine-tuning runs: `variants.yaml` as typed objects.
+"""A study's fine-tuning runs: its `variants.yaml` as typed objects.
 
 A variant says only what the science is (which parts are trained, which labels, which objectives, for how many
 epochs); how large an epoch, a batch or an image is belongs to the profile (`params.yaml`).
@@ -25,13 +25,7 @@ from regroup.model.constants import Padding
 from regroup.objectives import OBJECTIVES, Need, Term, check_names, needed_heads, needs
 from regroup.plugins import Room, Use
 from regroup.settings import Name, Seed, Settings, parse, read_yaml, same_rule
-
-
-class TableRow(Settings):
-    """One row of one of the tables, by the row's id in `report/thesis.yaml`."""
-
-    table: int = Field(ge=1, le=1000)
-    row: str
+from regroup.study import Borrowed, TableRow
 
 
 class LabelSettings(Settings):
@@ -63,7 +57,8 @@ class Variant(Settings):
     `adapt` lists what is trained of the model, added to it or changed in it, in order (`regroup.adaptation`);
     `trainable: PART` is short for `parts` alone, and what is read has only the list (`both_gbs` by default).
     `heads` are trained beside the model, for the objectives that ask for them (`regroup.heads`).
-    `optimiser` and `augmentation` replace single values of the profile's `finetune`.
+    `checkpoint` is one of the profile's `checkpoints` to start from in place of its `checkpoint`. `optimiser`
+    and `augmentation` replace single values of the profile's `finetune`.
     """
 
     title: str
@@ -77,6 +72,7 @@ class Variant(Settings):
     labels: LabelSettings = LabelSettings()
     objectives: tuple[Term, ...] = ()
     seed: Seed = 123
+    checkpoint: Name | None = None
     grouping_blocks: Literal[1, 2, 3] = 2
     last_group_tokens: int | None = Field(default=None, ge=1, le=8)
     dino_input: bool = False
@@ -132,12 +128,15 @@ class Variant(Settings):
 
         Where nothing is trained, nothing else of the variant is used.
         """
-        unused = {"title", "rows"} if self.trained else set(type(self).model_fields) - {"objectives"}
+        unused = (
+            {"title", "rows"} if self.trained else set(type(self).model_fields) - {"objectives", "checkpoint"}
+        )
         return self.model_dump(mode="json", exclude=unused)
 
 
 class _File(Settings):
     variants: dict[Name, Variant] = Field(min_length=1)
+    borrowed: dict[Name, Borrowed] = Field(default_factory=dict)
 
 
 def load_variants(path: Path) -> Mapping[str, Variant]:

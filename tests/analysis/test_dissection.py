@@ -21,7 +21,7 @@ from regroup.model import GroupViT, save_checkpoint
 from regroup.segmentation.images import DEVIATION, MEAN, read_image, scale_image
 from regroup.segmentation.inference import Decision
 from regroup.segmentation.protocols import load_protocol
-from regroup.segmentation.segmentor import GroupViTSegmentor
+from regroup.segmentation.segmentor import OpenVocabularySegmentor
 from regroup.segmentation.settings import DatasetParams, InferenceParams
 
 from . import oracle
@@ -97,7 +97,7 @@ def test_grouping_is_the_independent_computations(model: GroupViT, voc: Path, wi
 def test_alignment_is_the_independent_computations(model: GroupViT, voc: Path, without: bool) -> None:
     """L_affinity from mmseg's own sliding window, every class of every pixel, averaged region by region."""
     found = dissect(model, VOC, SMALL, PARAMS, voc)[f"alignment{'_wb' if without else ''}"]
-    segmentor = GroupViTSegmentor(model, "voc", threshold=0.1, window=32, stride=16)
+    segmentor = OpenVocabularySegmentor(model, "voc", threshold=0.1, window=32, stride=16)
     predicted, masks = [], []
     for image, mask in images_of(voc, "val"):
         scaled = scale_image(image, SMALL).astype(np.float32)
@@ -126,7 +126,7 @@ def test_a_region_has_one_label(model: GroupViT, voc: Path) -> None:
 
     params = EvaluateParams(**SMALL.model_dump(), datasets={"voc": VOC})
     for image, mask in images_of(voc, "val"):
-        labels = load_protocol("voc").labelled()
+        labels = load_protocol("voc").class_prompts()
         found = align(encode(model, image, VOC, params), labels, Decision(0.1, 5), mask)
         assert all(len(np.unique(found[mask == label])) == 1 for label in np.unique(mask))
 
@@ -226,7 +226,7 @@ def test_the_command_writes_a_file_for_each_row_and_the_same_bytes_twice(
 
 
 def test_the_metrics_files_fill_tables_1_and_2(model: GroupViT, voc: Path, tmp_path: Path) -> None:
-    from regroup.report.tables import build_table
+    from tests.thesis import build_table
 
     save_checkpoint(model, tmp_path / "checkpoint")
     params = DissectParams(neighbours=(5, 10), chosen=10)

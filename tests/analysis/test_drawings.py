@@ -59,8 +59,8 @@ def words(figure: Figure) -> str:
 
 
 def drawings(model: GroupViT) -> list[Drawn]:
-    labels = load_protocol("voc").labelled()
-    classes = {"a": embed_prompts(model, labels.prompts), "b": embed_prompts(model, labels.prompts)}
+    labels = load_protocol("voc").class_prompts()
+    classes = {"a": embed_prompts(model, labels.texts), "b": embed_prompts(model, labels.texts)}
     images = shown()
     encoded = encode_shown(model, images, 32)
     points = np.random.default_rng(0).normal(size=(6, 2))
@@ -70,7 +70,7 @@ def drawings(model: GroupViT) -> list[Drawn]:
         attention_figure(model, images, 32, "mini", True, "a"),
         entropy_figure(("a", model), ("b", model), ("b", model), classes, images, 32, "mini", True),
         concepts_figure(
-            [(one.image, whole.groups(), one.mask) for one, whole in zip(images, encoded, strict=True)],
+            [(one.image, whole.segment_map(), one.mask) for one, whole in zip(images, encoded, strict=True)],
             load_protocol("voc").classes,
             background=True,
             profile="mini",
@@ -115,8 +115,8 @@ def test_the_same_model_draws_the_same_bytes(model: GroupViT, tmp_path: Path) ->
 
 
 def test_entropies_are_the_float64_computations(model: GroupViT) -> None:
-    labels = load_protocol("voc").labelled()
-    classes = embed_prompts(model, labels.prompts)
+    labels = load_protocol("voc").class_prompts()
+    classes = embed_prompts(model, labels.texts)
     [image, _] = encode_shown(model, shown(), 32)
     with torch.no_grad():
         wide = copy.deepcopy(model).double().encode_image(image.pixels[None].double(), return_attention=True)
@@ -205,8 +205,8 @@ def test_of_many_classes_the_ten_best_and_ten_worst_are_drawn(tmp_path: Path) ->
 
 
 def test_named_segments_are_shown_wanted_and_no_background(model: GroupViT) -> None:
-    labels = load_protocol("voc").labelled()
-    classes = embed_prompts(model, labels.prompts)
+    labels = load_protocol("voc").class_prompts()
+    classes = embed_prompts(model, labels.texts)
     encoded = encode_shown(model, shown(6), 32)
 
     def named(threshold: float, wanted: set[int], most: int = 1000) -> list[int]:
@@ -217,7 +217,7 @@ def test_named_segments_are_shown_wanted_and_no_background(model: GroupViT) -> N
         return ids.tolist()
 
     every = named(0.0, set(range(21)))
-    assert len(every) == sum(len(np.unique(image.groups())) for image in encoded)
+    assert len(every) == sum(len(np.unique(image.segment_map())) for image in encoded)
     assert 0 not in every
     surest = named(1.0, set(range(21)))
     assert 0 < len(surest) < len(every)

@@ -9,13 +9,13 @@ import pytest
 
 from regroup.drawing.labelling import OPENMOJI, figure_note, table_note
 from regroup.params import Params
-from regroup.report.claims import check_claims
+from regroup.profile_tables import profile_table
 from regroup.report.learning import Line, draw_learning
 from regroup.report.page.build import build_page
-from regroup.report.runs import profile_table
 from regroup.report.tables import format_console
 from regroup.report.what_moved import format_what_moved
 from regroup.settings import parse, read_yaml
+from tests.thesis import check_claims, thesis
 
 ROOT = Path(__file__).parents[2]
 REAL = {"kind": "local", "root": "/datasets"}
@@ -37,7 +37,7 @@ MINI_ON_REAL_DATA = profile("mini")
 @pytest.mark.parametrize(("params", "drawn"), [(TINY, True), (MIXED, True), (MINI_ON_REAL_DATA, False)])
 def test_the_sources_decide_not_the_name(params: Params, drawn: bool, tmp_path: Path) -> None:
     assert params.drawn is drawn
-    table = format_console(profile_table(11, {}, params))
+    table = format_console(profile_table(11, {}, params, reference=thesis()))
     claims = format_what_moved(check_claims({}, profile=params.name, drawn=params.drawn))
     page = build_page(
         tmp_path,
@@ -46,6 +46,7 @@ def test_the_sources_decide_not_the_name(params: Params, drawn: bool, tmp_path: 
         settings=params.page,
         params_file=params.params_file,
         titles={},
+        reference=thesis(),
     )
     for text in (table, claims, page):
         assert (WARNING in " ".join(text.split())) is drawn

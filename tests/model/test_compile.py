@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from regroup.adaptation.parts import set_trainable
-from regroup.model import GroupViT, ImageFeatures
+from regroup.model import GroupViT, ImageEncoding
 from regroup.model.checkpoint import with_stage_two
 
 from .conftest import make_tokens
@@ -25,7 +25,7 @@ def check_training_step(model: GroupViT, pixels: torch.Tensor) -> None:
     """One graph forwards and backwards, and the same result as without."""
     noise = model.train().draw_noise(pixels, torch.Generator().manual_seed(0))
 
-    def forward(pixels: torch.Tensor) -> ImageFeatures:
+    def forward(pixels: torch.Tensor) -> ImageEncoding:
         return model.encode_image(pixels, noise=noise, return_attention=True)
 
     compiled = torch.compile(forward, fullgraph=True, backend="eager")(pixels)

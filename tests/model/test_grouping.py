@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from regroup.model import GroupViT, ImageFeatures
+from regroup.model import GroupViT, ImageEncoding
 from regroup.model.grouping import Assignment, straight_through
 from regroup.model.image import ImageTower
 from regroup.model.layers import CrossAttention
@@ -185,7 +185,7 @@ def test_gradients_of_equations_17_and_20() -> None:
 def test_gradients_of_equation_34() -> None:
     def attention(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         none = torch.empty(0)
-        return ImageFeatures(none, none, none, (first, second)).attention
+        return ImageEncoding(none, none, none, (first, second)).attention
 
     first, second = (torch.tensor(RNG.uniform(size=s), requires_grad=True) for s in ((2, 4, 5), (2, 3, 4)))
     assert torch.autograd.gradcheck(attention, (first, second))

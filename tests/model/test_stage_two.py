@@ -13,7 +13,7 @@ from regroup.commands.checkpoint import describe
 from regroup.errors import RegroupError
 from regroup.io import read_json
 from regroup.model import GroupViT, load_checkpoint, save_checkpoint
-from regroup.model.checkpoint import CONFIG, save_original, with_image_size, with_stage_two
+from regroup.model.checkpoint import CONFIG, save_original, with_stage_two
 from regroup.model.config import DinoConfig
 from regroup.model.dino import DinoKeys
 from regroup.model.restage import restage, stages_for
@@ -87,7 +87,7 @@ def test_training(fed: GroupViT, pixels: torch.Tensor) -> None:
 
 
 def test_it_stays_through_other_sizes_and_stages(fed: GroupViT, pixels: torch.Tensor) -> None:
-    larger = with_image_size(fed, 48)
+    larger = fed.with_image_size(48)
     staged, _ = restage(fed, stages_for(fed.config.image.stages, 3))
     for model in (larger, staged):
         assert torch.equal(model.stage_two.key.weight, fed.stage_two.key.weight)

@@ -11,19 +11,32 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 CARRIERS = (
     "stage.py",
+    "study.py",
     "params.py",
     "resolved.py",
     "variants.py",
     "settings.py",
+    "plugins.py",
     "errors.py",
     "plugins.py",
     "io.py",
     "lease.py",
     "owner.py",
-    "tracking/",
+    "journal/",
+    "run_facts.py",
 )
-"""They carry values which DVC tracks by key or in the files of `resolve`, or write what others made: neither
-declared nor followed."""
+"""They carry values which DVC tracks by key or in the files of `resolve`, or write what others made or
+what is no output of DVC: neither declared nor followed."""
+
+BY_DIGEST = (
+    "regroup.objectives",
+    "regroup.adaptation",
+    "regroup.heads",
+    "regroup.backbones",
+    "regroup.tasks",
+)
+"""Rooms whose modules a run names: the file that `resolve` writes for it has their digests. Those of any
+other room count as imported where the room stands."""
 
 
 def imported_modules(script: Path) -> set[str]:
@@ -65,7 +78,18 @@ def _imports(file: Path) -> frozenset[Path]:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
             names.update(_lazy_homes(node))
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Room":
+            names.update(_plugins(node))
     return frozenset(path for name in names for path in _files(name))
+
+
+def _plugins(room: ast.Call) -> set[str]:
+    """Modules that a room finds by listing."""
+    package = room.args[0]
+    if not isinstance(package, ast.Constant) or package.value in BY_DIGEST:
+        return set()
+    folder = SOURCE.joinpath(*package.value.split("."))
+    return {f"{package.value}.{path.stem}" for path in folder.glob("*.py")}
 
 
 def _files(name: str) -> list[Path]:

@@ -15,9 +15,10 @@ from ruamel.yaml import YAML
 from regroup.dino.settings import DinoParams, StandInParams
 from regroup.model.config import GroupViTConfig
 from regroup.objectives import OBJECTIVES
-from regroup.params import Layout, Params, load_params
+from regroup.params import Params, ProfilePaths, load_params
+from regroup.pipelines import pipeline_faults, render_pipeline
 from regroup.plugins import Room
-from regroup.profile import pipeline_faults, render, render_pipeline
+from regroup.profile import render
 from regroup.settings import read_yaml
 from regroup.training.settings import (
     AugmentationSettings,
@@ -26,6 +27,7 @@ from regroup.training.settings import (
     OptimiserParams,
 )
 from regroup.variants import ROOMS, LabelSettings, Variant, load_variants
+from tests.thesis import HERE, copy_project, thesis
 
 from .imports import SOURCE, imported_modules, is_carrier
 
@@ -128,7 +130,7 @@ def test_a_stage_has_one_name_everywhere(stage: str) -> None:
 
 
 def test_the_layout_is_what_dvc_declares() -> None:
-    layout, outs = Layout("${name}"), outputs()
+    layout, outs = ProfilePaths("${name}", "${data}"), outputs()
     assert outs["source"] == [str(layout.raw("${key}"))]
     assert outs["shards"] == [str(layout.shards)]
     assert outs["nouns"] == [str(layout.captions)]
@@ -161,7 +163,7 @@ def test_every_knob_is_watched_by_the_stage_that_reads_it() -> None:
         for key in keys
     }
     # where things are changes no result; of the resources only threads may, in the last digits
-    free = {"name", "root", "params_file", "variants_file", "tracking"}
+    free = {"name", "data", "root", "params_file", "study", "tracking"}
     assert watched - {"variants"} == set(Params.model_fields) - free
 
 
@@ -214,9 +216,7 @@ def test_the_full_profile_has_the_stages_of_mini(tmp_path: Path) -> None:
 
     The pipeline of `full` is made when it is first asked for.
     """
-    for name in ("params.yaml", "variants.yaml", "dvc.yaml", "full/overrides.yaml", "full/params.yaml"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text((ROOT / name).read_text())
+    copy_project(tmp_path, "dvc.yaml", "full/overrides.yaml", "full/params.yaml")
     command = [sys.executable, "-m", "regroup.safe_dvc"]
     subprocess.run([*command, "init", "--no-scm", "-q"], cwd=tmp_path, check=True)
     mini, full = (
@@ -230,7 +230,7 @@ def test_the_full_profile_has_the_stages_of_mini(tmp_path: Path) -> None:
         for file in ([], ["full/dvc.yaml"])
     )
     assert [f"full/dvc.yaml:{name}" for name in mini] == full
-    assert {f"finetune@{name}" for name in load_variants(ROOT / "variants.yaml")} <= set(mini)
+    assert {f"finetune@{name}" for name in load_variants(HERE.variants)} <= set(mini)
     assert (tmp_path / "full/params.yaml").read_text() == (ROOT / "full/params.yaml").read_text()
 
 
@@ -242,12 +242,12 @@ def raw_deps(pipeline: dict[str, Any], stage: str) -> set[str]:
 def test_stages_read_the_manifests_of_the_sources_that_a_profile_has() -> None:
     root = read_yaml(ROOT / "dvc.yaml")
     assert raw_deps(root, "evaluate") == {
-        f"data/${{name}}/raw/{source}/manifest.json" for source in ("coco", "voc12", "context", "ade")
+        f"data/${{data}}/raw/{source}/manifest.json" for source in ("coco", "voc12", "context", "ade")
     }
     params = load_params(ROOT / "full/params.yaml")
     fewer = params.model_copy(update={"sources": {"coco": params.sources["coco"]}})
     made = YAML(typ="safe", pure=True).load(render_pipeline(ROOT / "dvc.yaml", fewer))
-    assert raw_deps(made, "evaluate") == raw_deps(made, "nouns") == {"data/${name}/raw/coco/manifest.json"}
+    assert raw_deps(made, "evaluate") == raw_deps(made, "nouns") == {"data/${data}/raw/coco/manifest.json"}
 
 
 def test_only_a_folder_in_use_is_looked_at_in_every_run() -> None:
@@ -258,7 +258,7 @@ def test_only_a_folder_in_use_is_looked_at_in_every_run() -> None:
         for params in (full, drawn)
     )
     assert watched["always_changed"] is True
-    assert watched["outs"] == [{"data/${name}/raw/${key}": {"persist": True}}]
+    assert watched["outs"] == [{"data/${data}/raw/${key}": {"persist": True}}]
     assert "always_changed" not in quiet
 
 
@@ -275,7 +275,7 @@ def test_a_pipeline_that_would_not_see_changes_is_a_fault(
     )
     assert "sources.ade" in fault
     assert "profile of your own" in fault
-    mine = full.model_copy(update={"name": "mine", "params_file": Path("mine/params.yaml")})
+    mine = full.model_copy(update={"name": "mine", "data": "mine", "params_file": Path("mine/params.yaml")})
     drawn = mine.model_copy(update={"sources": mini.sources})
     (tmp_path / "mine/dvc.yaml").write_text(render_pipeline(Path("dvc.yaml"), drawn))
     assert list(pipeline_faults(drawn)) == []
@@ -323,21 +323,18 @@ def test_every_profile_has_the_vocabularies_that_variants_may_name() -> None:
 
 
 def test_every_table_row_that_is_filled_exists() -> None:
-    from regroup.report.reference import thesis
-
-    for name, variant in load_variants(ROOT / "variants.yaml").items():
+    for name, variant in load_variants(HERE.variants).items():
         for row in variant.rows:
             assert thesis().table(row.table).row(row.row), name
 
 
 def test_every_row_of_a_printed_table_is_filled() -> None:
-    from regroup.report.reference import thesis
-
-    variants = load_variants(ROOT / "variants.yaml")
+    variants = load_variants(HERE.variants)
     rows = [(row.table, row.row, Path(name)) for name, v in variants.items() for row in v.rows]
     numbers = load_params(ROOT / "params.yaml").tables.numbers
-    # what tables 1, 2 and 12 score is not a fine-tuning run of its own
-    trained = [number for number in numbers if number not in (1, 2, 12)]
+    assert numbers is not None
+    # what the others score is not a fine-tuning run of its own
+    trained = [number for number in numbers if thesis().table(number).filled_by == "variants"]
     assert [str(ref) for ref in thesis().unfilled(thesis().fill(rows), trained)] == []
 
 

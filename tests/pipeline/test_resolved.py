@@ -19,6 +19,7 @@ from regroup.resolved import read_dino, read_run, resolve_dino, write_resolved
 from regroup.settings import parse, read_yaml
 from regroup.stage import Stage, run
 from regroup.variants import load_variants
+from tests.thesis import HERE, STUDY, copy_project
 
 ROOT = Path(__file__).parents[2]
 SOME = ("original", "ge", "ge-384", "batch-256")
@@ -66,8 +67,9 @@ def project(tmp_path: Path) -> Project:
         shutil.copytree(ROOT / folder, root / folder, ignore=ignored)
     shutil.copyfile(ROOT / "params.yaml", root / "params.yaml")
     (root / "work.py").write_text(WORK)
-    variants = read_yaml(ROOT / "variants.yaml")["variants"]
-    YAML().dump({"variants": {name: variants[name] for name in SOME}}, root / "variants.yaml")
+    variants = read_yaml(HERE.variants)["variants"]
+    (root / STUDY.folder).mkdir(parents=True)
+    YAML().dump({"variants": {name: variants[name] for name in SOME}}, root / STUDY.variants)
     graph = read_yaml(ROOT / "dvc.yaml")
     stages = {name: graph["stages"][name] for name in ("resolve", "dino", "finetune")}
     stages["dino"]["cmd"] = "python work.py features data/${name}/dino/made"
@@ -75,7 +77,7 @@ def project(tmp_path: Path) -> Project:
         "python work.py ${key} runs/${name}/${key}/made reports/${name}/curves/${key}.csv"
     )
     YAML().dump({"vars": graph["vars"], "stages": stages}, root / "dvc.yaml")
-    for folder in ("shards", "captions"):
+    for folder in ("shards", "captions", "weights"):
         (root / "data/mini" / folder).mkdir(parents=True)
         (root / "data/mini" / folder / "some").write_text(folder)
     (root / ".dvc").mkdir()
@@ -88,8 +90,8 @@ def project(tmp_path: Path) -> Project:
 @pytest.mark.slow
 def test_only_what_a_change_changes_is_run_again(project: Project) -> None:
     assert project.reproduce() == {*SOME, "features"}
-    project.edit("variants.yaml", "title: Group entropy (GE)\n", "title: Another\n")
-    project.edit("variants.yaml", "row: batch_256", "row: batch_512")
+    project.edit("studies/thesis/variants.yaml", "title: Group entropy (GE)\n", "title: Another\n")
+    project.edit("studies/thesis/variants.yaml", "row: batch_256", "row: batch_512")
     assert project.reproduce() == set()
     # `batch-256` says for how long it trains, and nothing of `original` is trained; params.yaml has all of
     # the augmentation of fine-tuning, but not the stand-in's
@@ -116,7 +118,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_is_written_is_what_a_run_gets(folder: Path) -> None:
-    known, variants = load_params(ROOT / "params.yaml"), load_variants(ROOT / "variants.yaml")
+    known, variants = load_params(ROOT / "params.yaml"), load_variants(HERE.variants)
     written = write_resolved(known, variants, known.layout)
     assert len(written) == len(variants) + 1
     for name, variant in variants.items():
@@ -135,7 +137,7 @@ def test_what_is_written_is_what_a_run_gets(folder: Path) -> None:
 
 
 def test_unchanged_files_stay_and_those_of_no_variant_go(folder: Path) -> None:
-    known, variants = params(), dict(load_variants(ROOT / "variants.yaml"))
+    known, variants = params(), dict(load_variants(HERE.variants))
     write_resolved(known, variants, known.layout)
     before = {path: path.stat().st_mtime_ns for path in known.layout.variants.iterdir()}
     del variants["se"]
@@ -183,8 +185,7 @@ def test_a_script_that_is_started_by_hand_goes_by_the_parameters_as_they_are(
     by_dvc: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """DVC has written the files of `resolve` before it starts a stage; nobody else has."""
-    for name in ("params.yaml", "variants.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
+    copy_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["stages/finetune.py"])
     monkeypatch.delenv("DVC_STAGE", raising=False)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 from PIL import Image
 
-from regroup.report.claims import check_claims
-from regroup.report.tables import build_table, write_table
+from regroup.report.tables import write_table
 from regroup.report.what_moved import write_what_moved
+from tests.thesis import build_table, check_claims, copy_project
 
 ROOT = Path(__file__).parents[2]
 ODD = "<script>alert(1)</script>"
@@ -19,10 +18,13 @@ ODD = "<script>alert(1)</script>"
 
 def make_project(root: Path) -> None:
     """Parameters, the graph, a lock, and the reports of two runs."""
-    for name in ("params.yaml", "variants.yaml", "dvc.yaml"):
-        shutil.copyfile(ROOT / name, root / name)
-    lock = "stages:\n  one:\n    outs:\n    - {path: a, md5: 0cc175b9c0f1b6a831c399e269772661, size: 1}\n"
-    (root / "dvc.lock").write_text(lock)
+    copy_project(root, "dvc.yaml")
+    (root / ".dvc").mkdir()
+    (root / ".dvc/config").write_text("[core]\n    no_scm = true\n")
+    (root / "dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  page:\n    cmd: python stages/page.py\n    outs:\n"
+        "    - {path: reports/mini/page.html, md5: 0cc175b9c0f1b6a831c399e269772661, size: 1}\n"
+    )
     report = root / "reports" / "mini"
     for folder in ("metrics", "tables", "figures", "curves"):
         (report / folder).mkdir(parents=True)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from regroup.errors import RegroupError
-from regroup.report.claims import ClaimResult, WhatMoved, check_claims, load_claims
+from regroup.report.claims import ClaimResult, WhatMoved, load_claims
 from regroup.report.what_moved import format_what_moved, write_what_moved
+from tests.thesis import check_claims, thesis, thesis_claims
 
 WriteMetrics = Callable[..., Path]
 
@@ -23,7 +24,7 @@ def holds(result: ClaimResult) -> tuple[int, int]:
 
 def test_every_table_with_results_of_its_own_has_a_claim() -> None:
     # table 7 prints table 6 again
-    assert {claim.table for claim in load_claims().claims} == set(range(1, 15)) - {7}
+    assert {claim.table for claim in thesis_claims().claims} == set(range(1, 15)) - {7}
 
 
 @pytest.mark.parametrize(
@@ -154,6 +155,6 @@ def test_faults_in_a_claims_file_are_named(tmp_path: Path, claim: str, message: 
     file = tmp_path / "claims.yaml"
     file.write_text(f"margin: 0.5\nclaims:\n  - {{{claim}}}\n")
     with pytest.raises(RegroupError) as error:
-        load_claims(file)
+        load_claims(file, reference=thesis())
     assert str(error.value).startswith(str(file))
     assert message in str(error.value)

@@ -12,16 +12,22 @@ from PIL import Image
 
 from regroup.cli import main
 from regroup.errors import RegroupError
+from regroup.journal.last_run import LastRun, write_last_run
 from regroup.params import load_params
 from regroup.report.page.build import FACTS, build_page
 from regroup.report.page.curves import read_curve
-from regroup.report.page.facts import duration, write_index
 from regroup.report.page.pictures import read_pictures
-from regroup.report.page.pipeline import draw, read_pipeline
+from regroup.report.page.pipeline import draw
 from regroup.report.settings import PageParams
-from regroup.tracking.last_run import LastRun, write_last_run
+from regroup.run_facts import collapse, duration, write_index
+from regroup.safe_dvc.graph import read_graph
+from regroup.variants import load_variants
+from tests.thesis import thesis
 
 from .page_project import ODD, make_project
+
+# DVC's use of pygtrie
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
 
 @pytest.fixture
@@ -40,6 +46,7 @@ def build(project: Path) -> str:
         settings=params.page,
         params_file=params.params_file,
         titles={"ge-384": "Group entropy", "original": "Original"},
+        reference=thesis(),
     )
 
 
@@ -126,16 +133,10 @@ def test_a_curve_has_its_ends_and_leaves_gaps_out(tmp_path: Path) -> None:
 
 def test_the_pipeline_is_drawn_from_dvc_yaml() -> None:
     root = Path(__file__).parents[2]
-    values = {
-        "name": "mini",
-        "params_file": "params.yaml",
-        "sources": {"coco": 1, "voc12": 2},
-        "variants": ["a", "b", "c"],
-        "checkpoint": {"path": "pretrain/groupvit-mini"},
-        "dissect": {"variants": ["a", "b"]},
-    }
-    stages = {s.name: s for s in read_pipeline([root / "pretrain/dvc.yaml", root / "dvc.yaml"], values)}
-    assert (stages["source"].count, stages["finetune"].count, stages["tables"].count) == (2, 3, None)
+    found = read_graph([root / "pretrain/dvc.yaml", root / "dvc.yaml"], root=root)
+    variants = load_variants(root / "variants.yaml")
+    stages = {stage.name: stage for stage in collapse(found)}
+    assert (stages["finetune"].count, stages["tables"].count) == (len(variants), None)
     assert stages["shards"].reads == ("source",)
     assert {"pretrain", "shards", "nouns"} <= set(stages["finetune"].reads)
     assert {"source", "finetune"} <= set(stages["evaluate"].reads)
@@ -153,14 +154,20 @@ def test_the_pipeline_is_drawn_from_dvc_yaml() -> None:
     assert len(drawing.edges) == sum(len(stage.reads) for stage in stages.values())
 
 
-def test_stages_that_wait_for_each_other_are_named(tmp_path: Path) -> None:
-    file = tmp_path / "dvc.yaml"
+def test_stages_that_wait_for_each_other_are_named(project: Path) -> None:
+    file = project / "dvc.yaml"
     file.write_text("stages:\n  a: {cmd: x, deps: [q], outs: [p]}\n  b: {cmd: x, deps: [p], outs: [q]}\n")
+    with pytest.raises(RegroupError, match=r"dvc.yaml: .*in stages: (a, b|b, a)"):
+        read_graph([file])
+    # no item waits for itself, but there is no order of the boxes
+    file.write_text(
+        "stages:\n  a:\n    matrix: {k: [1, 2]}\n    cmd: x '${item.k}'\n    deps: ['b${item.k}']\n"
+        "    outs: ['a${item.k}']\n  b:\n    cmd: y\n    deps: [a2]\n    outs: [b1]\n"
+    )
+    boxes = collapse(read_graph([file]))
+    assert [(box.name, box.count, box.command) for box in boxes] == [("a", 2, "x 'ITEM'"), ("b", None, "y")]
     with pytest.raises(RegroupError, match="a -> b -> a"):
-        draw(read_pipeline([file], {}))
-    file.write_text("stages:\n  a: {foreach: '${things}', do: {cmd: x}}\n")
-    with pytest.raises(RegroupError, match="a: foreach: there is no things"):
-        read_pipeline([file], {})
+        draw(boxes)
 
 
 def test_the_index_adds_the_facts_of_the_run_to_the_page(

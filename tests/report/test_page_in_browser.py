@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from regroup.journal.last_run import LastRun, write_last_run
 from regroup.params import load_params
 from regroup.report.page.build import build_page
-from regroup.report.page.facts import write_index
-from regroup.tracking.last_run import LastRun, write_last_run
+from regroup.run_facts import write_index
+from tests.thesis import thesis
 
 from .browser import POOR_CONTRAST, browser, requests, show
 from .page_project import ODD, make_project
@@ -46,6 +47,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings=params.page,
         params_file=params.params_file,
         titles={"ge-384": "Group entropy", "original": "Original"},
+        reference=thesis(),
     )
     (root / params.layout.page).write_text(text)
     for k in range(3):

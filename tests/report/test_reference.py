@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from regroup.errors import RegroupError
-from regroup.report.reference import ReferenceRow, RowRef, load_reference, thesis
+from regroup.report.reference import ReferenceRow, RowRef, load_reference
+from tests.thesis import thesis
 
 # Rows and column sums of each printed table, added up from the thesis itself.
 CONTROL = {

@@ -8,7 +8,8 @@ import pytest
 from regroup.cli import main
 from regroup.report.comparison import Verdict
 from regroup.report.summary import format_summary
-from regroup.report.tables import build_table, format_console
+from regroup.report.tables import format_console
+from tests.thesis import build_table, copy_project
 
 TABLES = Path("reports", "mini", "tables")
 
@@ -48,9 +49,7 @@ def test_it_tells_what_is_complete_and_what_the_claims_are(metrics: Callable[...
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    root = Path(__file__).parents[2]
-    for name in ("params.yaml", "variants.yaml"):
-        (tmp_path / name).write_text((root / name).read_text())
+    copy_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -10,10 +10,10 @@ import pytest
 from regroup.drawing.grid import markdown, read_grid
 from regroup.errors import RegroupError
 from regroup.report.comparison import Spread, Verdict
-from regroup.report.reference import thesis
 from regroup.report.scores_view import write_scores, write_summary
-from regroup.report.tables import Table, build_table, format_console, write_table
+from regroup.report.tables import Table, format_console, write_table
 from regroup.settings import read_yaml
+from tests.thesis import build_table, thesis
 
 ALL = range(1, 15)
 

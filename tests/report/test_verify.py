@@ -54,7 +54,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose scores are checked in."""
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     listed = "".join(f"  {name}: {{{entry}}}\n" for name, entry in VARIANTS.items())
-    (tmp_path / "variants.yaml").write_text(f"variants:\n{listed}")
+    (tmp_path / "studies/thesis").mkdir(parents=True)
+    (tmp_path / "studies/thesis/variants.yaml").write_text(f"variants:\n{listed}")
     write(tmp_path / "reports/mini/tables", SCORES)
     (tmp_path / "reports/mini/metrics").mkdir()
     git(tmp_path, "init", "-q")

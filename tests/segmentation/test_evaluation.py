@@ -14,17 +14,18 @@ from regroup.errors import RegroupError
 from regroup.model import GroupViT, load_checkpoint, save_checkpoint
 from regroup.segmentation.evaluation import evaluate, evaluate_all, evaluate_decisions
 from regroup.segmentation.inference import Decision
+from regroup.segmentation.resolved import resolve_dataset
 from regroup.segmentation.scores import DatasetScores, PixelCounter
 from regroup.segmentation.settings import DatasetParams, EvaluateParams, InferenceParams
 
-from .plain_road import mmseg_scores
+from .mmseg_reference import mmseg_scores
 
 SMALL = InferenceParams(short_side=48, window=48, stride=24)
 VOC = DatasetParams(source="voc12", protocol="voc", threshold=0.1)
 
 
 def test_scores_are_mmsegs_own(model: GroupViT, voc: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    scores = evaluate(model, VOC, SMALL, voc)
+    scores = evaluate(model, resolve_dataset(VOC, voc), SMALL)
     expected, metric = mmseg_scores(model, VOC, SMALL, voc)
     assert scores.iou_metric == expected
     assert {
@@ -42,10 +43,12 @@ def test_scores_are_mmsegs_own(model: GroupViT, voc: Path, capfd: pytest.Capture
 
 def test_several_thresholds_in_one_pass_are_those_one_by_one(model: GroupViT, voc: Path) -> None:
     decisions = [Decision(0.3, 5), Decision(0.05, 5), Decision(0.3, 1), Decision(0.95, 21)]
-    together = evaluate_decisions(model, VOC, SMALL, decisions, voc)
+    together = evaluate_decisions(model, resolve_dataset(VOC, voc), SMALL, decisions)
     for decision, scores in zip(decisions, together, strict=True):
         params = SMALL.model_copy(update={"top_k": decision.top_k})
-        alone = evaluate(model, VOC.model_copy(update={"threshold": decision.threshold}), params, voc)
+        alone = evaluate(
+            model, resolve_dataset(VOC.model_copy(update={"threshold": decision.threshold}), voc), params
+        )
         assert np.array_equal(scores.confusion, alone.confusion)
         assert scores.protocol == alone.protocol
     assert len({scores.miou for scores in together}) > 1
@@ -69,8 +72,8 @@ def test_counts_by_hand() -> None:
 def test_a_restricted_protocol_scores_a_class_left_out_as_zero(
     model: GroupViT, voc: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("regroup.segmentation.evaluation.drawn_names", lambda source: ["bird", "sofa"])
-    scores = evaluate(model, VOC.model_copy(update={"names": "drawn"}), SMALL, voc)
+    monkeypatch.setattr("regroup.segmentation.resolved.drawn_names", lambda source: ["bird", "sofa"])
+    scores = evaluate(model, resolve_dataset(VOC.model_copy(update={"names": "drawn"}), voc), SMALL)
     assert [i for i, known in enumerate(scores.predictable) if known] == [0, 3, 18]
     assert set(scores.confusion.sum(0).nonzero()[0]) <= {0, 3, 18}
     shown = scores.confusion.sum(1) > 0
@@ -115,14 +118,14 @@ def test_masks_without_a_scored_pixel_are_an_error_not_a_score(model: GroupViT, 
             size = mask.size
         Image.new("L", size, 255).save(path)
     with pytest.raises(RegroupError, match="SegmentationClass: no pixel has a label of protocol voc"):
-        evaluate(model, VOC, SMALL, voc)
+        evaluate(model, resolve_dataset(VOC, voc), SMALL)
 
 
 def test_the_models_mode_is_left_as_it_was(model: GroupViT, voc: Path) -> None:
     model.train()
     try:
-        trained = evaluate(model, VOC, SMALL, voc)
+        trained = evaluate(model, resolve_dataset(VOC, voc), SMALL)
         assert model.training
     finally:
         model.eval()
-    assert np.array_equal(trained.confusion, evaluate(model, VOC, SMALL, voc).confusion)
+    assert np.array_equal(trained.confusion, evaluate(model, resolve_dataset(VOC, voc), SMALL).confusion)

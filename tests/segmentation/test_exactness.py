@@ -1,4 +1,4 @@
-"""The fast road's mIoU is mmseg's `IoUMetric` over the plain road, to the last digit, on whole datasets."""
+"""The fast path's mIoU is mmseg's `IoUMetric` over the reference path, to the last digit, whole datasets."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from regroup.model import GroupViT, load_checkpoint
 from regroup.params import load_params
 from regroup.segmentation.evaluation import evaluate, evaluate_decisions
 from regroup.segmentation.inference import Decision
+from regroup.segmentation.resolved import resolve_dataset
 from regroup.segmentation.settings import DatasetParams, InferenceParams
 from regroup.segmentation.windows import WindowFeatures, encode_windows
 from regroup.sources.make import make_source
 from regroup.sources.manifest import raw_root
 from regroup.sources.settings import WorldParams
 
-from .plain_road import mmseg_scores
+from .mmseg_reference import mmseg_scores
 
 ROOT = Path(__file__).parents[2]
 SMALL = InferenceParams(short_side=48, window=48, stride=24)
@@ -59,7 +60,7 @@ def test_scores_on_every_drawn_dataset_are_mmsegs_own(
     dataset = DatasetParams(source=source, protocol=protocol, names="drawn", threshold=0.1)
     root = raw_root(drawn / source)
     params = SMALL.model_copy(update={"short_side": 53})
-    scores = evaluate(model, dataset, params, root)
+    scores = evaluate(model, resolve_dataset(dataset, root), params)
     expected, metric = mmseg_scores(model, dataset, params, root)
     assert scores.iou_metric == expected
     predicted, true = (sum(areas).long().tolist() for areas in list(zip(*metric.results, strict=True))[2:])
@@ -70,11 +71,11 @@ def test_scores_on_every_drawn_dataset_are_mmsegs_own(
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 @pytest.mark.parametrize("name", ["coco", "voc", "context", "ade"])
-def test_the_mini_checkpoint_scores_the_same_on_both_roads(drawn: Path, name: str) -> None:
+def test_the_mini_checkpoint_scores_the_same_on_both_paths(drawn: Path, name: str) -> None:
     params = load_params(ROOT / "params.yaml").evaluate
     dataset = params.datasets[name]
     model = load_checkpoint(ROOT / "pretrain/groupvit-mini").eval()
-    scores = evaluate(model, dataset, params, raw_root(drawn / dataset.source))
+    scores = evaluate(model, resolve_dataset(dataset, raw_root(drawn / dataset.source)), params)
     expected, metric = mmseg_scores(model, dataset, params, raw_root(drawn / dataset.source))
     assert scores.iou_metric == expected
     intersect, union, _, _ = (sum(areas).double().numpy() for areas in zip(*metric.results, strict=True))
@@ -108,18 +109,18 @@ def remembered(encode: Callable[..., WindowFeatures]) -> Callable[..., WindowFea
     ],
     ids=["448", "512", "smaller than the window, odd"],
 )
-def test_photographs_at_real_size_on_both_roads(
+def test_photographs_at_real_size_on_both_paths(
     full_size: GroupViT,
     params: InferenceParams,
     checked: tuple[float, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Four thresholds in one pass of the fast road; some of them (the plain one is slow) on the other."""
+    """Four thresholds in one pass of the fast path; some of them (the plain one is slow) on the other."""
     root = Path(os.environ["REGROUP_COCO_REAL"])
     thresholds = (0.0, 0.03, 0.1, 0.3)
     dataset = DatasetParams(source="coco", protocol="coco_object_instances", limit=PHOTOGRAPHS)
     decisions = [Decision(threshold, params.top_k) for threshold in thresholds]
-    fast = evaluate_decisions(full_size, dataset, params, decisions, root)
+    fast = evaluate_decisions(full_size, resolve_dataset(dataset, root), params, decisions)
     monkeypatch.setattr("regroup.segmentation.segmentor.encode_windows", remembered(encode_windows))
     for threshold in checked:
         scores = fast[thresholds.index(threshold)]

@@ -1,4 +1,4 @@
-"""The fast road against the plain one: mmseg's own sliding window over `GroupViTSegmentor`."""
+"""The fast road against the plain one: mmseg's own sliding window over `OpenVocabularySegmentor`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from regroup.segmentation.datasets import evaluation_pipeline
 from regroup.segmentation.images import scale_image
 from regroup.segmentation.inference import Decision, EncodedImage, encode_images, label_maps
 from regroup.segmentation.prompts import embed_prompts
-from regroup.segmentation.protocols import Labels, load_protocol
-from regroup.segmentation.segmentor import GroupViTSegmentor
+from regroup.segmentation.protocols import ClassPrompts, load_protocol
+from regroup.segmentation.segmentor import OpenVocabularySegmentor
 from regroup.segmentation.settings import InferenceParams
 from regroup.segmentation.windows import WindowFeatures, encode_windows, window_boxes
 
@@ -36,10 +36,10 @@ def scaled(images: Images, params: InferenceParams) -> Iterator[tuple[tuple[int,
 
 
 def fast(
-    model: GroupViT, images: Images, labels: Labels, params: InferenceParams, batch: int = 3
+    model: GroupViT, images: Images, labels: ClassPrompts, params: InferenceParams, batch: int = 3
 ) -> list[list[torch.Tensor]]:
     """For each image, one label map for each threshold."""
-    classes = embed_prompts(model, labels.prompts)
+    classes = embed_prompts(model, labels.texts)
     decisions = [Decision(threshold, params.top_k) for threshold in THRESHOLDS]
     return [
         list(label_maps(encoded, labels, decisions, size))
@@ -48,9 +48,14 @@ def fast(
 
 
 def plain(
-    model: GroupViT, images: Images, protocol: str, labels: Labels, params: InferenceParams, threshold: float
+    model: GroupViT,
+    images: Images,
+    protocol: str,
+    labels: ClassPrompts,
+    params: InferenceParams,
+    threshold: float,
 ) -> list[torch.Tensor]:
-    segmentor = GroupViTSegmentor(
+    segmentor = OpenVocabularySegmentor(
         model, protocol, labels, threshold, window=params.window, stride=params.stride, top_k=params.top_k
     )
     maps = []
@@ -66,10 +71,10 @@ def plain(
 
 @pytest.mark.parametrize("params", SETTINGS, ids=["usual", "many windows", "smaller than the window"])
 @pytest.mark.parametrize("protocol", ["voc", "ade150"])
-def test_the_fast_road_gives_the_plain_roads_maps(
+def test_the_fast_path_gives_the_reference_paths_maps(
     model: GroupViT, images: Images, protocol: str, params: InferenceParams
 ) -> None:
-    labels = load_protocol(protocol).labelled()
+    labels = load_protocol(protocol).class_prompts()
     found = fast(model, images, labels, params)
     for number, threshold in enumerate(THRESHOLDS):
         expected = plain(model, images, protocol, labels, params, threshold)
@@ -79,7 +84,7 @@ def test_the_fast_road_gives_the_plain_roads_maps(
 
 
 def test_thresholds_change_the_maps_and_zero_leaves_no_background(model: GroupViT, images: Images) -> None:
-    found = fast(model, images, load_protocol("voc").labelled(), SETTINGS[0])
+    found = fast(model, images, load_protocol("voc").class_prompts(), SETTINGS[0])
     shares = [np.mean([(maps[i] == 0).float().mean() for maps in found]) for i in range(len(THRESHOLDS))]
     assert shares[0] == 0
     assert shares == sorted(shares)
@@ -87,7 +92,7 @@ def test_thresholds_change_the_maps_and_zero_leaves_no_background(model: GroupVi
 
 
 def test_a_restricted_protocol_on_both_roads(model: GroupViT, images: Images) -> None:
-    labels = load_protocol("voc").restricted(["bird", "sofa", "train"])
+    labels = load_protocol("voc").class_prompts(["bird", "sofa", "train"])
     found = fast(model, images, labels, SETTINGS[1])
     for maps, expected in zip(
         found, plain(model, images, "voc", labels, SETTINGS[1], THRESHOLDS[2]), strict=True
@@ -97,7 +102,7 @@ def test_a_restricted_protocol_on_both_roads(model: GroupViT, images: Images) ->
 
 
 def test_the_batch_does_not_matter(model: GroupViT, images: Images) -> None:
-    labels = load_protocol("voc").labelled()
+    labels = load_protocol("voc").class_prompts()
     one, many = (fast(model, images, labels, SETTINGS[1], batch) for batch in (1, 7))
     for a, b in zip(one, many, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
@@ -110,7 +115,7 @@ def dense(
     channels = scores if background is None else torch.cat([background[..., None].float(), scores], dim=-1)
     total = torch.zeros(channels.shape[-1], image.height, image.width)
     count = torch.zeros(image.height, image.width)
-    for box, groups, table in zip(image.boxes, image.features.groups, channels, strict=True):
+    for box, groups, table in zip(image.boxes, image.features.segment_map, channels, strict=True):
         inside = (slice(box.top, box.bottom), slice(box.left, box.right))
         total[(slice(None), *inside)] += table.T[:, groups.long()]
         count[inside] += 1
@@ -132,7 +137,7 @@ def test_scores_that_underflow_to_zero_and_exact_ties(background: bool, size: tu
         boxes,
         WindowFeatures(groups, affinity.expand(len(boxes), -1, -1), image.expand(len(boxes), -1)),
     )
-    labels = Labels(tuple("abcdef"), tuple(range(7)) if background else tuple(range(6)), background)
+    labels = ClassPrompts(tuple("abcdef"), tuple(range(7)) if background else tuple(range(6)), background)
     for threshold in (0.0, 0.1, 0.9):
         chosen = affinity[:, [4, 5]].softmax(-1) * affinity.softmax(-1)[:, [4, 5]]
         scores = torch.zeros(3, 6)
@@ -148,8 +153,8 @@ def test_scores_that_underflow_to_zero_and_exact_ties(background: bool, size: tu
 def test_a_thread_of_an_image(model: GroupViT) -> None:
     params = InferenceParams()
     image = np.random.default_rng(0).integers(0, 256, (3, 20_000, 3), dtype=np.uint8)
-    labels = load_protocol("voc").labelled()
-    classes = embed_prompts(model, labels.prompts)
+    labels = load_protocol("voc").class_prompts()
+    classes = embed_prompts(model, labels.texts)
     [(_, encoded)] = encode_images(model, classes, scaled([image], params), params, batch=4)
     [found] = label_maps(encoded, labels, [Decision(0.5, 5)], (3, 20_000))
     assert found.shape == (3, 20_000)

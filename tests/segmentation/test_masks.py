@@ -9,7 +9,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from regroup.errors import RegroupError
-from regroup.segmentation.masks import CATEGORY_IDS, InstanceFile, from_instances, from_stuffthingmap
+from regroup.segmentation.layouts.instances import CATEGORY_IDS, InstanceFile, from_instances
+from regroup.segmentation.layouts.stuffthingmaps import from_stuffthingmap
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"

@@ -12,6 +12,7 @@ import torch
 from regroup.model import GroupViT
 from regroup.segmentation.evaluation import evaluate
 from regroup.segmentation.prompts import embed_prompts
+from regroup.segmentation.resolved import resolve_dataset
 from regroup.segmentation.settings import DatasetParams, InferenceParams
 
 PROMPTS = ("a photo of a dog.", "a photo of a red car.")
@@ -69,6 +70,9 @@ def test_scores_are_the_same_with_it(model: GroupViT, voc: Path, tmp_path: Path)
     dataset = DatasetParams(source="voc12", protocol="voc", threshold=0.1, limit=2)
     params = InferenceParams(short_side=48, window=48, stride=24)
     cache = tmp_path / "cache"
-    scores = [evaluate(model, dataset, params, voc, text_cache=where) for where in (None, cache, cache)]
+    scores = [
+        evaluate(model, resolve_dataset(dataset, voc), params, text_cache=where)
+        for where in (None, cache, cache)
+    ]
     assert len({one.miou for one in scores}) == 1
     assert len(list(cache.iterdir())) == 1

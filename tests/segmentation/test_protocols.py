@@ -5,7 +5,7 @@ import pytest
 from regroup.captions.tokens import tokenize
 from regroup.errors import RegroupError
 from regroup.segmentation.mm import BaseSegDataset  # noqa: F401 - quiets mmseg before the next import
-from regroup.segmentation.protocols import free_labels, load_protocol, read_protocol
+from regroup.segmentation.protocols import free_prompts, load_protocol, read_protocol
 
 SHORTENED = {
     "diningtable": "table",
@@ -58,10 +58,10 @@ def test_thresholds_are_the_thesiss() -> None:
 
 
 def test_a_restricted_protocol_keeps_the_datasets_ids_and_prompts_only_for_the_names() -> None:
-    labels = load_protocol("voc").restricted(["dog", "aeroplane"])
+    labels = load_protocol("voc").class_prompts(["dog", "aeroplane"])
     assert labels.ids == (0, 1, 12)
-    assert labels.prompts == ("a photo of a aeroplane.", "a photo of a dog.")
-    without_background = load_protocol("ade150").restricted(["sky", "wall"])
+    assert labels.texts == ("a photo of a aeroplane.", "a photo of a dog.")
+    without_background = load_protocol("ade150").class_prompts(["sky", "wall"])
     assert without_background.ids == (0, 2)
 
 
@@ -77,14 +77,14 @@ def test_a_restricted_protocol_keeps_the_datasets_ids_and_prompts_only_for_the_n
 )
 def test_bad_class_lists_are_refused(names: list[str], complaint: str) -> None:
     with pytest.raises(RegroupError, match=complaint):
-        load_protocol("voc").restricted(names)
+        load_protocol("voc").class_prompts(names)
 
 
 def test_ones_own_classes() -> None:
-    assert free_labels(["red car", "sky"], background=True).ids == (0, 1, 2)
-    assert free_labels(["red car", "sky"], background=False).ids == (0, 1)
+    assert free_prompts(["red car", "sky"], background=True).ids == (0, 1, 2)
+    assert free_prompts(["red car", "sky"], background=False).ids == (0, 1)
     with pytest.raises(RegroupError, match="named twice: sky"):
-        free_labels(["sky", "sky"], background=False)
+        free_prompts(["sky", "sky"], background=False)
 
 
 def test_a_protocol_file_with_a_class_twice_or_a_wrong_key_names_the_file(tmp_path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from regroup.model import GroupViT, save_checkpoint
 from regroup.segmentation.evaluation import evaluate
+from regroup.segmentation.resolved import resolve_dataset
 from regroup.segmentation.segmentor import palette, segmentor_config
 from regroup.segmentation.settings import DatasetParams, InferenceParams
 
@@ -68,7 +69,9 @@ def test_mmsegs_own_runner_gives_our_scores(
         log_level="ERROR",
     )
     found = Runner.from_cfg(Config(config)).test()
-    ours = evaluate(model, DatasetParams(source="voc12", protocol="voc", threshold=0.1), SMALL, voc)
+    ours = evaluate(
+        model, resolve_dataset(DatasetParams(source="voc12", protocol="voc", threshold=0.1), voc), SMALL
+    )
     assert {key: round(float(found[key]), 2) for key in ours.iou_metric} == ours.iou_metric
 
 
@@ -81,10 +84,10 @@ def test_the_palette_is_vocs() -> None:
 
 def test_extra_classes_of_the_protocol_score_below_every_real_one(checkpoint: Path, model: GroupViT) -> None:
     from regroup.segmentation.protocols import load_protocol
-    from regroup.segmentation.segmentor import GroupViTSegmentor
+    from regroup.segmentation.segmentor import OpenVocabularySegmentor
 
-    labels = load_protocol("ade150").restricted(["sky", "sea"])
-    segmentor = GroupViTSegmentor(model, "ade150", labels, window=48, stride=24)
+    labels = load_protocol("ade150").class_prompts(["sky", "sea"])
+    segmentor = OpenVocabularySegmentor(model, "ade150", labels, window=48, stride=24)
     image = torch.randn(1, 3, 48, 60, generator=torch.Generator().manual_seed(0))
     logits = segmentor.inference(image, [{"ori_shape": (48, 60)}])[0]
     real = [2, 26]

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from regroup.cli import main
 from regroup.errors import RegroupError
-from regroup.model import GroupViT, ImageFeatures, save_checkpoint
+from regroup.model import GroupViT, ImageEncoding, save_checkpoint
 from regroup.segmentation.evaluation import evaluate
+from regroup.segmentation.resolved import resolve_dataset
 from regroup.segmentation.settings import DatasetParams, InferenceParams, SweepGrid
 from regroup.segmentation.sweep import best, format_markdown, sweep, write_sweep
 from regroup.segmentation.sweep_figure import write_heat_maps
@@ -37,7 +38,7 @@ def test_every_point_scores_as_it_does_alone_and_the_model_runs_once_an_encoding
     windows = []
     encode = model.encode_image
 
-    def counted(pixels: Tensor, **options: bool) -> ImageFeatures:
+    def counted(pixels: Tensor, **options: bool) -> ImageEncoding:
         windows.append(len(pixels))
         return encode(pixels, **options)
 
@@ -52,7 +53,7 @@ def test_every_point_scores_as_it_does_alone_and_the_model_runs_once_an_encoding
     for row in rows:
         dataset = VOC.model_copy(update={"threshold": row.threshold})
         params = InferenceParams(short_side=row.short_side, window=48, stride=24, top_k=row.top_k)
-        alone = evaluate(model, dataset, params, voc)
+        alone = evaluate(model, resolve_dataset(dataset, voc), params)
         assert (row.miou, row.macc, row.aacc, row.images) == (alone.miou, alone.macc, alone.aacc, 3)
     assert sum(windows) == 4 * once
     assert len({row.miou for row in rows}) > 4
@@ -97,8 +98,8 @@ def test_a_grid_without_a_possible_window_is_refused(model: GroupViT, voc: Path)
 
 def test_rows_of_table_12_are_filled_by_position(model: GroupViT, voc: Path, tmp_path: Path) -> None:
     from regroup.model import save_checkpoint
-    from regroup.report.tables import build_table
     from regroup.segmentation.sweep_table import write_rows
+    from tests.thesis import build_table
 
     save_checkpoint(model, tmp_path / "checkpoint")
     grid = SweepGrid(short_side=(40, 56), threshold=(0.05, 0.1, 0.3))

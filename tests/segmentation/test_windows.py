@@ -13,7 +13,7 @@ from regroup.segmentation.windows import (
     background_segments,
     class_scores,
     encode_windows,
-    largest_group,
+    largest_segment,
     window_boxes,
 )
 
@@ -79,13 +79,13 @@ def test_encoding_follows_the_equations(model: GroupViT) -> None:
         with torch.inference_mode():
             out = model.encode_image(pixels[i : i + 1], return_attention=True)
         expected = scale * cosine(out.segment_features[0].double().numpy(), text)
-        assert found.affinity[i].numpy() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+        assert found.logits[i].numpy() == pytest.approx(expected, rel=1e-4, abs=1e-5)
         expected = scale * cosine(out.feature.double().numpy(), text)
-        assert found.image_affinity[i].numpy() == pytest.approx(expected[0], rel=1e-4, abs=1e-5)
+        assert found.image_logits[i].numpy() == pytest.approx(expected[0], rel=1e-4, abs=1e-5)
         attention = out.soft[1] @ out.soft[0]
         enlarged = F.interpolate(attention.view(1, 8, 4, 6), (32, 48), mode="bilinear")[0]
-        assert torch.equal(found.groups[i].long(), enlarged.argmax(0))
-    assert len(found.groups.unique()) > 2
+        assert torch.equal(found.segment_map[i].long(), enlarged.argmax(0))
+    assert len(found.segment_map.unique()) > 2
 
 
 def test_classes_do_not_see_each_other_and_are_on_the_unit_sphere(model: GroupViT) -> None:
@@ -100,8 +100,8 @@ def test_a_window_that_patches_do_not_divide_is_padded_not_stretched(model: Grou
     classes = embed_prompts(model, ("a photo of a dog.",))
     padded = encode_windows(model, F.pad(pixels, (0, 7, 0, 2)), classes)
     found = encode_windows(model, pixels, classes)
-    assert torch.equal(found.groups, padded.groups[:, :30, :41])
-    assert torch.equal(found.affinity, padded.affinity)
+    assert torch.equal(found.segment_map, padded.segment_map[:, :30, :41])
+    assert torch.equal(found.logits, padded.logits)
 
 
 def test_windows_of_a_batch_do_not_change_each_other(model: GroupViT) -> None:
@@ -116,5 +116,5 @@ def test_windows_of_a_batch_do_not_change_each_other(model: GroupViT) -> None:
 
 def test_the_largest_group_is_argmaxs_first_of_equals() -> None:
     attention = torch.randint(0, 3, (2, 5, 7, 6), generator=torch.Generator().manual_seed(0)).float()
-    assert torch.equal(largest_group(attention), attention.argmax(dim=1).to(torch.uint8))
-    assert torch.equal(largest_group(attention[:, :1]), torch.zeros(2, 7, 6, dtype=torch.uint8))
+    assert torch.equal(largest_segment(attention), attention.argmax(dim=1).to(torch.uint8))
+    assert torch.equal(largest_segment(attention[:, :1]), torch.zeros(2, 7, 6, dtype=torch.uint8))

@@ -13,17 +13,16 @@ from pathlib import Path
 import pytest
 
 from regroup.errors import RegroupError
-from regroup.sources import download
-from regroup.sources.artefacts import Artefact, Catalogue, load_catalogue
+from regroup.sources.artefacts import Catalogue, load_catalogue
 from regroup.sources.fetch import RECORD, read_record
-from regroup.sources.layouts import LAYOUTS
 from regroup.sources.make import make_source, unchanged_source
+from regroup.sources.makers import MAKERS
 from regroup.sources.manifest import raw_root
-from regroup.sources.settings import WeightsParams
+from regroup.sources.settings import SOURCES, Artefact, SourceLayout, WeightsParams
 from regroup.sources.weights import fetch_weights
 
 from .server import Site
-from .test_context import document
+from .test_pascal_context import document
 
 COCO = {
     "annotations_trainval2017.zip": [
@@ -58,11 +57,17 @@ def packed(names: list[str], kind: str = "zip") -> bytes:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The project's folder, with a catalogue whose files may have any content."""
-    real = load_catalogue()
     none = {"md5": None, "sha1": None, "sha256": None}
-    artefacts = {name: one.model_copy(update=none) for name, one in real.artefacts.items()}
-    catalogue = Catalogue(artefacts=artefacts, sources=real.sources)
-    monkeypatch.setattr(download, "load_catalogue", lambda: catalogue)
+
+    def unproven(artefacts: Mapping[str, Artefact]) -> dict[str, Artefact]:
+        return {name: one.model_copy(update=none) for name, one in artefacts.items()}
+
+    real = {name: SOURCES.load(name) for name in SOURCES.names}
+    sources = {
+        name: one.model_copy(update={"artefacts": unproven(one.artefacts)}) for name, one in real.items()
+    }
+    monkeypatch.setattr(SOURCES, "load", sources.__getitem__)
+    catalogue = Catalogue(artefacts=unproven(load_catalogue().artefacts))
     monkeypatch.setattr("regroup.sources.weights.load_catalogue", lambda: catalogue)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -82,7 +87,7 @@ def test_coco_is_fetched_unpacked_and_used_in_place(small: Path, site: Site) -> 
     root = raw_root(Path("raw/coco"))
     assert root == Path("data/downloads/coco")  # not the absolute path: the same on every machine
     assert manifest.kind == "download"
-    assert set(manifest.parts) == {*LAYOUTS["coco"].required, *LAYOUTS["coco"].optional}
+    assert set(manifest.parts) == {*SOURCES.load("coco").required, *SOURCES.load("coco").optional}
     assert files(root) == [
         ".lock",
         "annotations/captions_train2017.json",
@@ -182,18 +187,22 @@ def test_a_failed_download_leaves_the_earlier_source(small: Path, site: Site) ->
 
 
 def test_every_part_that_a_layout_needs_is_in_an_archive() -> None:
-    catalogue = load_catalogue()
-    for source, names in catalogue.sources.items():
-        parts = [part for name in names for part in catalogue.artefacts[name].parts]
-        for needed in (*LAYOUTS[source].required, *LAYOUTS[source].optional):
+    assert set(SOURCES.names) == {"ade", "coco", "context", "voc12", "web"}
+    for source in map(SOURCES.load, SOURCES.names):
+        parts = [part for artefact in source.artefacts.values() for part in artefact.parts]
+        for needed in (*source.required, *source.optional) if parts else ():
             assert any(needed == part or needed.startswith(f"{part}/") for part in parts), needed
 
 
-def test_an_artefact_is_somewhere_and_a_source_made_of_artefacts() -> None:
+def test_an_artefact_is_somewhere_and_becomes_part_of_its_source() -> None:
     with pytest.raises(ValueError, match="needs either `urls` or `hub`"):
         Artefact(file="a")
-    with pytest.raises(ValueError, match="no artefact gone"):
-        Catalogue(artefacts={}, sources={"coco": ("gone",)})
+    with pytest.raises(ValueError, match=r"artefacts\.idle: needs `unpack`, or `made_by` and `makes`"):
+        SourceLayout(required=("a",), artefacts={"idle": Artefact(file="a", urls=("http://a",))})
+    with pytest.raises(ValueError, match="`makes` says what is made, and `made_by` by which module"):
+        Artefact(file="a", urls=("http://a",), makes=("b",))
+    made_by = {a.made_by for name in SOURCES.names for a in SOURCES.load(name).artefacts.values()}
+    assert made_by - {None} == set(MAKERS.names)
 
 
 # --- weights

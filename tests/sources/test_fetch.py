@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from regroup.errors import RegroupError
-from regroup.sources.artefacts import Artefact
 from regroup.sources.fetch import RECORD, fetch_all, read_record
+from regroup.sources.settings import Artefact
 from regroup.sources.transfer import ATTEMPTS
 
 from .server import Site
@@ -313,7 +313,7 @@ http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 threading.Thread(target=http.serve_forever, daemon=True).start()
 os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{http.server_port}"
 from regroup.errors import RegroupError
-from regroup.sources.artefacts import Artefact, HubFile
+from regroup.sources.settings import Artefact, HubFile
 from regroup.sources.fetch import fetch_all
 
 hub = HubFile(repo="some/repo", revision="abc", path=sys.argv[2])

@@ -15,9 +15,9 @@ import pytest
 
 from regroup.errors import RegroupError
 from regroup.sources import unpack as unpacking
-from regroup.sources.artefacts import Artefact
 from regroup.sources.download import download_source
 from regroup.sources.fetch import RECORD
+from regroup.sources.settings import Artefact
 from regroup.sources.unpack import unpack
 
 PARTS = {"images": "there/images"}

@@ -16,8 +16,8 @@ import pytest
 
 from regroup.errors import RegroupError
 from regroup.sources import transfer
-from regroup.sources.artefacts import Artefact
 from regroup.sources.fetch import RECORD, fetch_all, read_record
+from regroup.sources.settings import Artefact
 
 OLD, NEW = random.Random(1).randbytes(500_000), random.Random(2).randbytes(500_000)
 HALF = 200_000

@@ -10,10 +10,11 @@ from pycocotools.coco import COCO
 
 from regroup.sources.make import make_source
 from regroup.sources.manifest import raw_root, read_manifest
+from regroup.sources.mini.drawn.voc12 import voc_palette
+from regroup.sources.mini.files import scenes
 from regroup.sources.mini.glyphs import CLUTTER, glyph
 from regroup.sources.mini.names import drawn_names, load_names, world_id
 from regroup.sources.mini.scenes import NOTHING, draw_scene
-from regroup.sources.mini.write import scenes, voc_palette
 from regroup.sources.settings import Style, WorldParams
 
 WORLD = WorldParams(

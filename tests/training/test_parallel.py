@@ -149,7 +149,7 @@ def test_kept_first_stages_give_the_training_of_computing_them_again(
     results = []
     for keep in (True, False):
         if not keep:
-            monkeypatch.setattr("regroup.training.finetune.can_keep", lambda tower: False)
+            monkeypatch.setattr("regroup.model.GroupViT.first_stage_is_fixed", lambda model: False)
         data, plan = opened(corpus, VARIANT, settings)
         trained = model(drop_path=0.0)
         arguments = {"state": tmp_path / str(keep), "inputs_digest": "", "progress": False}

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from dvc_stages import Stage, chosen_pipeline, read_stages
+from dvc_stages import StageRule, chosen_pipeline, read_stages
 
-from regroup.sources.layouts import LAYOUTS
+from regroup.errors import RegroupError
 from regroup.sources.make import make_source
+from regroup.sources.settings import SOURCES
 
 from .toy_project import Project
 
@@ -15,7 +16,7 @@ from .toy_project import Project
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
 
-def stages(project: Project, pipeline: str = "dvc.yaml", *, set_stamps: bool = False) -> dict[str, Stage]:
+def stages(project: Project, pipeline: str = "dvc.yaml", *, set_stamps: bool = False) -> dict[str, StageRule]:
     return {stage.rule: stage for stage in read_stages(pipeline, set_stamps=set_stamps)}
 
 
@@ -74,7 +75,7 @@ def test_profiles_have_their_own_targets_and_stamps(project: Project) -> None:
 
 
 def test_a_missing_pipeline_is_named(project: Project) -> None:
-    with pytest.raises(ValueError, match=r"ful/dvc\.yaml"):
+    with pytest.raises(RegroupError, match=r"ful/dvc\.yaml"):
         stages(project, "ful/dvc.yaml")
 
 
@@ -106,7 +107,7 @@ def test_a_list_of_locks_cut_short_by_a_kill_is_no_obstacle(project: Project) ->
 
 def test_a_stage_that_always_runs_is_stale_only_if_its_folder_changed(project: Path, tmp_path: Path) -> None:
     mine, raw = tmp_path / "mine", project.root / "data/mini/raw/ade"
-    for part in LAYOUTS["ade"].required:
+    for part in SOURCES.load("ade").required:
         (mine / part).mkdir(parents=True)
         (mine / part / "1.png").write_bytes(b"a")
     make_source("ade", "local", raw, root=mine)
@@ -119,7 +120,7 @@ def test_a_stage_that_always_runs_is_stale_only_if_its_folder_changed(project: P
         return {name for name, stage in found.items() if not Path(stage.stamp).exists()}
 
     assert stale() == set()
-    (mine / LAYOUTS["ade"].required[0] / "2.png").write_bytes(b"b")
+    (mine / SOURCES.load("ade").required[0] / "2.png").write_bytes(b"b")
     assert stale() == {"watched"}
 
 

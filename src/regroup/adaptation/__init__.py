@@ -2,8 +2,8 @@
 
 A module has its typed `Options`, and two functions:
 
-    def attach(model: GroupViT, options: Options, generator: torch.Generator) -> None
-    def export(model: GroupViT) -> GroupViT
+    def attach(model: Backbone, options: Options, generator: torch.Generator) -> None
+    def export(model: Backbone) -> Backbone
 
 `attach` changes the model in place. Everything is frozen when the first one of a list begins; each thaws
 what it trains and leaves the others' as it is. What it adds are modules and parameters within the part of the
@@ -30,7 +30,7 @@ from regroup.plugins import Room, Use
 if TYPE_CHECKING:
     import torch
 
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 ADAPTATIONS = Room("regroup.adaptation", "adaptation")
 
@@ -54,19 +54,19 @@ class Adapted:
     trained: Mapping[str, int]
     plain: frozenset[str]
 
-    def export(self, model: GroupViT) -> GroupViT:
+    def export(self, model: Backbone) -> Backbone:
         """Make the model plain again, in place; what was attached last is exported first."""
         for name in reversed(list(self.trained)):
             model = ADAPTATIONS.load(name).export(model)
         return model
 
-    def exported(self, model: GroupViT) -> GroupViT:
+    def exported(self, model: Backbone) -> Backbone:
         """The model as it would be after `export`: itself where nothing was added, else a copy."""
         if model.state_dict().keys() == self.plain:
             return model
         return self.export(copy.deepcopy(model))
 
-    def learned(self, model: GroupViT) -> frozenset[str]:
+    def learned(self, model: Backbone) -> frozenset[str]:
         """Parameters of the plain model that training may change; `model` is the adapted one."""
         frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
         return self.plain - frozen
@@ -78,7 +78,7 @@ class Adapted:
 
 
 def adapt(
-    model: GroupViT,
+    model: Backbone,
     adaptations: Sequence[Use],
     *,
     seed: int,
@@ -112,9 +112,11 @@ def adapt(
     return Adapted(trained, plain)
 
 
-def hold_batch_norm(model: GroupViT, mode: FrozenBatchNorm) -> None:
+def hold_batch_norm(model: Backbone, mode: FrozenBatchNorm) -> None:
     """Decide what the batch norm of projectors without anything to learn does in training."""
-    for projector in (model.image_projector, model.text_projector):
+    from regroup.model.projector import Projector
+
+    for projector in (part for part in model.children() if isinstance(part, Projector)):
         frozen = not any(parameter.requires_grad for parameter in projector.parameters())
         projector.norm.always_eval = frozen and mode == "eval"
     model.train(model.training)  # so that the batch norms follow
@@ -125,7 +127,7 @@ def count_trainable(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def _learning(model: GroupViT) -> dict[str, bool]:
+def _learning(model: Backbone) -> dict[str, bool]:
     return {name: parameter.requires_grad for name, parameter in model.named_parameters()}
 
 

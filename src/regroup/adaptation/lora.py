@@ -18,7 +18,7 @@ from regroup.settings import EachOnce, Settings
 if TYPE_CHECKING:  # peft takes seconds to import: only who attaches it pays
     import torch
 
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 Target = Literal[
     "image_attention", "image_mlp", "grouping_blocks", "text_attention", "text_mlp", "projectors"
@@ -32,7 +32,7 @@ _LAYERS: dict[Target, str] = {
     "grouping_blocks": r"image\..+\.grouping\.(?!mixer\.).+",
     "text_attention": r"text\.(.+\.)?blocks\.\d+\.attention\.(qkv|out)",
     "text_mlp": r"text\.(.+\.)?blocks\.\d+\.mlp\.(up|down)",
-    "projectors": r"(image|text)_projector\.(hidden|out)",
+    "projectors": r"(image|text)_projector(\.(hidden|out))?",
 }
 
 
@@ -50,7 +50,7 @@ class Options(Settings):
     targets: Annotated[tuple[Target, ...], Field(min_length=1), EachOnce] = ("image_attention",)
 
 
-def attach(model: GroupViT, options: Options, generator: torch.Generator) -> None:
+def attach(model: Backbone, options: Options, generator: torch.Generator) -> None:
     """Put adapters beside the target layers; only they learn.
 
     Raises:
@@ -75,7 +75,7 @@ def attach(model: GroupViT, options: Options, generator: torch.Generator) -> Non
     _draw(model, options, generator)
 
 
-def export(model: GroupViT) -> GroupViT:
+def export(model: Backbone) -> Backbone:
     """Merge each adapter into its layer."""
     for name, layer in _adapters(model):
         layer.merge(safe_merge=True)
@@ -84,7 +84,7 @@ def export(model: GroupViT) -> GroupViT:
     return model
 
 
-def _targets(model: GroupViT, options: Options) -> list[str]:
+def _targets(model: Backbone, options: Options) -> list[str]:
     """Names of the target layers, in the model's order."""
     from torch import nn
 
@@ -106,7 +106,7 @@ def _targets(model: GroupViT, options: Options) -> list[str]:
     return names
 
 
-def _draw(model: GroupViT, options: Options, generator: torch.Generator) -> None:
+def _draw(model: Backbone, options: Options, generator: torch.Generator) -> None:
     """Start A as `nn.Linear` would, from the run's own generator, and B at zero; give dropout its draws."""
     import torch
     from torch import nn
@@ -124,13 +124,13 @@ def _draw(model: GroupViT, options: Options, generator: torch.Generator) -> None
             layer.lora_dropout["default"] = RowDropout(options.dropout, number)
 
 
-def _adapters(model: GroupViT) -> list[tuple[str, Any]]:
+def _adapters(model: Backbone) -> list[tuple[str, Any]]:
     from peft.tuners.lora import LoraLayer
 
     return [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
 
 
-def _gpus(model: GroupViT) -> list[int]:
+def _gpus(model: Backbone) -> list[int]:
     """GPUs that hold layers, whose generators would be drawn from too."""
     devices = {parameter.device for parameter in model.parameters()}
     return [device.index or 0 for device in devices if device.type == "cuda"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import Field
@@ -14,7 +15,7 @@ if TYPE_CHECKING:  # settings name these parts and must not load torch
     import torch
     from torch import nn
 
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 Part = Literal[
     "nothing",
@@ -46,18 +47,18 @@ class Options(Settings):
     train: Part = Field(default="both_gbs")
 
 
-def attach(model: GroupViT, options: Options, generator: torch.Generator) -> None:
+def attach(model: Backbone, options: Options, generator: torch.Generator) -> None:
     """Thaw the part; frozen parts in front of it then build no graph."""
     for parameter in _parameters(model, options.train):
         parameter.requires_grad_(True)
 
 
-def export(model: GroupViT) -> GroupViT:
+def export(model: Backbone) -> Backbone:
     """Nothing was added."""
     return model
 
 
-def set_trainable(model: GroupViT, part: str, *, frozen_batch_norm: FrozenBatchNorm = "train") -> int:
+def set_trainable(model: Backbone, part: str, *, frozen_batch_norm: FrozenBatchNorm = "train") -> int:
     """Freeze everything but `part`, for who has no list of adaptations.
 
     Args:
@@ -82,37 +83,22 @@ def set_trainable(model: GroupViT, part: str, *, frozen_batch_norm: FrozenBatchN
     return count_trainable(model)
 
 
-def count_part(model: GroupViT, part: str) -> int:
+def count_part(model: Backbone, part: str) -> int:
     """Number of parameters of `part`, without freezing anything."""
     return sum(parameter.numel() for parameter in _parameters(model, part))
 
 
-def _parameters(model: GroupViT, part: str) -> list[nn.Parameter]:
-    """The part's parameters, but for those that take no part in the model's function or are a teacher's."""
-    out: set[nn.Parameter] = set()
-    if model.stage_two is not None:
-        out.update(model.stage_two.parameters())
-        out.update(_blocks(model)[0].parameters())  # its segments are replaced
-    modules = _modules(model, part)
-    return [parameter for module in modules for parameter in module.parameters() if parameter not in out]
+def _parameters(model: Backbone, part: str) -> Sequence[nn.Parameter]:
+    """The part's parameters.
 
-
-def _blocks(model: GroupViT) -> list[nn.Module]:
-    from regroup.model.image import Stage
-
-    stages = [stage for stage in model.image.stages if isinstance(stage, Stage)]
-    return [stage.grouping for stage in stages if stage.grouping is not None]
-
-
-def _modules(model: GroupViT, part: str) -> list[nn.Module]:
-    blocks = _blocks(model)
-    modules: dict[str, list[nn.Module]] = {
-        "nothing": [],
-        "both_gbs": blocks,
-        "gb2": blocks[-1:],
-        "image_projector": [model.image_projector],
-        "projectors": [model.image_projector, model.text_projector],
-        "image_tower": [model.image],
-        "all": [model],
-    }
-    return [module for name in part.split("+") for module in modules[name]]
+    Raises:
+        RegroupError: this backbone has no such part; the message lists those that it has.
+    """
+    parts = model.parts()
+    for name in part.split("+"):
+        if name not in parts:
+            raise RegroupError(
+                f"trainable: {part}: the backbone `{model.config.architecture}` has no part `{name}`; "
+                f"it has {', '.join(parts)}"
+            )
+    return [parameter for name in part.split("+") for parameter in parts[name]]

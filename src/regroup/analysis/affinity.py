@@ -17,7 +17,7 @@ from regroup.analysis.tiles import Scale, Tile, heat, tile_page
 from regroup.drawing.figures import Caption, Drawn
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 PatchFeatures = Callable[[Tensor, tuple[int, int]], Tensor]
 """(pixels [B, 3, H, W], patch grid) to [B, patches, D]: what `regroup.model.dino` makes."""
@@ -25,12 +25,12 @@ PatchFeatures = Callable[[Tensor, tuple[int, int]], Tensor]
 
 def patch_affinity(features: Tensor) -> Tensor:
     """Cosine similarity of every pair of patches: [P, D] to [P, P] in -1..1."""
-    unit = F.normalize(features.float(), dim=-1)
-    return unit @ unit.T
+    normalised = F.normalize(features.float(), dim=-1)
+    return normalised @ normalised.T
 
 
 def affinity_figure(
-    model: GroupViT,
+    model: Backbone,
     dino: PatchFeatures,
     shown: Sequence[Shown],
     profile: str,
@@ -47,8 +47,8 @@ def affinity_figure(
         drawn: whether its data is drawn.
         names: of `dino` and of `model`, for headings.
     """
-    side = model.config.image.image_size
-    grid = (side // model.config.image.patch_size,) * 2
+    side = model.image_size
+    grid = (side // model.patch_size,) * 2
     pairs: list[tuple[NDArray[np.floating], NDArray[np.floating]]] = []
     for image in encode_squares(model, ((one.mask, square(one.image, side)) for one in shown)):
         with torch.no_grad():

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regroup.segmentation.inference import Decision, EncodedImage, class_planes
-from regroup.segmentation.protocols import IGNORED, Labels
+from regroup.segmentation.protocols import IGNORED, ClassPrompts
 
 
 def align(
-    image: EncodedImage, labels: Labels, decision: Decision, mask: NDArray[np.uint8]
+    image: EncodedImage, labels: ClassPrompts, decision: Decision, mask: NDArray[np.uint8]
 ) -> NDArray[np.int16]:
     """Label every region of a ground-truth mask as a whole (eq. 52 and 53): class ids [H, W].
 

@@ -21,11 +21,11 @@ from regroup.drawing.figures import Caption, Drawn
 from regroup.drawing.labelling import figure_note
 from regroup.errors import RegroupError
 from regroup.segmentation.inference import Decision
-from regroup.segmentation.protocols import Labels
+from regroup.segmentation.protocols import ClassPrompts
 from regroup.segmentation.windows import background_segments, class_scores
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 MOST = 20
 """Bars of a panel: with more classes, the ten largest gains and the ten largest losses (Figure 19)."""
@@ -124,10 +124,10 @@ def disparity_figure(
 
 @torch.inference_mode()
 def named_segments(
-    model: GroupViT,
+    model: Backbone,
     encoded: Iterable[WholeImage],
     classes: Tensor,
-    labels: Labels,
+    labels: ClassPrompts,
     decision: Decision,
     *,
     wanted: Container[int],
@@ -149,16 +149,16 @@ def named_segments(
     features: list[NDArray[np.float32]] = []
     ids: list[int] = []
     scale = model.logit_scale.exp().clamp(max=100)
-    prompted = np.array(labels.ids[1:] if labels.background else labels.ids)
+    prompted = np.array(labels.prompted)
     for image in encoded:
-        affinity = F.normalize(image.projected.float(), dim=-1) @ classes.T * scale
-        whole = F.normalize(image.average.float(), dim=-1) @ classes.T * scale
-        scores = class_scores(affinity[None], whole[None], decision.top_k)
-        keep = torch.ones(len(affinity), dtype=torch.bool)
+        logits = labels.best_word(F.normalize(image.projected.float(), dim=-1) @ classes.T * scale)
+        whole = labels.best_word(F.normalize(image.average.float(), dim=-1) @ classes.T * scale)
+        scores = class_scores(logits[None], whole[None], decision.top_k)
+        keep = torch.ones(len(logits), dtype=torch.bool)
         if labels.background:
             keep = ~background_segments(scores, decision.threshold)[0].cpu()
-        shown = set(np.unique(image.groups()).tolist())
-        for segment in range(len(affinity)):
+        shown = set(np.unique(image.segment_map()).tolist())
+        for segment in range(len(logits)):
             label = int(prompted[int(scores[0, segment].argmax())])
             if keep[segment] and segment in shown and label in wanted:
                 features.append(image.tokens[segment].float().cpu().numpy())
@@ -166,7 +166,7 @@ def named_segments(
         if len(ids) >= most:
             break
     features, ids = features[:most], ids[:most]
-    width = model.config.image.width
+    width = model.width
     return np.array(features, dtype=np.float32).reshape(-1, width), np.array(ids, dtype=np.int64)
 
 

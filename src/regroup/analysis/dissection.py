@@ -20,16 +20,16 @@ from regroup.analysis.alignment import align
 from regroup.analysis.neighbours import Bank, BankBuilder, Floats, nearest, soft_labels, vote
 from regroup.analysis.segments import Ids, WholeImage, encode_dataset, open_dataset, side_of
 from regroup.analysis.settings import DissectParams
-from regroup.segmentation.datasets import ProtocolDataset, evaluation_pipeline
-from regroup.segmentation.evaluation import decide, describe, inference_mode, labels_of, read_samples
+from regroup.segmentation.evaluation import decide, describe, inference_mode
 from regroup.segmentation.inference import encode_images
 from regroup.segmentation.prompts import embed_prompts
-from regroup.segmentation.protocols import IGNORED, Labels, Protocol, load_protocol
+from regroup.segmentation.protocols import IGNORED, Protocol
+from regroup.segmentation.resolved import ResolvedDataset, read_samples
 from regroup.segmentation.scores import DatasetScores, PixelCounter
 from regroup.segmentation.settings import DatasetParams, InferenceParams
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 WITHOUT = "_wb"
 """Ends the name of an analysis that leaves the background out, as Table 1 has it."""
@@ -39,7 +39,7 @@ CHUNK = 64
 
 
 def dissect(
-    model: GroupViT,
+    model: Backbone,
     dataset: DatasetParams,
     inference: InferenceParams,
     params: DissectParams,
@@ -66,16 +66,13 @@ def dissect(
     Raises:
         RegroupError: a file is missing or broken, a mask does not fit, or the bank is smaller than K.
     """
-    protocol = load_protocol(dataset.protocol)
+    scored = open_dataset(dataset, raw_root)
     with inference_mode(model):
-        banks = build_banks(
-            _encoded(model, dataset, inference, raw_root, "train", batch, progress),
-            protocol,
-            params.features_per_class,
-        )
-        val = _encoded(model, dataset, inference, raw_root, dataset.split, batch, progress)
-        scores = _grouping(val, banks, protocol, dataset, inference, params)
-        scores |= _alignment(model, protocol, dataset, inference, raw_root, batch, progress)
+        train = _encoded(model, scored.on("train"), inference, batch, progress)
+        banks = build_banks(train, scored.protocol, params.features_per_class)
+        val = _encoded(model, scored, inference, batch, progress)
+        scores = _grouping(val, banks, scored, inference, params)
+        scores |= _alignment(model, scored, inference, batch, progress)
     return scores
 
 
@@ -85,10 +82,10 @@ def build_banks(train: Iterable[WholeImage], protocol: Protocol, per_class: int)
     Raises:
         RegroupError: no segment covers a scored pixel.
     """
-    roads = (False, True) if protocol.background else (False,)
-    builders = {without: BankBuilder(per_class) for without in roads}
+    both = (False, True) if protocol.background else (False,)
+    builders = {without: BankBuilder(per_class) for without in both}
     for image in train:
-        features, groups = _features(image), image.groups()
+        features, groups = _features(image), image.segment_map()
         for without, builder in builders.items():
             mask = _mask(image.mask, without)
             builder.add(features, soft_labels(groups, mask, len(features), len(protocol.classes)))
@@ -101,33 +98,27 @@ def _features(image: WholeImage) -> Floats:
 
 
 def _encoded(
-    model: GroupViT,
-    dataset: DatasetParams,
-    inference: InferenceParams,
-    raw_root: Path,
-    split: str,
-    batch: int,
-    progress: bool,
+    model: Backbone, dataset: ResolvedDataset, inference: InferenceParams, batch: int, progress: bool
 ) -> Iterator[WholeImage]:
-    images = open_dataset(dataset, raw_root, split=split)
-    found = encode_dataset(model, images, side=side_of(model, inference.window), batch=batch)
-    yield from tqdm(found, f"segments, {split}", len(images), disable=not progress, unit="image")
+    found = encode_dataset(model, dataset, side=side_of(model, inference.window), batch=batch)
+    title, images = f"segments, {dataset.split}", len(dataset.samples)
+    yield from tqdm(found, title, images, disable=not progress, unit="image")
 
 
 def _grouping(
     val: Iterator[WholeImage],
     banks: Mapping[bool, Bank],
-    protocol: Protocol,
-    dataset: DatasetParams,
+    dataset: ResolvedDataset,
     inference: InferenceParams,
     params: DissectParams,
 ) -> dict[str, DatasetScores]:
-    counters = {(without, k): PixelCounter(protocol.classes) for without in banks for k in params.neighbours}
+    classes = dataset.protocol.classes
+    counters = {(without, k): PixelCounter(classes) for without in banks for k in params.neighbours}
     images = 0
     while some := list(islice(val, CHUNK)):
         images += len(some)
         queries = np.concatenate([_features(image) for image in some])
-        maps = [image.groups() for image in some]
+        maps = [image.segment_map() for image in some]
         for without, bank in banks.items():
             truth = [_mask(image.mask, without) for image in some]
             # one search for the largest K serves all
@@ -140,42 +131,32 @@ def _grouping(
         what = {"analysis": "visual grouping", "neighbours": k, "bank": len(banks[without].features)}
         what["side"] = inference.window
         name = f"k{k}{WITHOUT if without else ''}"
-        scores[name] = _scores(counter, protocol, dataset, images, without, what)
+        scores[name] = _scores(counter, dataset, images, without, what)
     return scores
 
 
 def _alignment(
-    model: GroupViT,
-    protocol: Protocol,
-    dataset: DatasetParams,
-    inference: InferenceParams,
-    raw_root: Path,
-    batch: int,
-    progress: bool,
+    model: Backbone, dataset: ResolvedDataset, inference: InferenceParams, batch: int, progress: bool
 ) -> dict[str, DatasetScores]:
-    images = ProtocolDataset(
-        protocol, raw_root, dataset.split, dataset.limit, pipeline=evaluation_pipeline(inference)
-    )
-    labels, decision = labels_of(dataset), decide(dataset, inference)
-    roads = {False: labels}
-    if protocol.background:
-        roads[True] = Labels(labels.prompts, labels.ids[1:], background=False)
-    counters = {without: PixelCounter(protocol.classes) for without in roads}
-    classes = embed_prompts(model, labels.prompts)
-    samples = tqdm(read_samples(images), "alignment", len(images), disable=not progress, unit="image")
+    decision, images = decide(dataset, inference), len(dataset.samples)
+    asked = {False: dataset.prompts}
+    if dataset.protocol.background:
+        asked[True] = dataset.prompts.without_background()
+    counters = {without: PixelCounter(dataset.protocol.classes) for without in asked}
+    classes = embed_prompts(model, dataset.prompts.texts)
+    samples = tqdm(read_samples(dataset, inference), "alignment", images, disable=not progress, unit="image")
     for mask, encoded in encode_images(model, classes, samples, inference, batch=batch):
         truth = mask.numpy().astype(np.uint8)
-        for without, channels in roads.items():
+        for without, channels in asked.items():
             shown = _mask(truth, without)
             _count(counters[without], align(encoded, channels, decision, shown), shown)
     return {
         f"alignment{WITHOUT if without else ''}": _scores(
             counter,
-            protocol,
             dataset,
-            len(images),
+            images,
             without,
-            {**describe(protocol, dataset, inference, decision), "analysis": "visual-text alignment"},
+            {**describe(dataset, inference, decision), "analysis": "visual-text alignment"},
         )
         for without, counter in counters.items()
     }
@@ -192,12 +173,12 @@ def _count(counter: PixelCounter, predicted: Any, mask: Ids) -> None:
 
 def _scores(
     counter: PixelCounter,
-    protocol: Protocol,
-    dataset: DatasetParams,
+    dataset: ResolvedDataset,
     images: int,
     without: bool,
     what: Mapping[str, Any],
 ) -> DatasetScores:
+    protocol = dataset.protocol
     start = {"name": protocol.name, "title": protocol.title, "split": dataset.split}
     return DatasetScores(
         classes=protocol.classes,

@@ -39,13 +39,14 @@ from regroup.analysis.segments import WholeImage, encode_dataset, open_dataset, 
 from regroup.analysis.settings import DissectParams, FigureParams
 from regroup.drawing.figures import Caption, Drawn
 from regroup.model.dino import DinoKeys
-from regroup.segmentation.evaluation import decide, labels_of
+from regroup.segmentation.evaluation import decide
 from regroup.segmentation.prompts import embed_prompts
-from regroup.segmentation.protocols import load_protocol
+from regroup.segmentation.resolved import ResolvedDataset
+from regroup.segmentation.scores import PER_CLASS
 from regroup.segmentation.settings import EvaluateParams
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 SEARCHED = 300
 """Images that concepts of group tokens are looked for in."""
@@ -67,13 +68,13 @@ class Gallery:
         dissect: K and the size of the bank, for Figure 12.
         evaluate: inference settings and datasets.
         roots: raw data of each source.
-        metrics: folder of the per-class scores.
+        metrics: folder of what variants scored, each in a folder with its per-class scores.
         dino: the patch features that GroupViT's are compared with.
         profile: its name.
         drawn: whether its data is drawn.
     """
 
-    models: Mapping[str, GroupViT]
+    models: Mapping[str, Backbone]
     figures: FigureParams
     dissect: DissectParams
     evaluate: EvaluateParams
@@ -103,19 +104,22 @@ class Gallery:
             yield self.representation()
 
     @property
-    def _pretrained(self) -> GroupViT:
+    def _pretrained(self) -> Backbone:
         return self.models[self.figures.pretrained]
 
-    def _models(self, *names: str) -> dict[str, GroupViT]:
+    def _models(self, *names: str) -> dict[str, Backbone]:
         return {name: self.models[name] for name in dict.fromkeys(names)}
 
     def _root(self, dataset: str) -> Path:
         return self.roots[self.evaluate.datasets[dataset].source]
 
-    def _whole(self, model: GroupViT, dataset: str, split: str | None = None) -> Iterator[WholeImage]:
+    def _opened(self, dataset: str) -> ResolvedDataset:
+        return open_dataset(self.evaluate.datasets[dataset], self._root(dataset), dataset)
+
+    def _whole(self, model: Backbone, dataset: str, split: str | None = None) -> Iterator[WholeImage]:
         """A split of a dataset, encoded as the dissection does."""
-        images = open_dataset(self.evaluate.datasets[dataset], self._root(dataset), split=split)
-        side = side_of(model, self.evaluate.window)
+        side, images = side_of(model, self.evaluate.window), self._opened(dataset)
+        images = images.on(split or images.split)
         return encode_dataset(model, images, side=side, batch=self.evaluate.batch)
 
     @property
@@ -125,8 +129,7 @@ class Gallery:
 
     @cached_property
     def _shown(self) -> list[Shown]:
-        images = open_dataset(self.evaluate.datasets[self._dissected], self._root(self._dissected))
-        return [Shown(image, mask) for image, mask in telling_images(images, 10)]
+        return [Shown(image, mask) for image, mask in telling_images(self._opened(self._dissected), 10)]
 
     def qualitative(self) -> Drawn:
         """Figures 13, 16, 17 and 25 to 27."""
@@ -158,14 +161,13 @@ class Gallery:
 
     def concepts(self) -> Drawn:
         """Figures 6 and 7."""
-        dataset = self.evaluate.datasets[self._dissected]
-        protocol = load_protocol(dataset.protocol)
+        dataset = self._opened(self._dissected)
         encoded = islice(self._whole(self._pretrained, self._dissected), SEARCHED)
-        images = numbered_images(open_dataset(dataset, self._root(self._dissected)))
+        images = numbered_images(dataset)
         return concepts_figure(
-            [(image, one.groups(), mask) for one, (image, mask) in zip(encoded, images, strict=False)],
-            protocol.classes,
-            background=protocol.background,
+            [(image, one.segment_map(), mask) for one, (image, mask) in zip(encoded, images, strict=False)],
+            dataset.protocol.classes,
+            background=dataset.protocol.background,
             profile=self.profile,
             drawn=self.drawn,
             model_name=self.figures.pretrained,
@@ -182,7 +184,7 @@ class Gallery:
         parts = [
             (name, self.models[name]) for name in (part.pretrained, part.group_entropy, part.label_entropy)
         ]
-        prompts = labels_of(self.evaluate.datasets[self._dissected]).prompts
+        prompts = self._opened(self._dissected).prompts.texts
         classes = {name: embed_prompts(model, prompts) for name, model in parts}
         before, groups, labels = parts
         return entropy_figure(
@@ -199,7 +201,7 @@ class Gallery:
     def dissection(self) -> Drawn:
         """Figure 12."""
         dataset = self._dissected
-        protocol = load_protocol(self.evaluate.datasets[dataset].protocol)
+        protocol = self._opened(dataset).protocol
         train = self._whole(self._pretrained, dataset, "train")
         bank = build_banks(train, protocol, self.dissect.features_per_class)[False]
         samples = dissection_samples(
@@ -223,13 +225,13 @@ class Gallery:
         """Figure 23."""
         features = self.dino
         name = "DINO" if features.config.kind == "published" else "DINO (stand-in)"
-        names = name, f"GroupViT ({self.figures.pretrained})"
+        names = name, f"Backbone ({self.figures.pretrained})"
         return affinity_figure(self._pretrained, features, self._shown[:9], self.profile, self.drawn, names)
 
     @cached_property
     def _disparities(self) -> dict[str, list[Disparity]]:
         before, after = (
-            self.metrics / f"{name}.parquet" for name in (self.figures.pretrained, self.figures.baseline)
+            self.metrics / name / PER_CLASS for name in (self.figures.pretrained, self.figures.baseline)
         )
         return {name: read_disparities(before, after, name) for name in self.figures.compared}
 
@@ -257,20 +259,20 @@ class Gallery:
         """Figure 20."""
         panels = {}
         for name, some in self._disparities.items():
-            dataset = self.evaluate.datasets[name]
-            labels, protocol = labels_of(dataset), load_protocol(dataset.protocol)
-            wanted = set(labels.ids)
+            dataset = self._opened(name)
+            prompts, classes = dataset.prompts, dataset.protocol.classes
+            wanted = set(prompts.ids)
             if len(some) > MOST:
-                wanted = {protocol.classes.index(one.name) for one in some if one.change < 0}
+                wanted = {classes.index(one.name) for one in some if one.change < 0}
             for variant, model in self._models(self.figures.pretrained, self.figures.baseline).items():
                 features, ids = named_segments(
                     model,
                     self._whole(model, name),
-                    embed_prompts(model, labels.prompts),
-                    labels,
+                    embed_prompts(model, prompts.texts),
+                    prompts,
                     decide(dataset, self.evaluate),
                     wanted=wanted,
                     most=self.figures.points,
                 )
-                panels[name, variant] = embed(features), [protocol.classes[label] for label in ids]
+                panels[name, variant] = embed(features), [classes[label] for label in ids]
         return tsne_figure(panels, self.profile, self.drawn)

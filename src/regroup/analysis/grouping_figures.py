@@ -18,10 +18,10 @@ from regroup.analysis.segments import Ids, WholeImage, encode_squares, enlarge, 
 from regroup.analysis.tiles import Scale, Tile, heat, spotlit, tile_page, tinted
 from regroup.drawing.figures import Caption, Drawn
 from regroup.segmentation.protocols import IGNORED
-from regroup.segmentation.windows import largest_group
+from regroup.segmentation.windows import largest_segment
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,21 +32,22 @@ class Shown:
     mask: Ids
 
 
-def encode_shown(model: GroupViT, shown: Sequence[Shown], window: int) -> list[WholeImage]:
+def encode_shown(model: Backbone, shown: Sequence[Shown], window: int) -> list[WholeImage]:
     """Encode images as the dissection does: whole, squeezed to a square."""
     side = side_of(model, window)
     return list(encode_squares(model, ((one.mask, square(one.image, side)) for one in shown)))
 
 
 def segments_figure(
-    models: Mapping[str, GroupViT], shown: Sequence[Shown], window: int, profile: str, drawn: bool
+    models: Mapping[str, Backbone], shown: Sequence[Shown], window: int, profile: str, drawn: bool
 ) -> Drawn:
     """Segments of the first and of the last grouping stage, for each model (Figure 1)."""
     columns: dict[str, list[np.ndarray]] = {}
     for name, model in models.items():
         encoded = encode_shown(model, shown, window)
-        columns[f"{name}\nstage 1"] = [_largest(one.soft[0], one) for one in encoded]
-        columns[f"{name}\nlast stage"] = [one.groups() for one in encoded]
+        if model.grouped:
+            columns[f"{name}\nstage 1"] = [_largest(one.soft[0], one) for one in encoded]
+        columns[f"{name}\nlast stage"] = [one.segment_map() for one in encoded]
     rows = [
         ("", [Tile(one.image), *(Tile(tinted(one.image, maps[i])) for maps in columns.values())])
         for i, one in enumerate(shown)
@@ -66,11 +67,11 @@ def segments_figure(
 
 def _largest(soft: Tensor, image: WholeImage) -> np.ndarray:
     height, width = image.mask.shape
-    return largest_group(enlarge(soft, height, width)[None])[0].cpu().numpy()
+    return largest_segment(enlarge(soft, height, width)[None])[0].cpu().numpy()
 
 
 def attention_figure(
-    model: GroupViT, shown: Sequence[Shown], window: int, profile: str, drawn: bool, name: str
+    model: Backbone, shown: Sequence[Shown], window: int, profile: str, drawn: bool, name: str
 ) -> Drawn:
     """Where each group token of the last stage looks (Figure 9)."""
     scale = Scale("share of a pixel that belongs to the group token (eq. 34)", "viridis", 1.0)
@@ -100,11 +101,11 @@ def group_entropy(image: WholeImage) -> Tensor:
 
 
 @torch.inference_mode()
-def label_entropy(model: GroupViT, image: WholeImage, classes: Tensor) -> Tensor:
+def label_entropy(model: Backbone, image: WholeImage, classes: Tensor) -> Tensor:
     """Entropy of each patch over N classes, in nats: [P * P] (eq. 41, 42; classes [N, C])."""
     scale = model.logit_scale.exp().clamp(max=100)
-    affinity = F.normalize(image.projected.float(), dim=-1) @ classes.T * scale
-    return _entropy(image.attention.T @ affinity.softmax(dim=-1), dim=1)
+    logits = F.normalize(image.projected.float(), dim=-1) @ classes.T * scale
+    return _entropy(image.attention.T @ logits.softmax(dim=-1), dim=1)
 
 
 def _entropy(distribution: Tensor, dim: int) -> Tensor:
@@ -112,9 +113,9 @@ def _entropy(distribution: Tensor, dim: int) -> Tensor:
 
 
 def entropy_figure(
-    before: tuple[str, GroupViT],
-    groups_after: tuple[str, GroupViT],
-    labels_after: tuple[str, GroupViT],
+    before: tuple[str, Backbone],
+    groups_after: tuple[str, Backbone],
+    labels_after: tuple[str, Backbone],
     classes: Mapping[str, Tensor],
     shown: Sequence[Shown],
     window: int,
@@ -135,9 +136,12 @@ def entropy_figure(
     """
     maps: dict[str, list[np.ndarray]] = {}
     data: dict[str, NDArray[np.generic]] = {}
+    groups = 1
     for kind, parts in (("groups", (before, groups_after)), ("labels", (before, labels_after))):
         for name, model in parts:
             encoded = encode_shown(model, shown, window)
+            if name == before[0] and encoded:
+                groups = len(encoded[0].attention)
             found = [
                 group_entropy(one) if kind == "groups" else label_entropy(model, one, classes[name])
                 for one in encoded
@@ -149,9 +153,7 @@ def entropy_figure(
             ]
     number = len(next(iter(classes.values())))
     scales = {
-        "groups": Scale(
-            f"entropy over groups, nats (at most {np.log(_groups(before[1])):.2f})", "magma", 0.0
-        ),
+        "groups": Scale(f"entropy over groups, nats (at most {np.log(groups):.2f})", "magma", 0.0),
         "labels": Scale(f"entropy over labels, nats (at most {np.log(number):.2f})", "magma", 0.0),
     }
     for kind, scale in scales.items():
@@ -189,10 +191,6 @@ def entropy_figure(
         scales=list(scales.values()),
     )
     return Drawn("entropy", figure, data, Caption(title, text, (10, 14, 15), profile))
-
-
-def _groups(model: GroupViT) -> int:
-    return max(1, model.config.image.stages[-2].group_tokens)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,39 +13,35 @@ from regroup.analysis.alignment import align
 from regroup.analysis.neighbours import Bank, nearest, vote
 from regroup.analysis.panels import Mask, PanelSample, Picture
 from regroup.analysis.segments import WholeImage, encode_squares, open_dataset, side_of, square
-from regroup.model import GroupViT
-from regroup.segmentation.datasets import ProtocolDataset
-from regroup.segmentation.evaluation import decide, inference_mode, labels_of
+from regroup.model import Backbone
+from regroup.segmentation.evaluation import decide, inference_mode
 from regroup.segmentation.images import scale_image
 from regroup.segmentation.inference import EncodedImage, encode_images, label_maps
 from regroup.segmentation.prompts import embed_prompts
-from regroup.segmentation.settings import DatasetParams, EvaluateParams
+from regroup.segmentation.resolved import ResolvedDataset
+from regroup.segmentation.settings import EvaluateParams
 
 
-def numbered_images(images: ProtocolDataset) -> Iterator[tuple[Picture, Picture]]:
+def numbered_images(dataset: ResolvedDataset) -> Iterator[tuple[Picture, Picture]]:
     """RGB image [H, W, 3] and mask [H, W] of each sample of `open_dataset`, in its order."""
-    for index in range(len(images)):
-        sample = images[index]
-        yield (
-            np.ascontiguousarray(sample["inputs"].flip(0).permute(1, 2, 0).numpy()),
-            sample["data_samples"].gt_sem_seg.data[0].numpy().astype(np.uint8),
-        )
+    for number in range(len(dataset.samples)):
+        mask, image = dataset.read(number)
+        yield image, mask.astype(np.uint8)
 
 
-def telling_images(images: ProtocolDataset, count: int) -> list[tuple[Picture, Picture]]:
+def telling_images(dataset: ResolvedDataset, count: int) -> list[tuple[Picture, Picture]]:
     """The first images that show at least two classes, with their masks; fewer if the dataset has fewer."""
     found: list[tuple[Picture, Picture]] = []
-    ignored = int(images.ignore_index)
-    for image, mask in numbered_images(images):
+    for image, mask in numbered_images(dataset):
         if len(found) == count:
             break
-        if len(set(np.unique(mask).tolist()) - {ignored}) >= 2:
+        if len(set(np.unique(mask).tolist()) - {dataset.protocol.ignored}) >= 2:
             found.append((image, mask))
     return found
 
 
 def qualitative_samples(
-    models: Mapping[str, GroupViT],
+    models: Mapping[str, Backbone],
     params: EvaluateParams,
     dataset_name: str,
     raw_root: Path,
@@ -64,33 +60,31 @@ def qualitative_samples(
     Raises:
         RegroupError: no such dataset, or one of its files is missing or broken.
     """
-    dataset = params.chosen([dataset_name], "figures.datasets")[dataset_name]
-    listing = open_dataset(dataset, raw_root)
+    dataset = open_dataset(params.chosen([dataset_name], "figures.datasets")[dataset_name], raw_root)
     return [
-        panel_sample(listing, image, mask, _predictions(models, image, dataset, params), dataset_name)
-        for image, mask in telling_images(listing, images)
+        panel_sample(dataset, image, mask, _predictions(models, image, dataset, params), dataset_name)
+        for image, mask in telling_images(dataset, images)
     ]
 
 
 def low_iou_samples(
-    models: Mapping[str, GroupViT],
+    models: Mapping[str, Backbone],
     params: EvaluateParams,
     dataset_name: str,
     raw_root: Path,
     classes: Sequence[str],
 ) -> list[PanelSample]:
     """One image for each class: the first in which it takes 3% or more, or else the one it takes most of."""
-    dataset = params.chosen([dataset_name], "figures.compared")[dataset_name]
-    listing = open_dataset(dataset, raw_root)
-    wanted = {list(listing.metainfo["classes"]).index(name): name for name in classes}
+    dataset = open_dataset(params.chosen([dataset_name], "figures.compared")[dataset_name], raw_root)
+    wanted = {dataset.protocol.classes.index(name): name for name in classes}
     best: dict[int, tuple[float, Picture, Picture]] = {}
-    for image, mask in numbered_images(listing):
+    for image, mask in numbered_images(dataset):
         for label in wanted:
             share = min(float((mask == label).mean()), 0.03)
             if share > best.get(label, (0.0,))[0]:
                 best[label] = (share, image, mask)
     return [
-        panel_sample(listing, image, mask, _predictions(models, image, dataset, params), name)
+        panel_sample(dataset, image, mask, _predictions(models, image, dataset, params), name)
         for label, name in wanted.items()
         if label in best
         for _, image, mask in [best[label]]
@@ -98,7 +92,7 @@ def low_iou_samples(
 
 
 def dissection_samples(
-    model: GroupViT,
+    model: Backbone,
     params: EvaluateParams,
     dataset_name: str,
     raw_root: Path,
@@ -108,21 +102,21 @@ def dissection_samples(
     images: int,
 ) -> list[PanelSample]:
     """Grouping alone, alignment alone, and both together, on the first telling images (Figure 12)."""
-    dataset = params.chosen([dataset_name], "figures.dissected")[dataset_name]
-    listing, labels, decision = open_dataset(dataset, raw_root), labels_of(dataset), decide(dataset, params)
+    dataset = open_dataset(params.chosen([dataset_name], "figures.dissected")[dataset_name], raw_root)
+    prompts, decision = dataset.prompts, decide(dataset, params)
     samples = []
     side = side_of(model, params.window)
-    for image, mask in telling_images(listing, images):
+    for image, mask in telling_images(dataset, images):
         with inference_mode(model):
             [whole] = encode_squares(model, [(mask, square(image, side))])
             encoded = encode(model, image, dataset, params)
-        [original] = label_maps(encoded, labels, [decision], mask.shape)
+        [original] = label_maps(encoded, prompts, [decision], mask.shape)
         predictions = {
-            "alignment alone": align(encoded, labels, decision, mask),
+            "alignment alone": align(encoded, prompts, decision, mask),
             "grouping alone": by_neighbours(whole, bank, neighbours),
             "both": original.cpu().numpy(),
         }
-        samples.append(panel_sample(listing, image, mask, predictions, dataset_name))
+        samples.append(panel_sample(dataset, image, mask, predictions, dataset_name))
     return samples
 
 
@@ -130,46 +124,46 @@ def by_neighbours(image: WholeImage, bank: Bank, neighbours: int) -> Mask:
     """Class ids [H, W]: each segment's by its nearest neighbours (section 5.4.1)."""
     queries = image.tokens.double().cpu().numpy()
     labels = vote(bank, nearest(bank, queries, neighbours), [neighbours])[neighbours]
-    found: Mask = labels[image.groups()]
+    found: Mask = labels[image.segment_map()]
     return found
 
 
 def panel_sample(
-    listing: ProtocolDataset, image: Picture, mask: Picture, predictions: Mapping[str, Mask], label: str
+    dataset: ResolvedDataset, image: Picture, mask: Picture, predictions: Mapping[str, Mask], label: str
 ) -> PanelSample:
     """A row of a panel, with the dataset's class names."""
     return PanelSample(
         image=image,
         truth=mask,
         predictions=predictions,
-        class_names=listing.metainfo["classes"],
-        ignore_index=int(listing.ignore_index),
+        class_names=dataset.protocol.classes,
+        ignore_index=dataset.protocol.ignored,
         label=label,
     )
 
 
 def _predictions(
-    models: Mapping[str, GroupViT], image: Picture, dataset: DatasetParams, params: EvaluateParams
+    models: Mapping[str, Backbone], image: Picture, dataset: ResolvedDataset, params: EvaluateParams
 ) -> dict[str, Mask]:
     return {name: predict(model, image, dataset, params) for name, model in models.items()}
 
 
 def encode(
-    model: GroupViT, image: NDArray[np.uint8], dataset: DatasetParams, params: EvaluateParams
+    model: Backbone, image: NDArray[np.uint8], dataset: ResolvedDataset, params: EvaluateParams
 ) -> EncodedImage:
     """All windows of one RGB image [H, W, 3], as they are encoded when `dataset` is scored."""
     with inference_mode(model):
-        classes = embed_prompts(model, labels_of(dataset).prompts)
+        classes = embed_prompts(model, dataset.prompts.texts)
         scaled = torch.from_numpy(np.ascontiguousarray(scale_image(image, params).transpose(2, 0, 1)))
         [(_, encoded)] = encode_images(model, classes, [(None, scaled)], params, batch=8)
     return encoded
 
 
 def predict(
-    model: GroupViT, image: NDArray[np.uint8], dataset: DatasetParams, params: EvaluateParams
+    model: Backbone, image: NDArray[np.uint8], dataset: ResolvedDataset, params: EvaluateParams
 ) -> Mask:
     """Label one RGB image [H, W, 3] as it is labelled when `dataset` is scored: class ids [H, W]."""
     encoded = encode(model, image, dataset, params)
-    [predicted] = label_maps(encoded, labels_of(dataset), [decide(dataset, params)], image.shape[:2])
+    [predicted] = label_maps(encoded, dataset.prompts, [decide(dataset, params)], image.shape[:2])
     result: Mask = predicted.cpu().numpy()
     return result

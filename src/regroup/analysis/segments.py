@@ -20,22 +20,22 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regroup.segmentation.datasets import ProtocolDataset, ReadImage, ReadMask
-from regroup.segmentation.evaluation import read_samples
+from regroup.errors import RegroupError
 from regroup.segmentation.images import normalise
-from regroup.segmentation.mm import PackSegInputs
+from regroup.segmentation.protocols import IGNORED
+from regroup.segmentation.resolved import ResolvedDataset, read_samples, resolve_dataset
 from regroup.segmentation.settings import DatasetParams
-from regroup.segmentation.windows import largest_group
+from regroup.segmentation.windows import largest_segment
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 Ids = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
 class WholeImage:
-    """One image as one window.
+    """One image as one window; G segments, of a backbone without groups as many as patches.
 
     Attributes:
         mask: [H, W] class ids of the protocol, 255 where nothing is scored.
@@ -57,16 +57,18 @@ class WholeImage:
 
     @property
     def attention(self) -> Tensor:
-        """[G, P * P] product of the soft assignments (eq. 34)."""
+        """[G, P * P] product of the soft assignments (eq. 34); the identity where there are no groups."""
+        if not self.soft:
+            return torch.eye(len(self.tokens), device=self.tokens.device)
         product = self.soft[0]
         for assignment in self.soft[1:]:
             product = assignment @ product
         return product
 
-    def groups(self) -> Ids:
+    def segment_map(self) -> Ids:
         """The segment of each pixel, [H, W] (eq. 49): attention enlarged bilinearly, then its argmax."""
         height, width = self.mask.shape
-        return largest_group(enlarge(self.attention, height, width)[None])[0].cpu().numpy()
+        return largest_segment(enlarge(self.attention, height, width)[None])[0].cpu().numpy()
 
 
 def enlarge(maps: Tensor, height: int, width: int) -> Tensor:
@@ -82,32 +84,37 @@ def square(image: NDArray[np.uint8], side: int) -> Tensor:
     return normalise(torch.from_numpy(np.ascontiguousarray(squeezed.transpose(2, 0, 1))))
 
 
-def open_dataset(dataset: DatasetParams, raw_root: Path, *, split: str | None = None) -> ProtocolDataset:
-    """A dataset whose samples are images and masks at their own size.
+def open_dataset(
+    params: DatasetParams, raw_root: Path, name: str | None = None, *, split: str | None = None
+) -> ResolvedDataset:
+    """A dataset for figures and dissection, on its own split or another.
 
     Raises:
-        RegroupError: a folder, list, image or mask is missing.
+        RegroupError: it has more classes than masks of 8 bits hold, or as `resolve_dataset`.
     """
-    pipeline = [ReadImage(), ReadMask(), PackSegInputs()]
-    return ProtocolDataset(
-        dataset.protocol, raw_root, split or dataset.split, dataset.limit, pipeline=pipeline
-    )
+    dataset = resolve_dataset(params, raw_root, name)
+    if dataset.protocol.ignored != IGNORED:
+        raise RegroupError(
+            f"{dataset.name}: {len(dataset.protocol.classes)} classes; figures and dissection show up to "
+            f"{IGNORED}"
+        )
+    return dataset.on(split or dataset.split)
 
 
-def side_of(model: GroupViT, window: int) -> int:
+def side_of(model: Backbone, window: int) -> int:
     """The window's side, rounded down to whole patches."""
-    patch = model.config.image.patch_size
+    patch = model.patch_size
     return max(window // patch, 1) * patch
 
 
 def encode_dataset(
-    model: GroupViT, images: ProtocolDataset, *, side: int, batch: int = 8
+    model: Backbone, images: ResolvedDataset, *, side: int, batch: int = 8
 ) -> Iterator[WholeImage]:
     """Encode every image of a dataset, in its order.
 
     Args:
         model: in eval mode, on any device.
-        images: of `open_dataset`.
+        images: of `open_dataset`, read at their own size.
         side: pixels of the square; a multiple of the patch size.
         batch: images in a pass of the model.
 
@@ -123,10 +130,10 @@ def encode_dataset(
 
 @torch.inference_mode()
 def encode_squares(
-    model: GroupViT, samples: Iterable[tuple[Ids, Tensor]], *, batch: int = 8
+    model: Backbone, samples: Iterable[tuple[Ids, Tensor]], *, batch: int = 8
 ) -> Iterator[WholeImage]:
     """Encode squares [3, side, side]; the mask beside each is handed through."""
-    device, rest = model.logit_scale.device, iter(samples)
+    device, rest = model.device, iter(samples)
     while some := list(islice(rest, batch)):
         pixels = torch.stack([square for _, square in some]).to(device)
         found = model.encode_image(pixels, return_attention=True)

@@ -8,16 +8,11 @@ from pathlib import Path
 from typing import get_args
 
 from regroup.adaptation.parts import Part, count_part
+from regroup.backbones import load_checkpoint, read_checkpoint
 from regroup.commands.arguments import MOST_PIXELS, path, whole
 from regroup.commands.outputs import check_output, check_untracked
 from regroup.errors import RegroupError
-from regroup.model.checkpoint import (
-    load_checkpoint,
-    read_checkpoint,
-    save_checkpoint,
-    save_hugging_face,
-    save_original,
-)
+from regroup.model.checkpoint import save_checkpoint, save_hugging_face, save_original
 from regroup.model.groupvit import GroupViT
 
 EXAMPLES = """examples:
@@ -30,8 +25,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command `checkpoint`; the parsed namespace's `run` does it and returns the exit status."""
     parser = subparsers.add_parser(
         "checkpoint",
-        help="look into a GroupViT checkpoint or convert it",
-        description="Look into a GroupViT checkpoint of any of the three layouts, or write it in another.",
+        help="look into a checkpoint or convert it",
+        description="Look into a checkpoint of any backbone and layout, or write it in another.",
         epilog=EXAMPLES,
     )
     commands = parser.add_subparsers(dest="checkpoint_command", required=True)
@@ -75,44 +70,21 @@ def describe(file: Path) -> str:
         RegroupError: it cannot be loaded; the message lists what does not fit.
     """
     checkpoint = read_checkpoint(file)
-    layout, weights = checkpoint.layout, checkpoint.weights
     model = checkpoint.model()
-    image, text = model.config.image, model.config.text
-    stages = ", ".join(
-        f"{stage.depth} blocks" + (f" -> {stage.group_tokens} groups" if stage.group_tokens else "")
-        for stage in image.stages
-    )
-    vocabulary = f"{text.vocabulary} tokens" + (" (compact)" if text.compact else "")
+    scale, multi_label = (s.detach().exp().item() for s in (model.logit_scale, model.multi_label_logit_scale))
     rows = [
-        ("layout", layout.title if layout else "regroup"),
-        *([("weights", weights.note)] if weights.note else []),
-        (
-            "image tower",
-            f"{image.image_size} px, patch {image.patch_size}, width {image.width}, {image.heads} heads",
-        ),
-        ("stages", stages),
-        *_stage_two(model),
-        ("text tower", f"{vocabulary}, width {text.width}, {text.depth} blocks, {text.heads} heads"),
-        ("joint space", f"{model.config.joint_width} channels through {model.config.projector_hidden}"),
-        ("logit scale", _scales(model)),
+        ("layout", checkpoint.title),
+        ("backbone", model.config.architecture),
+        *([("weights", checkpoint.weights.note)] if checkpoint.weights.note else []),
+        *model.facts(),
+        ("logit scale", f"{scale:.4g}, multi-label {multi_label:.4g}"),
     ]
     rows += [
-        (f"trainable: {part}", f"{count_part(model, part):,}") for part in get_args(Part) if part != "nothing"
+        (f"trainable: {part}", f"{count_part(model, part):,}")
+        for part in get_args(Part)
+        if part != "nothing" and set(part.split("+")) <= model.parts().keys()
     ]
     return "\n".join(f"{name:<36}{value}" for name, value in rows)
-
-
-def _stage_two(model: GroupViT) -> list[tuple[str, str]]:
-    network = model.config.stage_two
-    if network is None:
-        return []
-    described = f"keys of block {network.layer} of a {network.kind} ViT, patch {network.patch_size}"
-    return [("input of stage 2", described)]
-
-
-def _scales(model: GroupViT) -> str:
-    scale, multi_label = (s.detach().exp().item() for s in (model.logit_scale, model.multi_label_logit_scale))
-    return f"{scale:.4g}, multi-label {multi_label:.4g}"
 
 
 def _inspect(file: Path) -> int:
@@ -140,11 +112,15 @@ def _check_free(output: Path, *, folder: bool) -> None:
 def _convert(file: Path, output: Path, to: str, image_size: int | None) -> int:
     _check_free(output, folder=to != "original")
     model = load_checkpoint(file, image_size=image_size)
-    if to == "original":
-        save_original(model, output)
-    elif to == "huggingface":
-        save_hugging_face(model, output)
-    else:
+    if to == "regroup":
         save_checkpoint(model, output)
+    elif not isinstance(model, GroupViT):
+        raise RegroupError(
+            f"--to {to}: only a GroupViT can be written so, and {file} is a {model.config.architecture}"
+        )
+    elif to == "original":
+        save_original(model, output)
+    else:
+        save_hugging_face(model, output)
     print(f"{output}: written ({to})")
     return 0

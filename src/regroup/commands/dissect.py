@@ -39,13 +39,13 @@ def _run(arguments: argparse.Namespace) -> None:
     from regroup.analysis.dissection import dissect
     from regroup.analysis.dissection_report import by_analysis, write_dissection
     from regroup.analysis.settings import DissectParams
+    from regroup.backbones import load_checkpoint
     from regroup.device import choose_device
-    from regroup.model import load_checkpoint
     from regroup.params import load_params
     from regroup.settings import parse
 
     params = load_params(arguments.params)
-    settings = params.evaluate
+    settings = params.segmentation
     datasets, roots = choose_data(arguments, params)
     name = checkpoint_name(arguments.checkpoint)
     check_distinct(arguments.neighbours or (), "--neighbours")
@@ -53,14 +53,14 @@ def _run(arguments: argparse.Namespace) -> None:
     check_output(out)
     made = Made(out, "dissect")
     made.check_all()
-    values = params.dissect.model_dump()
+    values = params.needed(params.dissect, "dissect").model_dump()
     if arguments.neighbours:
         values.update(neighbours=arguments.neighbours, chosen=arguments.neighbours[0])
     if arguments.features_per_class is not None:
         values.update(features_per_class=arguments.features_per_class)
     chosen = parse(DissectParams, values, Path("command line"))
     model = load_checkpoint(arguments.checkpoint).to(choose_device(arguments.device or settings.device))
-    check_windows(settings, model.config.image.patch_size)
+    check_windows(settings, model.patch_size)
     batch = arguments.batch or settings.batch
     scores = by_analysis(
         {

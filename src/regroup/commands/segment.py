@@ -72,8 +72,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from regroup.backbones import load_checkpoint
     from regroup.device import choose_device
-    from regroup.model import load_checkpoint
     from regroup.segmentation.segment import output_names, segment_images, segmented_files, unknown_names
     from regroup.segmentation.settings import InferenceParams
     from regroup.settings import parse
@@ -85,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> int:
     stems = output_stems(images)
     check_targets(made, images, [name for stem in stems.values() for name in output_names(stem)])
     model = load_checkpoint(arguments.checkpoint).to(choose_device(arguments.device))
-    short_side = arguments.short_side or 2 * model.config.image.image_size
+    short_side = arguments.short_side or 2 * model.image_size
     window = arguments.window or short_side
     given = {
         "short_side": short_side,
@@ -95,7 +95,7 @@ def _run(arguments: argparse.Namespace) -> int:
         "top_k": arguments.top_k,
     }
     params = parse(InferenceParams, given, Path("command line"))
-    check_windows(params, model.config.image.patch_size)
+    check_windows(params, model.patch_size)
     if unknown := unknown_names(model, names):
         print(
             f"warning: {arguments.checkpoint} has never seen a word of: {', '.join(unknown)}", file=sys.stderr
@@ -146,11 +146,11 @@ def class_names(given: str, *, background: bool) -> tuple[str, ...]:
     names = check_names(given.split(","), "--classes")
     if len(names) > MOST_CLASSES:
         raise RegroupError(f"--classes: {len(names)} names, but a mask holds no more than {MOST_CLASSES}")
-    spelt: dict[str, str] = {}
+    in_lower_case: dict[str, str] = {}
     for name in names:
-        if (first := spelt.setdefault(" ".join(name.lower().split()), name)) != name:
+        if (first := in_lower_case.setdefault(" ".join(name.lower().split()), name)) != name:
             raise RegroupError(f"--classes: {first!r} and {name!r} are one to the model; keep one of them")
-    if background and BACKGROUND in spelt:
+    if background and BACKGROUND in in_lower_case:
         raise RegroupError(f"--classes: `{BACKGROUND}` is what --background names; leave out one of the two")
     return names
 
@@ -164,7 +164,7 @@ def find_images(given: Sequence[Path]) -> list[Path]:
     Raises:
         RegroupError: no image at all.
     """
-    from regroup.segmentation.segment import SUFFIXES
+    from regroup.pictures import PICTURE_SUFFIXES
 
     paths: list[Path] = []
     for one in given:
@@ -172,13 +172,17 @@ def find_images(given: Sequence[Path]) -> list[Path]:
             paths += _listed()
         elif os.path.isdir(one):  # noqa: PTH112 (Path's raises where a name is too long)
             made = Made(one, "segment")
-            found = (image for image in one.iterdir() if image.suffix.lower() in SUFFIXES and image.is_file())
+            found = (
+                image
+                for image in one.iterdir()
+                if image.suffix.lower() in PICTURE_SUFFIXES and image.is_file()
+            )
             paths += sorted(image for image in found if not made.knows(image.name))
         else:
             paths.append(one)
     if not paths:
         shown = ", ".join(map(str, given))
-        raise RegroupError(f"{shown}: no images ({', '.join(SUFFIXES)}; subfolders are not searched)")
+        raise RegroupError(f"{shown}: no images ({', '.join(PICTURE_SUFFIXES)}; subfolders are not searched)")
     # one image by two ways is one image
     return list({os.path.realpath(image): image for image in reversed(paths)}.values())[::-1]
 

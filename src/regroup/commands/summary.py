@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from regroup.commands.arguments import add_params, check_distinct, whole
 from regroup.errors import RegroupError
 from regroup.params import load_params
-from regroup.report.claims import check_claims
-from regroup.report.reference import thesis
-from regroup.report.runs import profile_table, table_files
+from regroup.profile_tables import main_table, printed_numbers, profile_table, table_files
+from regroup.report.claims import check_claims, load_claims
+from regroup.report.reference import load_reference
 from regroup.report.summary import format_summary
 from regroup.report.tables import Table
 from regroup.report.what_moved import format_what_moved, verdict_counts
+from regroup.study import load_borrowed
 from regroup.variants import load_variants
-
-MAIN_TABLE = 11
-"""The study's final comparison."""
 
 EXAMPLES = """examples:
   regroup summary
@@ -30,8 +27,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "summary",
         help="print a profile's tables and where to look further",
-        description="Print tables of the thesis with a profile's scores beside its values, from the metrics "
-        "files that are there, and where the report is. Nothing is run or written.",
+        description="Print tables of a study with a profile's scores, beside what is published where that is "
+        "known, from the metrics files that are there, and where the report is. Nothing is run or written.",
         epilog=EXAMPLES,
     )
     add_params(parser)
@@ -40,32 +37,37 @@ def add_parser(commands: Any) -> None:
         type=whole(1, 1000),
         action="append",
         metavar="N",
-        help="a table to print; may be given again (default: 11, or the first that the profile builds)",
+        help="a table to print; may be given again (default: the study's main one, or the first)",
     )
-    parser.add_argument("--claims", action="store_true", help="print the thesis's claims, checked, as well")
+    parser.add_argument("--claims", action="store_true", help="print the study's claims, checked, as well")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
     params = load_params(arguments.params)
     check_distinct(arguments.table or (), "--table")
+    reference = load_reference(params.files.tables)
     for number in arguments.table or ():
-        thesis().table(number)  # a table that the thesis does not have is an error before all others
+        reference.table(number)  # a table that the study does not have is an error before all others
     layout = params.layout
-    runs = list(table_files(params, load_variants(Path(params.variants_file))))
+    variants = load_variants(params.variants_file)
+    runs = list(table_files(params, variants, reference, load_borrowed(params.variants_file)))
     if not any(path.is_file() for _, _, path in runs):
         raise RegroupError(
             f"{layout.metrics}: no scores yet; run `make repro`, or `dvc repro` for another profile"
         )
-    filled = thesis().fill(runs)
-    built = params.tables.numbers
-    numbers = arguments.table or ([MAIN_TABLE] if MAIN_TABLE in built or not built else [built[0]])
-    moved = check_claims(filled, profile=params.name, drawn=params.drawn)
+    filled = reference.fill(runs)
+    built = printed_numbers(params, reference)
+    numbers = arguments.table or [main_table(params, reference)]
+    claims = load_claims(params.files.claims, reference=reference)
+    moved = check_claims(filled, profile=params.name, drawn=params.drawn, claims=claims, reference=reference)
 
     def built_table(number: int) -> Table:
-        return profile_table(number, filled.get(number, {}), params, spreads=moved.spreads)
+        return profile_table(
+            number, filled.get(number, {}), params, reference=reference, spreads=moved.spreads
+        )
 
-    if arguments.claims:
+    if arguments.claims and moved.results:
         print(format_what_moved(moved))
     print(
         format_summary(

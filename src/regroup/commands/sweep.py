@@ -41,8 +41,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from regroup.backbones import load_checkpoint
     from regroup.device import choose_device
-    from regroup.model import load_checkpoint
     from regroup.params import load_params
     from regroup.segmentation.settings import SweepGrid
     from regroup.segmentation.sweep import best, encodings, format_markdown, sweep, write_sweep
@@ -50,7 +50,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from regroup.settings import parse
 
     params = load_params(arguments.params)
-    settings = params.evaluate
+    settings = params.segmentation
     datasets, roots = choose_data(arguments, params)
     given = {
         key: getattr(arguments, key) for key in SweepGrid.model_fields if getattr(arguments, key) is not None
@@ -62,7 +62,7 @@ def _run(arguments: argparse.Namespace) -> None:
     check_output(out)
     model = load_checkpoint(arguments.checkpoint).to(choose_device(arguments.device or settings.device))
     for point in encodings(settings, grid):
-        check_windows(point, model.config.image.patch_size)
+        check_windows(point, model.patch_size)
     made = Made(out, "sweep")
     made.check_all()
     batch = arguments.batch or settings.batch

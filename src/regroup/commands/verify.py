@@ -14,7 +14,6 @@ from typing import Any
 from regroup.commands.arguments import add_params, text
 from regroup.errors import RegroupError
 from regroup.params import Params, load_params
-from regroup.report.runs import table_files
 from regroup.report.verify import (
     CLAIMS,
     SCORES,
@@ -97,11 +96,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _variants(params: Params) -> tuple[list[frozenset[str]], frozenset[str]]:
     """Sets of variants that differ in the seed alone (they fill the same row), and those not trained."""
-    variants = load_variants(Path(params.variants_file))
+    variants = load_variants(params.variants_file)
     rows: dict[tuple[int, str], set[str]] = defaultdict(set)
-    for table, row, path in table_files(params, variants):
-        if path.parent == params.layout.metrics:
-            rows[table, row].add(path.stem)
+    for name, variant in variants.items():
+        for row in variant.rows:
+            rows[row.table, row.row].add(name)
     seeds = list(dict.fromkeys(frozenset(names) for names in rows.values() if len(names) > 1))
     return seeds, frozenset(name for name, variant in variants.items() if not variant.trained)
 

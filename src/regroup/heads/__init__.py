@@ -3,7 +3,7 @@
 A module has its typed options and one function:
 
     class Options(HeadOptions): ...
-    def build(config: GroupViTConfig, options: Options, generator: torch.Generator) -> nn.Module
+    def build(config: BackboneConfig, options: Options, generator: torch.Generator) -> nn.Module
 
 `build` draws weights from `generator`, a CPU's, or from torch's own, which then is in the same state. An
 objective finds the module in `ObjectiveInputs.heads` by the head's name. Its parameters are in the optimiser,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from regroup.model import GroupViTConfig
+    from regroup.model.interface import BackboneConfig
 
 HEADS = Room("regroup.heads", "head")
 WEIGHTS, CONFIG = "heads.safetensors", "heads.json"
@@ -45,7 +45,7 @@ class HeadOptions(Settings):
     rate: float = Field(default=1.0, gt=0, le=100_000)
 
 
-def build_heads(config: GroupViTConfig, heads: Sequence[Use], *, seed: int) -> nn.ModuleDict:
+def build_heads(config: BackboneConfig, heads: Sequence[Use], *, seed: int) -> nn.ModuleDict:
     """Make the heads of a run, by name, on the CPU.
 
     Args:
@@ -89,7 +89,7 @@ def save_heads(modules: nn.ModuleDict, heads: Sequence[Use], folder: Path) -> No
     write_bytes(folder / CONFIG, json_bytes(entries))
 
 
-def load_heads(folder: Path, config: GroupViTConfig) -> nn.ModuleDict:
+def load_heads(folder: Path, config: BackboneConfig) -> nn.ModuleDict:
     """The heads that were trained beside a checkpoint, in evaluation mode; empty if there were none.
 
     Args:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from regroup.heads import HeadOptions
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViTConfig
+    from regroup.model.interface import BackboneConfig
 
 
 class Options(HeadOptions):
@@ -37,6 +37,6 @@ class PairScale(nn.Module):
         return self.log_scale.exp() * cosines + self.bias
 
 
-def build(config: GroupViTConfig, options: Options, generator: torch.Generator) -> PairScale:
+def build(config: BackboneConfig, options: Options, generator: torch.Generator) -> PairScale:
     """Two scalars; nothing is drawn."""
     return PairScale(options.scale, options.bias)

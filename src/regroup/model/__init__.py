@@ -1,4 +1,4 @@
-"""GroupViT, its checkpoints, and the parts of it that are trained.
+"""What a backbone is, GroupViT, its checkpoints, and the parts of it that are trained.
 
 Names are imported when first used: settings refer to `regroup.model.config` and must not load torch.
 """
@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from regroup.model.checkpoint import load_checkpoint, save_checkpoint
     from regroup.model.config import GroupViTConfig, ImageConfig, StageConfig, TextConfig
-    from regroup.model.groupvit import GroupViT, ImageFeatures
+    from regroup.model.groupvit import GroupViT
+    from regroup.model.interface import Backbone, ImageEncoding
 
 _HOMES = {
+    "Backbone": "interface",
     "GroupViT": "groupvit",
     "GroupViTConfig": "config",
     "ImageConfig": "config",
-    "ImageFeatures": "groupvit",
+    "ImageEncoding": "interface",
     "StageConfig": "config",
     "TextConfig": "config",
     "load_checkpoint": "checkpoint",
@@ -23,10 +25,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "Backbone",
     "GroupViT",
     "GroupViTConfig",
     "ImageConfig",
-    "ImageFeatures",
+    "ImageEncoding",
     "StageConfig",
     "TextConfig",
     "load_checkpoint",

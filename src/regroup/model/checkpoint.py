@@ -19,7 +19,7 @@ from regroup.model.config import GroupViTConfig
 from regroup.model.dino import DinoKeys
 from regroup.model.groupvit import GroupViT
 from regroup.model.infer import infer_config, overlay_hugging_face_config
-from regroup.model.layers import resize_positions
+from regroup.model.interface import Backbone
 from regroup.model.names import HUGGING_FACE, NAMES, ORIGINAL, Layout
 from regroup.model.weights import (
     CONFIG,
@@ -39,12 +39,12 @@ __all__ = [
     "fill",
     "find_weights",
     "hugging_face_config",
+    "interpret",
     "load_checkpoint",
     "read_checkpoint",
     "save_checkpoint",
     "save_hugging_face",
     "save_original",
-    "with_image_size",
     "with_stage_two",
 ]
 
@@ -60,6 +60,11 @@ class Checkpoint:
     config: GroupViTConfig
     layout: Layout | None
 
+    @property
+    def title(self) -> str:
+        """Of the layout."""
+        return self.layout.title if self.layout else "regroup"
+
     def model(self) -> GroupViT:
         """The model, in evaluation mode on the CPU, in float32.
 
@@ -74,7 +79,7 @@ class Checkpoint:
 def load_checkpoint(
     path: Path, *, image_size: int | None = None, config: GroupViTConfig | None = None
 ) -> GroupViT:
-    """Load a checkpoint of any of the three kinds, strictly.
+    """Load a GroupViT of any of the three kinds, strictly; `regroup.backbones` loads every backbone.
 
     Where a file holds several models (a moving average beside the weights), one is taken and standard error
     says which.
@@ -97,10 +102,10 @@ def load_checkpoint(
     if read.weights.note:
         print(f"{read.weights.file}: {read.weights.note}", file=sys.stderr)
     model = (read if config is None else replace(read, config=config)).model()
-    return model if image_size is None else with_image_size(model, image_size)
+    return model if image_size is None else model.with_image_size(image_size)
 
 
-def save_checkpoint(model: GroupViT, folder: Path) -> None:
+def save_checkpoint(model: Backbone, folder: Path) -> None:
     """Write `model.safetensors` and `config.json` to `folder`; the same weights give the same bytes."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_bytes(folder / WEIGHTS, save(state, metadata={"format": "pt"}))
@@ -135,7 +140,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         RegroupError: the file is missing, is not a checkpoint, or its configuration is absurd.
     """
-    weights = read_weights(path, *NAMES.values())
+    return interpret(read_weights(path, *NAMES.values()))
+
+
+def interpret(weights: Weights) -> Checkpoint:
+    """Configuration and layout of tensors of one of `NAMES`.
+
+    Raises:
+        RegroupError: the configuration is missing or absurd.
+    """
     file, beside = weights.file, weights.file.parent / CONFIG
     if weights.names is NAMES["regroup"]:
         return Checkpoint(weights, GroupViTConfig.from_dict(read_json(beside), source=str(beside)), None)
@@ -150,7 +163,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(weights, infer_config(weights.state, ORIGINAL, source=str(file)), ORIGINAL)
 
 
-def fill(model: GroupViT, state: Mapping[str, Tensor], layout: Layout | None, *, source: str) -> None:
+def fill(model: Backbone, state: Mapping[str, Tensor], layout: Layout | None, *, source: str) -> None:
     """Copy `state` into `model`, which gets its memory only now if it has none; every difference is an error.
 
     Raises:
@@ -190,7 +203,7 @@ def fill(model: GroupViT, state: Mapping[str, Tensor], layout: Layout | None, *,
         raise RegroupError(f"{source}: does not fit the model; " + "; ".join(problems))
     ready = {name: value.to(own[name].dtype) for name, value in found.items()}
     require_finite(ready, source)
-    _require_sense(ready, model.config, source)
+    _require_sense(ready, model.text.config.vocabulary, source)
     if model.logit_scale.is_meta:
         model.allocate()
     with torch.no_grad():
@@ -199,23 +212,20 @@ def fill(model: GroupViT, state: Mapping[str, Tensor], layout: Layout | None, *,
                 tensor.copy_(ready[name])
 
 
-def _require_sense(state: Mapping[str, Tensor], config: GroupViTConfig, source: str) -> None:
+def _require_sense(state: Mapping[str, Tensor], vocabulary: int, source: str) -> None:
     """Refuse finite values that no model can compute with."""
     bad = [
         name
         for name, tensor in state.items()
         if (name.endswith("running_var") and bool((tensor < 0).any()))
         or (name.endswith("logit_scale") and not float(tensor) < LARGEST_LOGIT_SCALE)
-        or (
-            name == "text.token_index"
-            and not 0 <= int(tensor.min()) <= int(tensor.max()) < config.text.vocabulary
-        )
+        or (name == "text.token_index" and not 0 <= int(tensor.min()) <= int(tensor.max()) < vocabulary)
     ]
     if bad:
         raise RegroupError(
             f"{source}: values that make no sense: {shortlist(bad)}; the file is damaged (no variance is "
             f"negative, no scale's logarithm is {LARGEST_LOGIT_SCALE:g} or more, and the vocabulary has "
-            f"{config.text.vocabulary} rows)"
+            f"{vocabulary} rows)"
         )
 
 
@@ -282,26 +292,6 @@ def hugging_face_config(config: GroupViTConfig) -> dict[str, Any]:
             "max_position_embeddings": text.context,
         },
     }
-
-
-def with_image_size(model: GroupViT, image_size: int) -> GroupViT:
-    """The same weights with the position embedding resized (bicubic) to another training size.
-
-    Raises:
-        RegroupError: `image_size` is not a multiple of the patch size.
-    """
-    try:
-        config = replace(model.config, image=replace(model.config.image, image_size=image_size))
-    except ValueError as error:
-        raise RegroupError(f"{error}") from None
-    if config == model.config:
-        return model
-    state = model.state_dict()
-    grid = config.image.grid
-    state["image.positions"] = resize_positions(state["image.positions"], grid, grid)
-    resized = GroupViT(config, draw=False)
-    fill(resized, state, None, source="resized model")
-    return resized.train(model.training)
 
 
 def with_stage_two(model: GroupViT, features: DinoKeys) -> GroupViT:

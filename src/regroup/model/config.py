@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -34,31 +34,35 @@ MOST_PARAMETERS = 4_000_000_000
 """Of a whole model, 16 GB in float32; the published one has 55.7 M."""
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
+    """Refuse a configuration; pydantic turns the ValueError into a message with the key's place."""
     if not condition:
         raise ValueError(message)
 
 
-def _require_bounded(**values: float) -> None:
+def require_bounded(**values: float) -> None:
+    """Refuse values far above any model of this kind."""
     for name, value in values.items():
-        _require(value <= LARGEST[name], f"{name}: {value:g} is more than {LARGEST[name]:g}")
+        require(value <= LARGEST[name], f"{name}: {value:g} is more than {LARGEST[name]:g}")
 
 
-def _require_patches(image_size: int, patch_size: int) -> None:
-    _require(patch_size >= 1, f"patch_size: {patch_size} is not positive")
-    _require_bounded(image_size=image_size, patch_size=patch_size)
-    _require(
+def require_patches(image_size: int, patch_size: int) -> None:
+    """Refuse an image that is not a whole number of patches."""
+    require(patch_size >= 1, f"patch_size: {patch_size} is not positive")
+    require_bounded(image_size=image_size, patch_size=patch_size)
+    require(
         image_size >= patch_size and image_size % patch_size == 0,
         f"image_size: {image_size} is not a multiple of the patch size {patch_size}",
     )
 
 
-def _require_heads(width: int, heads: int) -> None:
-    _require(
+def require_heads(width: int, heads: int) -> None:
+    """Refuse a width that the heads cannot share."""
+    require(
         heads >= 1 and width >= 1 and width % heads == 0,
         f"width: {width} is not a multiple of the {heads} heads",
     )
-    _require_bounded(width=width, heads=heads)
+    require_bounded(width=width, heads=heads)
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,9 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that contradict each other."""
-        _require(self.depth >= 1, f"depth: {self.depth} is not positive")
-        _require(self.group_tokens >= 0, f"group_tokens: {self.group_tokens} is negative")
-        _require_bounded(depth=self.depth, group_tokens=self.group_tokens)
+        require(self.depth >= 1, f"depth: {self.depth} is not positive")
+        require(self.group_tokens >= 0, f"group_tokens: {self.group_tokens} is negative")
+        require_bounded(depth=self.depth, group_tokens=self.group_tokens)
 
 
 @dataclass(frozen=True)
@@ -111,19 +115,19 @@ class ImageConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that contradict each other."""
-        _require_patches(self.image_size, self.patch_size)
-        _require_heads(self.width, self.heads)
-        _require(self.mlp_ratio > 0, f"mlp_ratio: {self.mlp_ratio} is not positive")
-        _require_bounded(mlp_ratio=self.mlp_ratio, stages=len(self.stages))
-        _require(len(self.stages) >= 2, "stages: at least two are needed, the last without group tokens")
+        require_patches(self.image_size, self.patch_size)
+        require_heads(self.width, self.heads)
+        require(self.mlp_ratio > 0, f"mlp_ratio: {self.mlp_ratio} is not positive")
+        require_bounded(mlp_ratio=self.mlp_ratio, stages=len(self.stages))
+        require(len(self.stages) >= 2, "stages: at least two are needed, the last without group tokens")
         tokens = [stage.group_tokens for stage in self.stages]
-        _require(
+        require(
             all(tokens[:-1]) and tokens[-1] == 0,
             f"stages: group tokens {tokens}: every stage but the last must have some, the last none",
         )
-        _require(0 <= self.drop_path < 1, f"drop_path: {self.drop_path} is not in [0, 1)")
-        _require(self.assign_eps > 0, f"assign_eps: {self.assign_eps} is not positive")
-        _require_bounded(assign_eps=self.assign_eps)
+        require(0 <= self.drop_path < 1, f"drop_path: {self.drop_path} is not in [0, 1)")
+        require(self.assign_eps > 0, f"assign_eps: {self.assign_eps} is not positive")
+        require_bounded(assign_eps=self.assign_eps)
 
     @property
     def grid(self) -> int:
@@ -159,19 +163,25 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that contradict each other."""
-        _require(
+        require(
             self.vocabulary == CLIP_VOCABULARY or 3 <= self.vocabulary <= 32767,
             f"vocabulary: {self.vocabulary} is not {CLIP_VOCABULARY}, nor 3 to 32767 (compact)",
         )
-        _require(self.context >= 2, f"context: {self.context} has no room for start and end of text")
-        _require(self.depth >= 1, f"depth: {self.depth} is not positive")
-        _require_heads(self.width, self.heads)
-        _require_bounded(context=self.context, depth=self.depth)
+        require(self.context >= 2, f"context: {self.context} has no room for start and end of text")
+        require(self.depth >= 1, f"depth: {self.depth} is not positive")
+        require_heads(self.width, self.heads)
+        require_bounded(context=self.context, depth=self.depth)
 
     @property
     def compact(self) -> bool:
         """Whether CLIP ids go through a table to rows of a smaller embedding."""
         return self.vocabulary < CLIP_VOCABULARY
+
+    @property
+    def described(self) -> str:
+        """Its sizes in words."""
+        vocabulary = f"{self.vocabulary} tokens" + (" (compact)" if self.compact else "")
+        return f"{vocabulary}, width {self.width}, {self.depth} blocks, {self.heads} heads"
 
 
 @dataclass(frozen=True)
@@ -200,11 +210,11 @@ class DinoConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that contradict each other."""
-        _require_patches(self.image_size, self.patch_size)
-        _require_heads(self.width, self.heads)
-        _require(self.hidden >= 1, f"hidden: {self.hidden} is not positive")
-        _require(self.layer >= 1, f"layer: {self.layer} is not positive")
-        _require_bounded(hidden=self.hidden, layer=self.layer)
+        require_patches(self.image_size, self.patch_size)
+        require_heads(self.width, self.heads)
+        require(self.hidden >= 1, f"hidden: {self.hidden} is not positive")
+        require(self.layer >= 1, f"layer: {self.layer} is not positive")
+        require_bounded(hidden=self.hidden, layer=self.layer)
 
     @property
     def grid(self) -> int:
@@ -218,7 +228,7 @@ class DinoConfig:
     @classmethod
     def from_dict(cls, value: object, *, source: str = "config") -> DinoConfig:
         """Rebuild from `to_dict`'s form; arguments and errors as for `GroupViTConfig.from_dict`."""
-        return _rebuild(cls, value, source)
+        return rebuild(cls, value, source)
 
 
 @dataclass(frozen=True)
@@ -235,6 +245,10 @@ class GroupViTConfig:
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    architecture: ClassVar[str] = "groupvit"
+    parts: ClassVar[frozenset[str]] = frozenset(
+        {"nothing", "both_gbs", "gb2", "image_projector", "projectors", "image_tower", "all"}
+    )
 
     image: ImageConfig = field(default_factory=ImageConfig)
     text: TextConfig = field(default_factory=TextConfig)
@@ -244,20 +258,25 @@ class GroupViTConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that contradict each other."""
-        _require(self.projector_hidden >= 1, f"projector_hidden: {self.projector_hidden} is not positive")
-        _require(self.joint_width >= 1, f"joint_width: {self.joint_width} is not positive")
-        _require_bounded(projector_hidden=self.projector_hidden, joint_width=self.joint_width)
-        _require(
+        require(self.projector_hidden >= 1, f"projector_hidden: {self.projector_hidden} is not positive")
+        require(self.joint_width >= 1, f"joint_width: {self.joint_width} is not positive")
+        require_bounded(projector_hidden=self.projector_hidden, joint_width=self.joint_width)
+        require(
             self.parameters <= MOST_PARAMETERS,
             f"some {self.parameters:,} parameters follow, more than {MOST_PARAMETERS:,}",
         )
         if self.stage_two is not None:
-            _require(len(self.image.stages) >= 3, "stage_two: there is no second grouping block to feed")
-            _require(
+            require(len(self.image.stages) >= 3, "stage_two: there is no second grouping block to feed")
+            require(
                 self.stage_two.width == self.image.width,
                 f"stage_two: features of {self.stage_two.width} channels do not fit tokens of "
                 f"{self.image.width}",
             )
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self.image.patch_size
 
     @property
     def parameters(self) -> int:
@@ -278,7 +297,7 @@ class GroupViTConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to `config.json`."""
-        value = asdict(self)
+        value = {"architecture": self.architecture, **asdict(self)}
         value["image"]["stages"] = list(value["image"]["stages"])
         if value["stage_two"] is None:
             del value["stage_two"]
@@ -295,10 +314,29 @@ class GroupViTConfig:
         Raises:
             RegroupError: a key is unknown, missing or ill-typed, or values contradict each other.
         """
-        return _rebuild(cls, value, source)
+        return rebuild(cls, without_architecture(value, cls.architecture, source), source)
 
 
-def _rebuild(cls: type[Config], value: object, source: str) -> Config:
+def without_architecture(value: object, expected: str, source: str) -> object:
+    """The values of a `config.json` but for the architecture's name, which GroupViT's older files lack.
+
+    Raises:
+        RegroupError: it is another one.
+    """
+    if not isinstance(value, dict):
+        return value
+    named = value.get("architecture", "groupvit")
+    if named != expected:
+        raise RegroupError(f"{source}: architecture: {shown(named)} is not {expected}")
+    return {key: part for key, part in value.items() if key != "architecture"}
+
+
+def rebuild(cls: type[Config], value: object, source: str) -> Config:
+    """A dataclass of sizes from the plain values of a `config.json`.
+
+    Raises:
+        RegroupError: a key is unknown, missing or ill-typed, or values contradict each other.
+    """
     try:
         result = TypeAdapter(cls).validate_python(value)
     except (ValidationError, RecursionError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,43 +10,11 @@ from torch import Tensor, nn
 from regroup.errors import RegroupError
 from regroup.model.config import ImageConfig, StageConfig
 from regroup.model.grouping import GroupingBlock
+from regroup.model.interface import FirstStage, Noise, TowerOutput
 from regroup.model.layers import NORM_EPS, Block, LayerNorm, TokenMixer, resize_positions
 
 
-class Noise(NamedTuple):
-    """Everything random in one training forward, drawn beforehand so that the tower itself is a function.
-
-    Attributes:
-        keep: drop-path factors [2 * depth, B, 1, 1], or None when nothing is dropped.
-        gumbel: per grouping block [B, G, M].
-    """
-
-    keep: Tensor | None
-    gumbel: tuple[Tensor, ...]
-
-
-class FirstStage(NamedTuple):
-    """What the first grouping block reads.
-
-    Attributes:
-        tokens: [B, L, width] image tokens.
-        groups: [B, G_1, width] group tokens.
-    """
-
-    tokens: Tensor
-    groups: Tensor
-
-
-class TowerOutput(NamedTuple):
-    """Result of the image tower; fields as in `ImageFeatures`, which adds the projections."""
-
-    segments: Tensor
-    soft: tuple[Tensor, ...]
-    hard: tuple[Tensor, ...]
-    patches: Tensor | None
-
-
-class Stage(nn.Module):
+class GroupingStage(nn.Module):
     """Transformer blocks over image and group tokens, then a grouping block if the stage has group tokens."""
 
     def __init__(self, config: ImageConfig, stage: StageConfig, previous_tokens: int) -> None:
@@ -99,7 +66,8 @@ class ImageTower(nn.Module):
         self.positions = nn.Parameter(torch.empty(config.grid**2, config.width))
         previous = [0, *(stage.group_tokens for stage in config.stages)]
         self.stages = nn.ModuleList(
-            Stage(config, stage, tokens) for stage, tokens in zip(config.stages, previous, strict=False)
+            GroupingStage(config, stage, tokens)
+            for stage, tokens in zip(config.stages, previous, strict=False)
         )
         self.norm = LayerNorm(config.width, eps=NORM_EPS)
 
@@ -187,7 +155,7 @@ class ImageTower(nn.Module):
         gumbel = iter(noise.gumbel if noise is not None else ())
         first_block = 0
         for index, stage in enumerate(self.stages):
-            assert isinstance(stage, Stage)
+            assert isinstance(stage, GroupingStage)
             keep = noise.keep if noise is not None else None
             if keep is not None:
                 keep = keep[2 * first_block : 2 * (first_block + len(stage.blocks))]

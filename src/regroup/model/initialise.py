@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from regroup.model.image import ImageTower, Stage
+from regroup.model.image import GroupingStage, ImageTower
 from regroup.model.layers import Block
 from regroup.model.text import TextTower
 
@@ -32,7 +32,7 @@ def initialise(model: nn.Module, generator: torch.Generator | None) -> None:
     # after the generic pass, whose linear layers it replaces
     for module in model.modules():
         if isinstance(module, TextTower):
-            _initialise_text(module, generator)
+            initialise_text(module, generator)
 
 
 def _initialise_image(tower: ImageTower, generator: torch.Generator | None) -> None:
@@ -43,7 +43,7 @@ def _initialise_image(tower: ImageTower, generator: torch.Generator | None) -> N
     nn.init.zeros_(convolution.bias)
     nn.init.normal_(tower.positions, std=0.02, generator=generator)
     for index, stage in enumerate(tower.stages):
-        assert isinstance(stage, Stage)
+        assert isinstance(stage, GroupingStage)
         if stage.group_tokens is not None:
             if index == 0:
                 nn.init.normal_(stage.group_tokens, std=0.02, generator=generator)
@@ -51,7 +51,8 @@ def _initialise_image(tower: ImageTower, generator: torch.Generator | None) -> N
                 nn.init.zeros_(stage.group_tokens)
 
 
-def _initialise_text(tower: TextTower, generator: torch.Generator | None) -> None:
+def initialise_text(tower: TextTower, generator: torch.Generator | None) -> None:
+    """Draw the text tower's matrices as CLIP's; its norms and biases are the caller's."""
     width, depth = tower.config.width, tower.config.depth
     residual = width**-0.5 * (2 * depth) ** -0.5
     nn.init.normal_(tower.token_embedding.weight, std=0.02, generator=generator)

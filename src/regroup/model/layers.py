@@ -92,6 +92,16 @@ class SelfAttention(nn.Module):
         out: Tensor = self.out(attend(query, key, value, self.heads, causal=causal))
         return out
 
+    def values(self, x: Tensor) -> Tensor:
+        """What the layer gives where each token attends to itself alone: [B, N, width] to the same shape."""
+        width = x.shape[-1]
+        if type(self.qkv) is nn.Linear:
+            value = F.linear(x, self.qkv.weight[2 * width :], self.qkv.bias[2 * width :])
+        else:  # an adapter stands in the layer's place: only the whole of it knows what it adds
+            value = self.qkv(x)[..., 2 * width :]
+        out: Tensor = self.out(value)
+        return out
+
 
 class CrossAttention(nn.Module):
     """Multi-head attention of groups over image tokens."""

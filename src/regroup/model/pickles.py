@@ -100,6 +100,10 @@ class TensorFile:
         pickles = [name for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
         if not pickles:
             raise RegroupError("it is a zip archive, but not one of torch.save: there is no data.pkl in it")
+        if any(name.endswith("constants.pkl") for name in entries):
+            raise RegroupError(
+                "it is a program (TorchScript), which is not run; save `torch.jit.load(file).state_dict()` of it"
+            )
         if any(info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 for info in entries.values()):
             raise RegroupError(
                 "its parts are compressed or encrypted, which torch.save never does; unpack it and save the "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
 from regroup.errors import RegroupError
 from regroup.model.config import TextConfig
-from regroup.model.constants import CLIP_VOCABULARY, END_OF_TEXT
+from regroup.model.constants import CLIP_VOCABULARY, END_OF_TEXT, START_OF_TEXT
 from regroup.model.layers import NORM_EPS, Block, LayerNorm
 
 
@@ -16,8 +18,13 @@ class TextTower(nn.Module):
 
     token_index: Tensor
 
-    def __init__(self, config: TextConfig) -> None:
-        """Make the layers; weights are drawn by the model."""
+    def __init__(self, config: TextConfig, *, quick: bool = True) -> None:
+        """Make the layers; weights are drawn by the model.
+
+        Args:
+            config: sizes.
+            quick: CLIP's sigmoid approximation of GELU instead of GELU.
+        """
         super().__init__()
         self.config = config
         # given its storage: drawing numbers on the meta device would import all of torch's compiler
@@ -26,7 +33,7 @@ class TextTower(nn.Module):
         )
         self.positions = nn.Parameter(torch.empty(config.context, config.width))
         self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, 4 * config.width, quick=True) for _ in range(config.depth)
+            Block(config.width, config.heads, 4 * config.width, quick=quick) for _ in range(config.depth)
         )
         self.norm = LayerNorm(config.width, eps=NORM_EPS)
         if config.compact:
@@ -91,3 +98,40 @@ def text_lengths(tokens: Tensor) -> Tensor:
 def cut_tokens(tokens: Tensor) -> Tensor:
     """Drop the columns after the longest text of the batch; reads one number back from the device."""
     return tokens[:, : int(text_lengths(tokens).max())] if len(tokens) else tokens
+
+
+def encode_by_length(tower: TextTower, tokens: Tensor) -> Tensor:
+    """Run the text tower on each distinct text once, short texts apart from long ones.
+
+    Exact: a text's feature depends on nothing but its own tokens up to end-of-text. Labels repeat within a
+    batch and captions are longer than labels, so this saves most of the tower's work.
+    """
+    if len(tokens) == 0:
+        return tokens.new_zeros((0, tower.config.width), dtype=tower.positions.dtype)
+    distinct, inverse = torch.unique(cut_tokens(tokens), dim=0, return_inverse=True)
+    order = text_lengths(distinct).argsort(stable=True)
+    # a pass of the tower has a fixed cost, on a GPU that of a few hundred texts
+    smallest = 512 if tokens.is_cuda else 16
+    size = min(max(smallest, -(-len(distinct) // 4)), 1024)
+    parts = [tower(cut_tokens(distinct[rows])) for rows in torch.split(order, size)]
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order), device=order.device)
+    return torch.cat(parts)[place[inverse]]
+
+
+def set_tokens(tower: TextTower, ids: Iterable[int]) -> None:
+    """Fill the token table of a compact vocabulary; see `Backbone.set_tokens`."""
+    if not tower.config.compact:
+        raise RegroupError("text.vocabulary: CLIP's full vocabulary needs no token table")
+    wanted = sorted({int(index) for index in ids} | {START_OF_TEXT, END_OF_TEXT})
+    if wanted[0] < 0 or wanted[-1] >= CLIP_VOCABULARY:
+        raise RegroupError(f"set_tokens: ids must lie in 0 to {END_OF_TEXT}")
+    if len(wanted) >= tower.config.vocabulary:
+        raise RegroupError(
+            f"text.vocabulary: {tower.config.vocabulary} rows, but {len(wanted)} tokens and a row "
+            f"for unknown ones are needed; set it to at least {len(wanted) + 1}"
+        )
+    index = tower.token_index
+    index.zero_()
+    rows = torch.arange(1, len(wanted) + 1, dtype=index.dtype, device=index.device)
+    index[torch.tensor(wanted, device=index.device)] = rows

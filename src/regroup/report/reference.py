@@ -1,30 +1,20 @@
-"""The thesis's tables 1 to 14 as data: `thesis.yaml`, typed and checked."""
+"""The tables of a study as data, with the values of a publication where there are any: its `tables.yaml`."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from functools import cache
+from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from regroup.errors import RegroupError
+from regroup.report.columns import Column, column_title, is_miou
 from regroup.settings import Settings, parse, read_yaml
 
-Dataset = Literal["coco", "voc", "context", "ade"]
-
-DATASET_TITLES: Mapping[Dataset, str] = {
-    "coco": "COCO",
-    "voc": "PVOC",
-    "context": "PContext",
-    "ade": "ADE20K",
-}
-"""Headings of the value columns, as the thesis prints them."""
-
-Percent = Annotated[float, Field(ge=0, le=100)]
+Printed = Annotated[float, Field(ge=0, le=1e9)]
 
 
 class RowRef(Settings):
@@ -39,9 +29,9 @@ class RowRef(Settings):
 
 
 class SameAs(RowRef):
-    """The row that prints the same experiment first, and the datasets on which the two prints disagree."""
+    """The row that prints the same experiment first, and the columns in which the two prints disagree."""
 
-    differs: tuple[Dataset, ...] = ()
+    differs: tuple[Column, ...] = ()
 
     @property
     def ref(self) -> RowRef:
@@ -50,42 +40,64 @@ class SameAs(RowRef):
 
 
 class ReferenceRow(Settings):
-    """One printed row: what names it, and mIoU in percent for each dataset of its table."""
+    """One printed row: what names it, and a value for each column of its table (none: nothing is printed).
+
+    `analysis`: the file of a dissection that fills it, by default that of the row's id; `{chosen}` stands for
+    the number of neighbours that the profile chose.
+    """
 
     id: str = Field(pattern=r"^[a-z0-9_]+$")
     labels: tuple[str, ...]
-    values: tuple[Percent | None, ...]
+    values: tuple[Printed | None, ...] | None = None
     variance: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     runs: int = Field(default=1, ge=1)
     trained: bool = True
     same_as: SameAs | None = None
+    analysis: str | None = Field(default=None, pattern=r"^[a-z0-9_{}]+$")
     note: str | None = None
 
 
 class ReferenceTable(Settings):
-    """One printed table."""
+    """One printed table.
+
+    `filled_by`: the runs that name its rows, or what the stage of that name writes.
+    """
 
     number: int = Field(ge=1)
-    section: str
+    section: str | None = None
     title: str
     setting: str
     labels: tuple[str, ...] = Field(min_length=1)
-    datasets: tuple[Dataset, ...] = Field(min_length=1)
+    columns: tuple[Column, ...] = Field(min_length=1)
+    titles: dict[Column, str] = Field(default_factory=dict)
     rows: tuple[ReferenceRow, ...] = Field(min_length=1)
     one_checkpoint: bool = False
+    filled_by: Literal["variants", "sweep", "dissect"] = "variants"
     note: str | None = None
+
+    @property
+    def printed(self) -> bool:
+        """Whether there is any value of a publication in it."""
+        return any(value is not None for row in self.rows for value in row.values or ())
 
     @model_validator(mode="after")
     def _rows_fit_the_columns(self) -> Self:
         for row in self.rows:
-            widths = {"labels": (row.labels, self.labels), "values": (row.values, self.datasets)}
+            widths: dict[str, tuple[Sized, Sized]] = {"labels": (row.labels, self.labels)}
+            if row.values is not None:
+                widths["values"] = (row.values, self.columns)
             if row.variance is not None:
-                widths["variance"] = (row.variance, self.datasets)
+                widths["variance"] = (row.variance, self.columns)
             for key, (cells, columns) in widths.items():
                 if len(cells) != len(columns):
                     raise ValueError(f"row {row.id}: {key}: {len(cells)} given, {len(columns)} columns")
+            for column, value in zip(self.columns, row.values or (), strict=row.values is not None):
+                if value is not None and value > 100 and is_miou(column):
+                    raise ValueError(f"row {row.id}: {column}: {value} is no percentage")
             if (row.variance is None) != (row.runs == 1):
                 raise ValueError(f"row {row.id}: `runs` above 1 and `variance` go together")
+        if unknown := [column for column in self.titles if column not in self.columns]:
+            raise ValueError(f"titles: no column {', '.join(unknown)}")
         twice = [row for row, count in Counter(row.id for row in self.rows).items() if count > 1]
         if twice:
             raise ValueError(f"row {', '.join(twice)} is listed twice")
@@ -103,30 +115,42 @@ class ReferenceTable(Settings):
         known = ", ".join(candidate.id for candidate in self.rows)
         raise RegroupError(f"table {self.number}: no row is called {row!r}; its rows are {known}")
 
-    def value(self, row: str, dataset: Dataset) -> float | None:
-        """Printed mIoU in percent; None where the thesis has no such cell."""
-        if dataset not in self.datasets:
-            return None
-        return self.row(row).values[self.datasets.index(dataset)]
+    def heading(self, column: Column) -> str:
+        """Heading of a column."""
+        return self.titles.get(column) or column_title(column)
 
-    def std(self, row: str, dataset: Dataset) -> float | None:
-        """Standard deviation over the printed row's seeds, in percent; None for a single run."""
-        variance = self.row(row).variance
-        if variance is None or dataset not in self.datasets:
+    def value(self, row: str, column: Column) -> float | None:
+        """The printed value; None where there is no such cell."""
+        values = self.row(row).values
+        if values is None or column not in self.columns:
             return None
-        return math.sqrt(variance[self.datasets.index(dataset)])
+        return values[self.columns.index(column)]
+
+    def std(self, row: str, column: Column) -> float | None:
+        """Standard deviation over the printed row's seeds; None for a single run."""
+        variance = self.row(row).variance
+        if variance is None or column not in self.columns:
+            return None
+        return math.sqrt(variance[self.columns.index(column)])
 
 
 class Reference(Settings):
-    """All tables, in the order of the thesis."""
+    """All tables, in the order of the publication; `main` is the one to show first.
 
-    tables: tuple[ReferenceTable, ...]
+    `about`: a sentence or two for the head of the report.
+    """
+
+    about: str | None = None
+    main: int | None = None
+    tables: tuple[ReferenceTable, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _references_resolve(self) -> Self:
         numbers = Counter(table.number for table in self.tables)
         if twice := [str(number) for number, count in numbers.items() if count > 1]:
             raise ValueError(f"table {', '.join(twice)} is listed twice")
+        if self.main is not None and self.main not in numbers:
+            raise ValueError(f"main: there is no table {self.main}")
         rows = {(table.number, row.id): row for table in self.tables for row in table.rows}
         for (number, name), row in rows.items():
             if row.same_as is None:
@@ -137,6 +161,11 @@ class Reference(Settings):
             if first.same_as is not None:
                 raise ValueError(f"table {number}, row {name}: same_as: point at {first.same_as.ref} itself")
         return self
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Of all tables."""
+        return tuple(table.number for table in self.tables)
 
     def table(self, number: int) -> ReferenceTable:
         """The table with this number.
@@ -156,7 +185,7 @@ class Reference(Settings):
         return RowRef(table=ref.table, row=ref.row) if same is None else same.ref
 
     def shared(self, ref: RowRef) -> tuple[RowRef, ...]:
-        """Every row that prints the same experiment, itself included, in the order of the thesis."""
+        """Every row that prints the same experiment, itself included, in the order of the publication."""
         first = self.first(ref)
         every = (RowRef(table=table.number, row=row.id) for table in self.tables for row in table.rows)
         return tuple(other for other in every if self.first(other) == first)
@@ -179,7 +208,7 @@ class Reference(Settings):
         return filled
 
     def unfilled(self, filled: Mapping[int, Mapping[str, object]], numbers: Iterable[int]) -> list[RowRef]:
-        """Rows of some tables that nothing fills, in the order of the thesis.
+        """Rows of some tables that nothing fills, in the order of the publication.
 
         Args:
             filled: table -> row id -> what fills it, as `fill` returns it.
@@ -203,9 +232,3 @@ def load_reference(path: Path) -> Reference:
         RegroupError: the message names the file, the key, and what is wrong.
     """
     return parse(Reference, read_yaml(path), path)
-
-
-@cache
-def thesis() -> Reference:
-    """The thesis's own tables, 1 to 14."""
-    return load_reference(Path(__file__).with_name("thesis.yaml"))

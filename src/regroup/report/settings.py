@@ -13,9 +13,9 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class TablesParams(Settings):
-    """Which tables of the thesis are printed."""
+    """Which tables of the study are printed; None: all."""
 
-    numbers: Annotated[tuple[TableNumber, ...], EachOnce] = tuple(range(1, 15))
+    numbers: Annotated[tuple[TableNumber, ...], EachOnce] | None = None
 
 
 class PageParams(Settings):
@@ -33,7 +33,7 @@ class CurvePanel(Settings):
 
 
 class LearningParams(Settings):
-    """Validation curves (Figure 24) on one dataset of `evaluate.validation`."""
+    """Validation curves (Figure 24) on one dataset of `evaluate.segmentation.validation`."""
 
     dataset: Name
     start: Name = Field(description="variant that all others start from")

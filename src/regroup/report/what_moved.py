@@ -7,9 +7,9 @@ from pathlib import Path
 
 from regroup.drawing.grid import Grid, console, write_grid
 from regroup.drawing.labelling import table_note
-from regroup.report.claims import ClaimResult, Finding, WhatMoved
+from regroup.report.claims import ClaimResult, Outcome, WhatMoved
+from regroup.report.columns import column_title
 from regroup.report.comparison import Verdict, overall
-from regroup.report.reference import DATASET_TITLES
 from regroup.report.tables import MISSING, NOT_PRINTED, rounded
 
 
@@ -30,7 +30,9 @@ def format_what_moved(moved: WhatMoved, *, width: int = 100) -> str:
 
 
 def verdict_counts(moved: WhatMoved) -> dict[Verdict, int]:
-    """How many claims our numbers bear out, refute, leave open, or lack the runs for."""
+    """How many claims our numbers bear out, refute, leave open, or lack the runs for; empty if none."""
+    if not moved.results:
+        return {}
     found = [result.ours for result in moved.results]
     words: tuple[Verdict, ...] = ("agree", "disagree", "cannot tell", "missing")
     return {word: found.count(word) for word in words}
@@ -40,10 +42,10 @@ def _grid(moved: WhatMoved) -> Grid:
     ours = f"ours ({moved.profile})" if moved.drawn else "ours"
     rows = []
     for result in moved.results:
-        datasets = ", ".join(DATASET_TITLES[dataset] for dataset in result.claim.datasets)
+        columns = ", ".join(map(column_title, result.claim.columns))
         theirs = _cell(result, [comparison.thesis for comparison in result.comparisons])
         mine = _cell(result, [comparison.ours for comparison in result.comparisons])
-        rows.append((str(result.claim.table), f"{result.claim.text} [{datasets}]", theirs, mine))
+        rows.append((str(result.claim.table), f"{result.claim.text} [{columns}]", theirs, mine))
     return Grid(
         heading=f"What moved ({moved.profile}): the thesis's claims on its own numbers and on ours",
         columns=("Table", "Claim", "thesis", ours),
@@ -54,17 +56,17 @@ def _grid(moved: WhatMoved) -> Grid:
     )
 
 
-def _cell(result: ClaimResult, findings: Sequence[Finding]) -> str:
+def _cell(result: ClaimResult, outcomes: Sequence[Outcome]) -> str:
     """The verdict, and how many of the comparisons point the claimed way, seeds aside."""
-    there = [finding for finding in findings if finding.found is not None]
+    there = [outcome for outcome in outcomes if outcome.found is not None]
     if not there:
         return MISSING
-    holds = sum(finding.holds for finding in there)
-    return f"{overall([finding.verdict for finding in findings])}, {holds} of {len(findings)}"
+    holds = sum(outcome.holds for outcome in there)
+    return f"{overall([outcome.verdict for outcome in outcomes])}, {holds} of {len(outcomes)}"
 
 
 def _notes(moved: WhatMoved) -> list[str]:
-    known = {dataset: spread for dataset, spread in moved.spreads.items() if spread is not None}
+    known = {column: spread for column, spread in moved.spreads.items() if spread is not None}
     note = table_note(moved.profile, drawn=moved.drawn)
     texts = [
         "A claim is one or more comparisons of two rows on a dataset; the count says how many of them come "
@@ -80,7 +82,7 @@ def _notes(moved: WhatMoved) -> list[str]:
     ]
     if known:
         values = ", ".join(
-            f"{DATASET_TITLES[dataset]} {rounded(spread.variance**0.5)}" for dataset, spread in known.items()
+            f"{column_title(column)} {rounded(spread.variance**0.5)}" for column, spread in known.items()
         )
         rows = "; ".join(map(str, moved.seeded))
         texts.append(
@@ -104,18 +106,18 @@ def _comparisons(moved: WhatMoved) -> list[list[str]]:
         for one in result.comparisons:
             left, right = (f"{ref.table}/{ref.row}" for ref in (one.left, one.right))
             line = [moved.profile, claim.id, str(claim.table), claim.section]
-            line += [left, claim.relation, right, one.dataset]
-            lines.append([*line, *_finding(one.thesis), *_finding(one.ours), result.thesis, result.ours])
+            line += [left, claim.relation, right, one.column]
+            lines.append([*line, *_outcome(one.thesis), *_outcome(one.ours), result.thesis, result.ours])
     return lines
 
 
-def _finding(finding: Finding) -> list[str]:
-    if finding.found is None:
+def _outcome(outcome: Outcome) -> list[str]:
+    if outcome.found is None:
         return [MISSING] * 4
-    half = finding.found.half
+    half = outcome.found.half
     return [
-        f"{rounded(finding.found.value):+}",
+        f"{rounded(outcome.found.value):+}",
         NOT_PRINTED if half is None else str(rounded(half)),
-        "yes" if finding.holds else "no",
-        finding.verdict,
+        "yes" if outcome.holds else "no",
+        outcome.verdict,
     ]

@@ -15,8 +15,9 @@ from dvc.cli import main as _dvc
 
 from regroup.errors import RegroupError
 from regroup.lease import stale_seconds
-from regroup.profile import make_if_missing
+from regroup.profile import make_on_demand
 from regroup.safe_dvc import lockfile, locks, parsing, rwlock, stages
+from regroup.safe_dvc.elsewhere import leave_out_others
 
 
 def install() -> None:
@@ -41,10 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     find_python()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
+        needed = {Path("dvc.yaml")}
         for word in words:  # a target: `full/dvc.yaml`, `full/dvc.yaml:finetune@ge`
-            make_if_missing(Path(word.partition(":")[0]))
+            needed.update(make_on_demand(Path(word.partition(":")[0])))
     except RegroupError as error:
         print(f"dvc: error: {error}", file=sys.stderr)
         return 2
+    leave_out_others(words, needed)
     status: int = _dvc(words)
     return status

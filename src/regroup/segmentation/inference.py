@@ -1,6 +1,6 @@
 """Sliding-window inference, fast: windows of many images in a batch, and classes only where they can win.
 
-Gives the very label maps of `GroupViTSegmentor`, to the last pixel, because nothing but the order of
+Gives the very label maps of `OpenVocabularySegmentor`, to the last pixel, because nothing but the order of
 independent work is changed:
 
 - Every step from a window's class scores to the resized logits (eq. 36, averaging overlapping windows, the
@@ -11,6 +11,10 @@ independent work is changed:
 - The background is one more class, and the only one that knows the threshold: the largest class logit of each
   pixel is found once for all thresholds.
 - Where all logits are zero the plain argmax gives the first class; so does the strict comparison used here.
+- A backbone without groups (CLIP) has a segment a patch. Eq. 32 and 33 judge the few segments of a window
+  against the window; patches are judged by themselves, by the softmax over all classes at the model's scale.
+  These maps are enlarged bilinearly, as is usual for dense readouts, instead of by the lookup; no matrix of
+  patches by patches is made. A pixel is background where no class has more than the threshold.
 - On one CPU thread the model gives a window the same numbers whatever is beside it in the batch (see
   `ProductPerWindow`). Several threads, or a GPU, round sums otherwise for another batch size.
 """
@@ -27,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from regroup.segmentation.images import normalise
-from regroup.segmentation.protocols import Labels
+from regroup.segmentation.protocols import ClassPrompts
 from regroup.segmentation.settings import InferenceParams
 from regroup.segmentation.windows import (
     Box,
@@ -35,11 +39,12 @@ from regroup.segmentation.windows import (
     background_segments,
     class_scores,
     encode_windows,
+    enlarge_patches,
     window_boxes,
 )
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 Item = TypeVar("Item")
 
@@ -69,12 +74,21 @@ class EncodedImage:
         width: its columns.
         boxes: the windows' places in it.
         features: of the windows, in the same order.
+        patch: side in pixels of the patches that are the segments; None where patches are grouped.
     """
 
     height: int
     width: int
     boxes: tuple[Box, ...]
     features: WindowFeatures
+    patch: int | None = None
+
+    def scores(self, prompts: ClassPrompts, top_k: int) -> Tensor:
+        """Class scores of all segments, [windows, G, N] in 0..1; of several words the best counts."""
+        segments = prompts.best_word(self.features.logits)
+        if self.patch is not None:
+            return segments.softmax(dim=-1)
+        return class_scores(segments, prompts.best_word(self.features.image_logits), top_k)
 
 
 @dataclass
@@ -85,9 +99,9 @@ class _Job(Generic[Item]):
     boxes: list[Box]
     parts: dict[int, WindowFeatures] = field(default_factory=dict)
 
-    def result(self) -> EncodedImage:
+    def result(self, patch: int | None) -> EncodedImage:
         stacked = WindowFeatures(*(torch.stack(part) for part in zip(*self._ordered(), strict=True)))
-        return EncodedImage(self.height, self.width, tuple(self.boxes), stacked)
+        return EncodedImage(self.height, self.width, tuple(self.boxes), stacked, patch)
 
     def _ordered(self) -> Iterator[WindowFeatures]:
         return (self.parts[i] for i in range(len(self.boxes)))
@@ -96,7 +110,7 @@ class _Job(Generic[Item]):
 class _Queue(Generic[Item]):
     """Windows waiting for the encoder, apart by shape, since a batch has one shape."""
 
-    def __init__(self, model: GroupViT, classes: Tensor, batch: int) -> None:
+    def __init__(self, model: Backbone, classes: Tensor, batch: int) -> None:
         self._model, self._classes, self._batch = model, classes, batch
         self._waiting: dict[tuple[int, ...], list[tuple[_Job[Item], int, Tensor]]] = {}
 
@@ -119,7 +133,7 @@ class _Queue(Generic[Item]):
 
 @torch.inference_mode()
 def encode_images(
-    model: GroupViT,
+    model: Backbone,
     classes: Tensor,
     images: Iterable[tuple[Item, Tensor]],
     params: InferenceParams,
@@ -135,7 +149,7 @@ def encode_images(
         params: window and stride.
         batch: windows in a pass of the model.
     """
-    device = model.logit_scale.device
+    device, patch = model.device, None if model.grouped else model.patch_size
     queue: _Queue[Item] = _Queue(model, classes, batch)
     jobs: deque[_Job[Item]] = deque()
     for item, image in images:
@@ -149,15 +163,15 @@ def encode_images(
             queue.flush()
         while jobs and len(jobs[0].parts) == len(jobs[0].boxes):
             done = jobs.popleft()
-            yield done.item, done.result()
+            yield done.item, done.result(patch)
     queue.flush()
     for job in jobs:
-        yield job.item, job.result()
+        yield job.item, job.result(patch)
 
 
 @torch.inference_mode()
 def label_maps(
-    image: EncodedImage, labels: Labels, decisions: Sequence[Decision], size: tuple[int, int]
+    image: EncodedImage, labels: ClassPrompts, decisions: Sequence[Decision], size: tuple[int, int]
 ) -> Iterator[Tensor]:
     """Label an image once for each decision: int16 [H, W] with ids of `labels`.
 
@@ -172,11 +186,14 @@ def label_maps(
     backgrounds: dict[tuple[int, bytes], Tensor] = {}
     for decision in decisions:
         if decision.top_k not in best:
-            scores = class_scores(image.features.affinity, image.features.image_affinity, decision.top_k)
+            scores = image.scores(labels, decision.top_k)
             best[decision.top_k] = (scores, *_best_class(image, scores, coverage, labels, size))
         scores, value, ids = best[decision.top_k]
         if not labels.background:
             yield ids
+            continue
+        if image.patch is not None:
+            yield ids.masked_fill(value <= decision.threshold, 0)
             continue
         segments = background_segments(scores, decision.threshold)
         key = (decision.top_k, segments.cpu().numpy().tobytes())
@@ -188,19 +205,22 @@ def label_maps(
 
 @torch.inference_mode()
 def class_planes(
-    image: EncodedImage, labels: Labels, decision: Decision, size: tuple[int, int]
+    image: EncodedImage, labels: ClassPrompts, decision: Decision, size: tuple[int, int]
 ) -> tuple[list[int], Tensor]:
     """Logits of every class that is not zero everywhere: K ids, ascending, and float32 [K, H, W].
 
     These are the channels whose argmax `label_maps` gives; the background's comes first where there is one.
     """
-    scores = class_scores(image.features.affinity, image.features.image_affinity, decision.top_k)
-    prompted = labels.ids[1:] if labels.background else labels.ids
+    scores = image.scores(labels, decision.top_k)
+    prompted = labels.prompted
     candidates = scores.amax(dim=(0, 1)).nonzero().flatten()
     # scores may all underflow to zero; the first class then stands for all
     candidates = candidates if len(candidates) else candidates.new_zeros(1)
     ids = [prompted[number] for number in candidates.tolist()]
     channels = scores[..., candidates]
+    if labels.background and image.patch is not None:
+        planes = _resized(image, channels, _coverage(image), size)
+        return [labels.ids[0], *ids], torch.cat([torch.full_like(planes[:1], decision.threshold), planes])
     if labels.background:
         background = background_segments(scores, decision.threshold).to(scores.dtype)
         ids, channels = [labels.ids[0], *ids], torch.cat([background[..., None], channels], dim=-1)
@@ -208,10 +228,10 @@ def class_planes(
 
 
 def _best_class(
-    image: EncodedImage, scores: Tensor, coverage: Tensor, labels: Labels, size: tuple[int, int]
+    image: EncodedImage, scores: Tensor, coverage: Tensor, labels: ClassPrompts, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """Largest class logit of each pixel, float32 [H, W], and its class id, int16 [H, W]."""
-    prompted = labels.ids[1:] if labels.background else labels.ids
+    prompted = labels.prompted
     best = scores.new_zeros(size)
     ids = torch.full(size, prompted[0], dtype=torch.int16, device=scores.device)
     candidates = scores.amax(dim=(0, 1)).nonzero().flatten()
@@ -227,8 +247,11 @@ def _resized(image: EncodedImage, scores: Tensor, coverage: Tensor, size: tuple[
     """Logits [K, H, W] of the K classes of `scores` [windows, G, K], averaged over windows and resized."""
     total = scores.new_zeros(scores.shape[-1], image.height, image.width)
     # a lookup: of all the ways to write it, this is several times faster than the slowest on a CPU
-    for box, groups, table in zip(image.boxes, image.features.groups.int(), scores, strict=True):
-        planes = table.T.contiguous().index_select(1, groups.flatten()).view(-1, *groups.shape)
+    for box, segment_map, table in zip(image.boxes, image.features.segment_map.int(), scores, strict=True):
+        if image.patch is None:
+            planes = table.T.contiguous().index_select(1, segment_map.flatten()).view(-1, *segment_map.shape)
+        else:
+            [planes] = enlarge_patches(table[None], len(segment_map), segment_map.shape[1], image.patch)
         total[:, box.top : box.bottom, box.left : box.right] += planes
     total /= coverage
     return F.interpolate(total[None], size, mode="bilinear", align_corners=False)[0]
@@ -236,7 +259,7 @@ def _resized(image: EncodedImage, scores: Tensor, coverage: Tensor, size: tuple[
 
 def _coverage(image: EncodedImage) -> Tensor:
     """How many windows see each pixel of the scaled image: float32 [h, w]."""
-    count = torch.zeros(image.height, image.width, device=image.features.groups.device)
+    count = torch.zeros(image.height, image.width, device=image.features.segment_map.device)
     for box in image.boxes:
         count[box.top : box.bottom, box.left : box.right] += 1
     return count

@@ -15,13 +15,13 @@ from regroup.io import source_digest
 from regroup.segmentation.reuse import digest_of, made_by, read_tensors, write_tensors
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 _HERE = "segmentation/prompts.py"
 
 
 @torch.inference_mode()
-def embed_prompts(model: GroupViT, prompts: Sequence[str], cache: Path | None = None) -> Tensor:
+def embed_prompts(model: Backbone, prompts: Sequence[str], cache: Path | None = None) -> Tensor:
     """Embed texts: [N, C], L2-normalised, on the model's device (eq. 22).
 
     Args:
@@ -36,22 +36,22 @@ def embed_prompts(model: GroupViT, prompts: Sequence[str], cache: Path | None = 
     tokens = _tokens(model, prompts)
     file = cache / _digest(model, tokens)
     if (stored := read_tensors(file)) is not None:
-        return stored["embeddings"].to(model.logit_scale.device)
+        return stored["embeddings"].to(model.device)
     embeddings = _embed(model, tokens)
     write_tensors(file, embeddings=embeddings)
     return embeddings
 
 
-def _tokens(model: GroupViT, prompts: Sequence[str]) -> Tensor:
-    return torch.from_numpy(tokenize(prompts, context=model.config.text.context))
+def _tokens(model: Backbone, prompts: Sequence[str]) -> Tensor:
+    return torch.from_numpy(tokenize(prompts, context=model.context))
 
 
-def _embed(model: GroupViT, tokens: Tensor) -> Tensor:
-    features = model.encode_text(tokens.to(model.logit_scale.device))
+def _embed(model: Backbone, tokens: Tensor) -> Tensor:
+    features = model.encode_text(tokens.to(model.device))
     return F.normalize(features.float(), dim=-1)
 
 
-def _digest(model: GroupViT, tokens: Tensor) -> str:
+def _digest(model: Backbone, tokens: Tensor) -> str:
     """Hex SHA-256 of everything that embeddings depend on, to the last digit."""
     parts = {"text": model.text, "projector": model.text_projector}
     weights = {

@@ -20,28 +20,30 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from regroup.backbones import ROOM
 from regroup.io import read_sealed, source_digest, write_sealed
 from regroup.model.machine import machine
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 MOST_WEIGHTS = 2
 """First stages whose tokens are kept: the shared one, and one more. Others are computed each time."""
 
 
 @contextmanager
-def reused_stage_one(model: GroupViT, folder: Path | None) -> Iterator[None]:
+def reused_stage_one(model: Backbone, folder: Path | None) -> Iterator[None]:
     """Let the first stage's transformer blocks look into `folder` before they run, inside the block.
 
     The numbers are those that the blocks give, to the last bit. For models in eval mode on a CPU; elsewhere,
-    and with None, nothing is kept. The folder may be shared by any number of processes and removed at any
-    time; its size is that of the tokens, some 0.1 MB for each window of the mini model.
+    for backbones without a first stage, and with None, nothing is kept. The folder may be shared by any
+    number of processes and removed at any time; its size is that of the tokens, some 0.1 MB for each window
+    of the mini model.
     """
-    if folder is None or model.training or model.logit_scale.device.type != "cpu":
+    stage = model.first_stage()
+    if folder is None or stage is None or model.training or model.device.type != "cpu":
         yield
         return
-    stage = model.image.stages[0]
     blocks = {name: tensor for name, tensor in stage.state_dict().items() if not name.startswith("grouping")}
     same_code = folder / digest_of({}, *made_by(model))
     for other in set(folder.glob("*")) - {same_code}:
@@ -66,9 +68,9 @@ def reused_stage_one(model: GroupViT, folder: Path | None) -> Iterator[None]:
         del stage.forward
 
 
-def made_by(model: GroupViT) -> tuple[str, ...]:
+def made_by(model: Backbone) -> tuple[str, ...]:
     """What else a model's numbers depend on, to the last bit: its code, and the machine."""
-    return source_digest("model"), machine(model.logit_scale.device)
+    return source_digest("model"), ROOM.digest(model.config.architecture), machine(model.device)
 
 
 def write_tensors(file: Path, **tensors: Tensor) -> None:

@@ -22,13 +22,12 @@ from regroup.segmentation.evaluation import inference_mode
 from regroup.segmentation.images import read_image, scale_image
 from regroup.segmentation.inference import Decision, EncodedImage, encode_images, label_maps
 from regroup.segmentation.prompts import embed_prompts
-from regroup.segmentation.protocols import free_labels
+from regroup.segmentation.protocols import free_prompts
 from regroup.segmentation.settings import InferenceParams
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 PARTS = ("overlay", "mask", "segments")
 BACKGROUND = "background"
 MOST_CLASSES = 254
@@ -45,7 +44,8 @@ class Segmented:
     Attributes:
         image: RGB [H, W, 3].
         labels: [H, W], positions in `names`.
-        segments: [H, W], the group of each pixel, in the window whose centre is nearest.
+        segments: [H, W], the segment of each pixel, in the window whose centre is nearest; of a backbone
+            without groups, the number of its patch, modulo 256.
         names: of the classes; `background` first if there is one.
     """
 
@@ -62,7 +62,7 @@ class Segmented:
 
 
 def segment_images(
-    model: GroupViT,
+    model: Backbone,
     paths: Iterable[Path],
     names: Sequence[str],
     params: InferenceParams,
@@ -93,8 +93,8 @@ def segment_images(
         raise RegroupError(
             f"classes: `{BACKGROUND}` is what lies below the threshold; leave out one of the two"
         )
-    labels = free_labels(names, background=threshold is not None)
-    shown = ((BACKGROUND,) if labels.background else ()) + tuple(name.strip() for name in names)
+    prompts = free_prompts(names, background=threshold is not None)
+    shown = ((BACKGROUND,) if prompts.background else ()) + tuple(name.strip() for name in names)
     decision = Decision(threshold or 0.0, params.top_k)
 
     def scaled() -> Iterator[tuple[tuple[Path, NDArray[np.uint8]], torch.Tensor]]:
@@ -110,9 +110,9 @@ def segment_images(
             yield (path, image), pixels
 
     with inference_mode(model):
-        classes = embed_prompts(model, labels.prompts)
+        classes = embed_prompts(model, prompts.texts)
         for (path, image), encoded in encode_images(model, classes, scaled(), params, batch=batch):
-            [found] = label_maps(encoded, labels, [decision], (image.shape[0], image.shape[1]))
+            [found] = label_maps(encoded, prompts, [decision], (image.shape[0], image.shape[1]))
             segments = _segments(encoded, image.shape[0], image.shape[1])
             yield path, Segmented(image, found.cpu().numpy().astype(np.uint8), segments, shown)
 
@@ -126,22 +126,23 @@ def _read(path: Path) -> NDArray[np.uint8]:
 
 
 def _segments(encoded: EncodedImage, height: int, width: int) -> Ids:
-    """Group of each pixel of the unscaled image, taken from the window whose centre is nearest."""
+    """Segment of each pixel of the unscaled image, taken from the window whose centre is nearest."""
     rows, columns = np.arange(encoded.height)[:, None], np.arange(encoded.width)[None]
     nearest = np.full((encoded.height, encoded.width), np.inf)
-    groups = np.zeros((encoded.height, encoded.width), dtype=np.uint8)
-    for box, inside in zip(encoded.boxes, encoded.features.groups.cpu().numpy(), strict=True):
+    segments = np.zeros((encoded.height, encoded.width), dtype=np.uint8)
+    maps = encoded.features.segment_map.cpu().numpy().astype(np.uint8)
+    for box, inside in zip(encoded.boxes, maps, strict=True):
         distance = (rows - (box.top + box.bottom) / 2) ** 2 + (columns - (box.left + box.right) / 2) ** 2
         part = (slice(box.top, box.bottom), slice(box.left, box.right))
         closer = distance[part] < nearest[part]
         nearest[part] = np.where(closer, distance[part], nearest[part])
-        groups[part] = np.where(closer, inside, groups[part])
-    return np.asarray(Image.fromarray(groups).resize((width, height), Image.Resampling.NEAREST))
+        segments[part] = np.where(closer, inside, segments[part])
+    return np.asarray(Image.fromarray(segments).resize((width, height), Image.Resampling.NEAREST))
 
 
-def unknown_names(model: GroupViT, names: Sequence[str]) -> list[str]:
+def unknown_names(model: Backbone, names: Sequence[str]) -> list[str]:
     """Names with a word that a checkpoint of compact vocabulary never saw: it cannot tell them apart."""
-    if not model.config.text.compact:
+    if not model.text.config.compact:
         return []
     index = model.text.token_index.cpu().numpy()
     rows = tokenize(names)

@@ -1,7 +1,7 @@
-"""GroupViT as an mmsegmentation segmentor: the plain road of inference, one image at a time.
+"""A backbone as an mmsegmentation segmentor: inference in plain words, one image at a time.
 
 Every pixel gets a score for every class, so this is slow and large, and it is the reference that the faster
-road of `regroup.segmentation.inference` must equal. mmseg's test loop, `init_model`, `inference_model` and
+path of `regroup.segmentation.inference` must equal. mmseg's test loop, `init_model`, `inference_model` and
 visualiser work with it:
 
     from regroup.segmentation.segmentor import segmentor_config
@@ -20,12 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regroup.model import GroupViT, load_checkpoint
+import regroup.segmentation.datasets  # noqa: F401 - registers the transforms that `segmentor_config` names
+from regroup.backbones import load_checkpoint
+from regroup.model import Backbone
 from regroup.segmentation.images import DEVIATION, MEAN
 from regroup.segmentation.prompts import embed_prompts
-from regroup.segmentation.protocols import Labels, Protocol, load_protocol
+from regroup.segmentation.protocols import ClassPrompts, Protocol, load_protocol
 from regroup.segmentation.settings import InferenceParams
-from regroup.segmentation.windows import background_segments, class_scores, encode_windows
+from regroup.segmentation.windows import background_segments, class_scores, encode_windows, enlarge_patches
 
 with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
     # mmseg.models imports optional parts of torch and mmcv that announce their own deprecation
@@ -38,14 +40,14 @@ NEVER = -1.0
 
 
 @MODELS.register_module()
-class GroupViTSegmentor(EncoderDecoder):  # type: ignore[misc]
-    """Sliding-window segmentation by GroupViT, in mmseg's hands."""
+class OpenVocabularySegmentor(EncoderDecoder):  # type: ignore[misc]
+    """Sliding-window segmentation by any backbone, in mmseg's hands."""
 
     def __init__(
         self,
-        checkpoint: GroupViT | str | Path,
+        checkpoint: Backbone | str | Path,
         protocol: Protocol | str,
-        labels: Labels | None = None,
+        prompts: ClassPrompts | None = None,
         threshold: float | None = None,
         window: int = 448,
         stride: int = 224,
@@ -57,8 +59,8 @@ class GroupViTSegmentor(EncoderDecoder):  # type: ignore[misc]
 
         Args:
             checkpoint: folder of a checkpoint, or a model.
-            protocol: a protocol or its name.
-            labels: what may be predicted; None: all of the protocol's classes.
+            protocol: a protocol, its name or the path of its file.
+            prompts: what may be predicted; None: all of the protocol's classes.
             threshold: of background; None: the protocol's.
             window: side of the sliding window, pixels.
             stride: pixels between windows.
@@ -71,30 +73,35 @@ class GroupViTSegmentor(EncoderDecoder):  # type: ignore[misc]
         BaseSegmentor.__init__(self, data_preprocessor=preprocessor)
         protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
         self.model = (
-            checkpoint if isinstance(checkpoint, GroupViT) else load_checkpoint(Path(checkpoint))
+            checkpoint if isinstance(checkpoint, Backbone) else load_checkpoint(Path(checkpoint))
         ).eval()
-        self.labels = labels or protocol.labelled()
-        self.threshold = protocol.threshold if threshold is None else threshold
+        self.prompts = prompts or protocol.class_prompts()
+        self.threshold = (protocol.threshold if threshold is None else threshold) or 0.0
         self.top_k = top_k
         self.test_cfg = _TestConfig(window, stride)
         self.out_channels = len(protocol.classes)
         self.align_corners = False
         self.dataset_meta = {"classes": protocol.classes, "palette": palette(len(protocol.classes))}
-        self.register_buffer("classes", embed_prompts(self.model, self.labels.prompts), persistent=False)
+        self.register_buffer("classes", embed_prompts(self.model, self.prompts.texts), persistent=False)
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict[str, Any]]) -> Tensor:
         """Class scores [B, classes, H, W] of windows [B, 3, H, W] (eq. 36 and 37)."""
         features = encode_windows(self.model, inputs, self.classes)
-        scores = class_scores(features.affinity, features.image_affinity, self.top_k)
-        masks = F.one_hot(features.groups.long(), scores.shape[1]).to(scores.dtype)
-        per_pixel = torch.einsum("bhwg,bgn->bnhw", masks, scores)
+        if self.model.grouped:
+            segments, whole = map(self.prompts.best_word, (features.logits, features.image_logits))
+            scores = class_scores(segments, whole, self.top_k)
+            masks = F.one_hot(features.segment_map.long(), scores.shape[1]).to(scores.dtype)
+            per_pixel = torch.einsum("bhwg,bgn->bnhw", masks, scores)
+            unnamed = background_segments(scores, self.threshold).to(masks.dtype)
+            background = torch.einsum("bhwg,bg->bhw", masks, unnamed)
+        else:
+            scores = self.prompts.best_word(features.logits).softmax(dim=-1)
+            per_pixel = enlarge_patches(scores, inputs.shape[2], inputs.shape[3], self.model.patch_size)
+            background = torch.full_like(per_pixel[:, 0], self.threshold)
         logits = per_pixel.new_full((len(inputs), self.out_channels, *per_pixel.shape[2:]), NEVER)
-        ids = list(self.labels.ids)
-        if self.labels.background:
-            background = background_segments(scores, self.threshold).to(masks.dtype)
-            logits[:, 0] = torch.einsum("bhwg,bg->bhw", masks, background)
-            ids = ids[1:]
-        logits[:, ids] = per_pixel
+        if self.prompts.background:
+            logits[:, 0] = background
+        logits[:, list(self.prompts.prompted)] = per_pixel
         return logits
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
@@ -137,7 +144,7 @@ def segmentor_config(
     return {
         "default_scope": "mmseg",
         "model": {
-            "type": "GroupViTSegmentor",
+            "type": "OpenVocabularySegmentor",
             "checkpoint": str(checkpoint),
             "protocol": protocol,
             "window": params.window,

@@ -1,19 +1,48 @@
-"""Settings of inference and evaluation (`evaluate:` and `sweep:` in params.yaml)."""
+"""Settings of inference and evaluation (`evaluate.segmentation:` and `sweep:` in params.yaml)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from regroup.errors import RegroupError
+from regroup.plugins import Shelf
 from regroup.settings import EachOnce, Name, Pixels, Settings, Share
 from regroup.sources.settings import SourceKey
 
-ProtocolName = Literal[
-    "voc", "context60", "context59", "coco_object_stuffthingmaps", "coco_object_instances", "ade150"
-]
+PROTOCOLS = Shelf(Path(__file__).parent / "protocols", "protocol", Settings)
+"""Every protocol that comes with the package, by the name of its file; `protocols.py` says what is in one."""
+
+
+def is_file(protocol: str) -> bool:
+    """Whether what a dataset calls its protocol is a path, not a name."""
+    return protocol.endswith((".yaml", ".yml")) or "/" in protocol
+
+
+def _known_protocol(protocol: str) -> str:
+    path = Path(protocol)
+    if not is_file(protocol):
+        try:
+            PROTOCOLS.check(protocol)
+        except RegroupError as error:
+            raise ValueError(
+                f"{error}; a file of your own is named by its path, which ends in .yaml"
+            ) from None
+    elif path.is_absolute() or ".." in path.parts or "\\" in protocol:
+        raise ValueError(
+            "give a path from the project's root to a file inside the project, with / between folders: it "
+            "has to mean the same file on another machine"
+        )
+    elif not path.is_file():
+        raise ValueError(f"no such file in {Path.cwd()}, the project's root")
+    return protocol
+
+
+ProtocolRef = Annotated[str, AfterValidator(_known_protocol)]
+"""A protocol's name, or the path of its file from the project's root."""
 
 Classes = Annotated[int, Field(ge=1, le=10_000)]
 Datasets = Annotated[tuple[Name, ...], EachOnce]
@@ -41,7 +70,7 @@ class DatasetParams(Settings):
     """One dataset to score."""
 
     source: SourceKey = Field(description="the raw data it is read from")
-    protocol: ProtocolName
+    protocol: ProtocolRef = Field(description="its name, or the path of a YAML file from the project's root")
     threshold: Share | None = Field(default=None, description="of background; null: the protocol's")
     names: Literal["all", "drawn"] = Field(default="all", description="drawn: those of the mini world")
     split: Literal["train", "val"] = "val"
@@ -73,14 +102,6 @@ class EvaluateParams(InferenceParams):
             raise ValueError(f"validation.datasets: {', '.join(unknown)} is not under datasets ({known})")
         return self
 
-    def validating(self) -> EvaluateParams:
-        """The same settings on the images of validation curves alone."""
-        chosen = {
-            name: self.datasets[name].model_copy(update={"limit": self.validation.images})
-            for name in self.validation.datasets
-        }
-        return self.model_copy(update={"datasets": chosen})
-
     def chosen(self, names: Sequence[str], key: str) -> dict[str, DatasetParams]:
         """Some of the datasets by name; `key` says who asks.
 
@@ -89,7 +110,9 @@ class EvaluateParams(InferenceParams):
         """
         if unknown := [name for name in names if name not in self.datasets]:
             known = ", ".join(self.datasets)
-            raise RegroupError(f"{key}: evaluate.datasets has no {', '.join(unknown)}; it has {known}")
+            raise RegroupError(
+                f"{key}: evaluate.segmentation.datasets has no {', '.join(unknown)}; it has {known}"
+            )
         return {name: self.datasets[name] for name in names}
 
 
@@ -115,7 +138,7 @@ class SweepParams(SweepGrid):
     """The grid, and what it is tried on."""
 
     variant: Name = Field(description="of variants.yaml")
-    datasets: Datasets = Field(min_length=1, description="of `evaluate.datasets`")
+    datasets: Datasets = Field(min_length=1, description="of `evaluate.segmentation.datasets`")
 
     @property
     def grid(self) -> SweepGrid:

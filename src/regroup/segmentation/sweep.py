@@ -14,13 +14,13 @@ from regroup.errors import RegroupError
 from regroup.io import write_json, write_text
 from regroup.segmentation.evaluation import evaluate_decisions
 from regroup.segmentation.inference import Decision
-from regroup.segmentation.protocols import load_protocol
+from regroup.segmentation.resolved import resolve_datasets
 from regroup.segmentation.scores import DatasetScores
 from regroup.segmentation.settings import DatasetParams, InferenceParams, SweepGrid
 from regroup.settings import parse
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class SweepRow:
 
 
 def sweep(
-    model: GroupViT,
+    model: Backbone,
     datasets: Mapping[str, DatasetParams],
     params: InferenceParams,
     grid: SweepGrid,
@@ -74,9 +74,8 @@ def sweep(
     """
     rows = []
     points = list(encodings(params, grid))
-    for name, dataset in datasets.items():
-        protocol = load_protocol(dataset.protocol)
-        thresholds = grid.threshold if protocol.background else (protocol.threshold,)
+    for name, dataset in resolve_datasets(datasets, raw_roots).items():
+        thresholds = grid.threshold if dataset.protocol.background else (dataset.threshold,)
         decisions = [Decision(t, k) for k, t in product(grid.top_k or (params.top_k,), thresholds)]
         for point in points:
             title = f"{name} {point.short_side}/{point.window}/{point.stride}"
@@ -85,7 +84,6 @@ def sweep(
                 dataset,
                 point,
                 decisions,
-                raw_roots[dataset.source],
                 batch=batch,
                 progress=progress,
                 title=title,

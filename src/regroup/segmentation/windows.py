@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int32
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
-    from regroup.model import GroupViT
+    from regroup.model import Backbone
 
 
 class Box(NamedTuple):
@@ -50,14 +51,14 @@ class WindowFeatures(NamedTuple):
     """What the model says of B windows of H x W pixels.
 
     Attributes:
-        groups: [B, H, W] uint8: the segment that each pixel belongs to (eq. 35).
-        affinity: [B, G, N] scaled cosine of segments and classes (eq. 30).
-        image_affinity: [B, N] the same of the window's average feature (eq. 31).
+        segment_map: [B, H, W]: the segment that each pixel belongs to (eq. 35); without groups, its patch.
+        logits: [B, G, N] scaled cosine of segments and classes (eq. 30).
+        image_logits: [B, N] the same of the window's own feature (eq. 31).
     """
 
-    groups: Tensor
-    affinity: Tensor
-    image_affinity: Tensor
+    segment_map: Tensor
+    logits: Tensor
+    image_logits: Tensor
 
 
 class ProductPerWindow(TorchFunctionMode):
@@ -87,17 +88,19 @@ class ProductPerWindow(TorchFunctionMode):
             x, weight, bias = args
             if x.shape[:-1].numel() <= self.FEW * self.windows:
                 rows = x.reshape(self.windows, -1, x.shape[-1])
-                product = torch.baddbmm(bias, rows, weight.T.expand(self.windows, -1, -1))
+                each = weight.T.expand(self.windows, -1, -1)
+                product = torch.bmm(rows, each) if bias is None else torch.baddbmm(bias, rows, each)
                 return product.reshape(*x.shape[:-1], -1)
         return func(*args, **(kwargs or {}))
 
 
 @torch.inference_mode()
-def encode_windows(model: GroupViT, pixels: Tensor, classes: Tensor) -> WindowFeatures:
+def encode_windows(model: Backbone, pixels: Tensor, classes: Tensor) -> WindowFeatures:
     """Encode windows and compare their segments with classes.
 
     Cosines are multiplied by the learned logit scale, as in training. The attention of eq. 34 is enlarged to
-    pixels bilinearly, and a pixel belongs to the segment that is then largest there (eq. 35). A side that is
+    pixels bilinearly, and a pixel belongs to the segment that is then largest there (eq. 35): without groups
+    that is the patch that it lies in, so no attention is made. A side that is
     no multiple of the patch size is padded on the right or below with the mean colour; the padding belongs to
     segments like any pixel, and is cut off their maps.
 
@@ -107,49 +110,68 @@ def encode_windows(model: GroupViT, pixels: Tensor, classes: Tensor) -> WindowFe
         classes: [N, C] class embeddings, L2-normalised.
     """
     height, width = pixels.shape[-2:]
-    patch = model.config.image.patch_size
+    patch = model.patch_size
     padded = F.pad(pixels, (0, -width % patch, 0, -height % patch))
     batched = len(padded) > 1 and padded.device.type == "cpu"
     with ProductPerWindow(len(padded)) if batched else nullcontext():
         features = model.encode_image(padded, return_attention=True)
-    rows, columns = padded.shape[-2] // patch, padded.shape[-1] // patch
-    attention = features.attention.float().reshape(len(padded), -1, rows, columns)
-    enlarged = F.interpolate(attention, padded.shape[-2:], mode="bilinear", align_corners=False)
-    groups = largest_group(enlarged[..., :height, :width])
+    if model.grouped:
+        attention = features.attention.float().reshape(len(padded), -1, *model.patch_grid(padded))
+        enlarged = F.interpolate(attention, padded.shape[-2:], mode="bilinear", align_corners=False)
+        segment_map = largest_segment(enlarged[..., :height, :width])
+    else:
+        segment_map = patch_map(height, width, patch).to(padded.device).expand(len(padded), -1, -1)
     scale = model.logit_scale.exp().clamp(max=100)
     segments = F.normalize(features.segment_features.float(), dim=-1)
     average = F.normalize(features.feature.float(), dim=-1)
     # one product a window, as in `ProductPerWindow`
     both = torch.cat([segments, average[:, None]], dim=1)
-    affinity = torch.bmm(both, classes.T.expand(len(both), -1, -1)) * scale
-    return WindowFeatures(groups, affinity[:, :-1], affinity[:, -1])
+    logits = torch.bmm(both, classes.T.expand(len(both), -1, -1)) * scale
+    return WindowFeatures(segment_map, logits[:, :-1], logits[:, -1])
 
 
-def largest_group(attention: Tensor) -> Tensor:
-    """Which of G maps is largest at each pixel, the first of equals: [B, G, H, W] to uint8 [B, H, W].
+def patch_map(height: int, width: int, patch: int) -> Int32[Tensor, "h w"]:
+    """The number of the patch that each pixel lies in, row by row; patches at the edges may be cut."""
+    rows, columns = torch.arange(height) // patch, torch.arange(width) // patch
+    return (rows[:, None] * -(-width // patch) + columns).int()
+
+
+def enlarge_patches(
+    scores: Float[Tensor, "b l k"], height: int, width: int, patch: int
+) -> Float[Tensor, "b k h w"]:
+    """Scores of patches bilinearly at pixels; what patches at the edges have beyond the window is cut off."""
+    rows, columns = -(-height // patch), -(-width // patch)
+    maps = scores.transpose(1, 2).reshape(len(scores), -1, rows, columns)
+    size = (rows * patch, columns * patch)
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)[..., :height, :width]
+
+
+def largest_segment(attention: Float[Tensor, "b g h w"]) -> Tensor:
+    """Which of G maps is largest at each pixel, the first of equals: [B, H, W], uint8 for up to 256 maps.
 
     What `argmax(dim=1)` gives, plane by plane: a CPU's argmax over an inner axis takes ten times as long.
     """
     best = attention[:, 0].clone()
-    groups = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
+    kind = torch.uint8 if attention.shape[1] <= 256 else torch.int32
+    largest = torch.zeros(best.shape, dtype=kind, device=best.device)
     for number in range(1, attention.shape[1]):
         plane = attention[:, number]
-        groups.masked_fill_(plane > best, number)
+        largest.masked_fill_(plane > best, number)
         torch.maximum(best, plane, out=best)
-    return groups
+    return largest
 
 
-def class_scores(affinity: Tensor, image_affinity: Tensor, top_k: int) -> Tensor:
+def class_scores(logits: Tensor, image_logits: Tensor, top_k: int) -> Tensor:
     """Class scores of segments, [B, G, N] in 0..1 (eq. 32 and 33).
 
     The softmax over the `top_k` classes that the window as a whole scores highest, times the softmax over all
     classes. Scores of other classes are exactly zero. (Eq. 33 sets them to zero before its first softmax; the
     published method leaves them out of it, which is what is done here.)
     """
-    top = image_affinity.topk(min(top_k, image_affinity.shape[-1]), dim=-1).indices
-    left_out = torch.ones_like(image_affinity, dtype=torch.bool).scatter(-1, top, False)
-    chosen = affinity.masked_fill(left_out[:, None], float("-inf"))
-    return chosen.softmax(dim=-1) * affinity.softmax(dim=-1)
+    top = image_logits.topk(min(top_k, image_logits.shape[-1]), dim=-1).indices
+    left_out = torch.ones_like(image_logits, dtype=torch.bool).scatter(-1, top, False)
+    chosen = logits.masked_fill(left_out[:, None], float("-inf"))
+    return chosen.softmax(dim=-1) * logits.softmax(dim=-1)
 
 
 def background_segments(scores: Tensor, threshold: float) -> Tensor:

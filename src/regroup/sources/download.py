@@ -6,20 +6,23 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from regroup.errors import RegroupError
-from regroup.sources.artefacts import Artefact, load_catalogue
-from regroup.sources.context import make_context_masks
 from regroup.sources.fetch import download_folder, fetch_all, forget, only_one, read_record, remedy
 from regroup.sources.layouts import is_present
-from regroup.sources.settings import SourceName
+from regroup.sources.makers import MAKERS
+from regroup.sources.settings import SOURCES, Artefact
 from regroup.sources.unpack import check_places, unpack
 
 ARCHIVES = "archives"
 """Folder of the packed files, below a source's folder."""
 
 
-def missing_artefacts(name: SourceName, folder: Path) -> dict[str, Artefact]:
-    """The artefacts of a source of which any part is not there yet, by name."""
-    artefacts = load_catalogue().of(name)
+def missing_artefacts(name: str, folder: Path) -> dict[str, Artefact]:
+    """The artefacts of a source of which any part is not there yet, by name.
+
+    Raises:
+        RegroupError: there is no such source.
+    """
+    artefacts = SOURCES.load(name).artefacts
     return {
         key: artefact
         for key, artefact in artefacts.items()
@@ -28,7 +31,7 @@ def missing_artefacts(name: SourceName, folder: Path) -> dict[str, Artefact]:
 
 
 def download_source(
-    name: SourceName,
+    name: str,
     *,
     root: Path | None = None,
     url: str | None = None,
@@ -74,9 +77,8 @@ def _use(path: Path, artefact: Artefact, folder: Path, *, progress: bool) -> Non
     if artefact.unpack:
         parts = {part: place for part, place in artefact.unpack.items() if not is_present(folder / place)}
         unpack(path, folder, parts, remedy=remedy(path, folder / ARCHIVES), progress=progress)
-    else:
-        counts = make_context_masks(path, folder / "VOCdevkit/VOC2010", progress=progress)
-        print("PASCAL Context masks:", ", ".join(f"{count:,} {split}" for split, count in counts.items()))
+    if artefact.made_by is not None:
+        print(MAKERS.load(artefact.made_by).make(path, folder, progress=progress))
 
 
 def megabytes(artefacts: Mapping[str, Artefact]) -> tuple[float, float]:

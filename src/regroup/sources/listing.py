@@ -6,7 +6,6 @@ is remembered, and the file is read again only if its size or one of its times i
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +15,7 @@ from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
 from regroup.errors import RegroupError
-from regroup.io import sha256, write_text
+from regroup.io import read_sealed, sha256, write_sealed
 
 READERS = 8
 """Files that are read at a time: enough for a disk on the network, harmless for one in the machine."""
@@ -112,15 +111,11 @@ _Known = dict[str, tuple[int, int, int, str]]
 
 
 def _read(file: Path) -> _Known:
-    try:
-        check, _, text = file.read_text(encoding="utf-8").partition("\n")
-    except (OSError, UnicodeDecodeError):
+    content = read_sealed(file)
+    if content is None:
         return {}
-    if hashlib.sha256(text.encode()).hexdigest() != check:
-        return {}
-    return {path: tuple(values) for path, values in json.loads(text).items()}
+    return {path: tuple(values) for path, values in json.loads(bytes(content)).items()}
 
 
 def _write(file: Path, known: _Known) -> None:
-    text = json.dumps(known)  # ASCII, so that any file name can be written
-    write_text(file, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
+    write_sealed(file, json.dumps(known).encode())  # ASCII, so that any file name can be written

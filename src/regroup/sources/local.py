@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from regroup.errors import RegroupError
-from regroup.sources.layouts import LAYOUTS, present_parts
+from regroup.sources.layouts import present_parts
 from regroup.sources.manifest import Manifest, describe
-from regroup.sources.settings import SourceKind, SourceName
+from regroup.sources.settings import SOURCES, SourceKind
 
 
-def find_local(
-    name: SourceName, root: Path | None, *, kind: SourceKind = "local"
-) -> tuple[Path, tuple[str, ...]]:
+def find_local(name: str, root: Path | None, *, kind: SourceKind = "local") -> tuple[Path, tuple[str, ...]]:
     """The folder that holds the unpacked archive of `name`, and the parts of it that are there.
 
     The path of a `local` folder is absolute; a download's may lie below the project, wherever that is.
@@ -20,18 +18,16 @@ def find_local(
     Raises:
         RegroupError: no root is set, it is no folder, or parts that are needed are missing or empty.
     """
-    key = f"sources.{name}.root"
+    key, required = f"sources.{name}.root", SOURCES.load(name).required
     if root is None:
-        raise RegroupError(
-            f"{key}: not set; kind `local` needs the folder that holds {LAYOUTS[name].required[0]}"
-        )
+        raise RegroupError(f"{key}: not set; kind `local` needs the folder that holds {required[0]}")
     folder = root.expanduser().absolute() if kind == "local" else root.expanduser()
     if not folder.is_dir():
         raise RegroupError(
             f"{key}: no such folder {folder}; give the folder into which the archive was unpacked"
         )
     parts = present_parts(name, folder)
-    missing = [part for part in LAYOUTS[name].required if part not in parts]
+    missing = [part for part in required if part not in parts]
     if missing:
         raise RegroupError(
             f"{key}: {folder} has no {', '.join(missing)} (missing or empty); give the folder into which the"
@@ -41,7 +37,7 @@ def find_local(
 
 
 def describe_local(
-    name: SourceName, root: Path | None, *, kind: SourceKind = "local", remembered: Path | None = None
+    name: str, root: Path | None, *, kind: SourceKind = "local", remembered: Path | None = None
 ) -> Manifest:
     """Check that `root` holds the unpacked archive of `name` and describe it.
 

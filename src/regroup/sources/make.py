@@ -19,12 +19,12 @@ from regroup.sources.manifest import (
     still_describes,
     write_manifest,
 )
-from regroup.sources.mini.write import draw_dataset
-from regroup.sources.settings import SourceKind, SourceName, WorldParams
+from regroup.sources.mini.drawn import draw_dataset
+from regroup.sources.settings import SourceKind, WorldParams
 
 
 def make_source(
-    name: SourceName,
+    name: str,
     kind: SourceKind,
     out: Path,
     *,
@@ -68,7 +68,7 @@ def make_source(
     return manifest
 
 
-def unchanged_source(name: SourceName, kind: SourceKind, out: Path, *, root: Path | None) -> Manifest | None:
+def unchanged_source(name: str, kind: SourceKind, out: Path, *, root: Path | None) -> Manifest | None:
     """The manifest in `out`, if the folder used in place is still what it says; None: make the source.
 
     Of a download that is not on this machine at all the manifest is kept as well: its results may have been

@@ -9,10 +9,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from regroup.errors import RegroupError
-from regroup.io import read_json, write_json
+from regroup.io import read_json, write_bytes, write_json
 from regroup.sources.layouts import present_parts
 from regroup.sources.listing import FileDigests, list_entries
-from regroup.sources.settings import SourceKind, SourceName
+from regroup.sources.settings import SourceKind
 
 MANIFEST = "manifest.json"
 
@@ -29,7 +29,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: SourceName
+    source: str
     kind: SourceKind
     root: str
     parts: tuple[str, ...]
@@ -44,7 +44,7 @@ def list_files(root: Path, parts: Iterable[str]) -> list[Path]:
 
 
 def describe(
-    source: SourceName,
+    source: str,
     kind: SourceKind,
     root: Path,
     parts: Iterable[str],
@@ -89,6 +89,16 @@ def digests_file(raw_dir: Path) -> Path:
 def write_manifest(raw_dir: Path, manifest: Manifest) -> None:
     """Write `manifest.json` into `raw_dir`."""
     write_json(raw_dir / MANIFEST, manifest.model_dump(mode="json"))
+
+
+def copy_manifest(raw_dir: Path, file: Path) -> None:
+    """Lay a copy of the manifest of `raw_dir` where it can be read without the files around it.
+
+    A copy that says the same already is not touched.
+    """
+    content = (raw_dir / MANIFEST).read_bytes()
+    if not file.is_file() or file.read_bytes() != content:
+        write_bytes(file, content)
 
 
 def read_manifest(raw_dir: Path) -> Manifest:

@@ -2,20 +2,135 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from regroup.errors import RegroupError
+from regroup.plugins import Shelf
 from regroup.settings import EachOnce, InOrder, Seed, Settings, Share
 
-SourceKey = Literal["coco", "voc12", "context", "ade"]
-"""What a profile may name; `web` is drawn only to pretrain."""
-SourceName = Literal["coco", "voc12", "context", "ade", "web"]
 SourceKind = Literal["mini", "local", "download"]
 Images = Annotated[int, Field(ge=1, le=1_000_000)]
 Objects = Annotated[int, Field(ge=1, le=20)]
 Height = Annotated[float, Field(gt=0, le=1)]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+_CHECKSUMS = ("sha256", "sha1", "md5")
+
+
+class HubFile(Settings):
+    """A file of a Hugging Face repository at one revision."""
+
+    repo: str
+    revision: str
+    path: str
+
+
+class Artefact(Settings):
+    """One public file.
+
+    Attributes:
+        file: its name here.
+        urls: where it is: the publisher, then mirrors; `hub` instead for a file of Hugging Face's hub.
+        md5, sha1, sha256: hex digests that the publisher or others have stated.
+        megabytes: its size, about; None where it is not known. `unpacked_megabytes` likewise of what becomes
+            of it; None: the same.
+        unpack: path inside the archive -> path below the source's folder.
+        made_by: the module of `makers/` that makes `makes`, paths below the source's folder, from it.
+    """
+
+    file: FileName
+    urls: tuple[str, ...] = ()
+    hub: HubFile | None = None
+    md5: str | None = Field(default=None, pattern="^[0-9a-f]{32}$")
+    sha1: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    megabytes: float | None = Field(default=None, gt=0)
+    unpacked_megabytes: float | None = Field(default=None, gt=0)
+    unpack: dict[str, str] = Field(default_factory=dict)
+    made_by: str | None = None
+    makes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> Artefact:
+        if bool(self.urls) == bool(self.hub):
+            raise ValueError("needs either `urls` or `hub`")
+        if bool(self.makes) != bool(self.made_by):
+            raise ValueError("`makes` says what is made, and `made_by` by which module of sources/makers")
+        return self
+
+    @property
+    def checksum(self) -> str | None:
+        """The strongest checksum stated, as `algorithm:digest`."""
+        found = [(name, getattr(self, name)) for name in _CHECKSUMS]
+        return next((f"{name}:{digest}" for name, digest in found if digest), None)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Paths below the source's folder that are there when the file has been used."""
+        return (*self.unpack.values(), *self.makes)
+
+
+class SourceLayout(Settings):
+    """One file of `archives/`: what a source's archives unpack to, and where they are.
+
+    Attributes:
+        required: paths below the source's folder without which a run cannot start.
+        optional: paths that are used if they are there.
+        artefacts: the public files that kind `download` fetches, by name; none: it cannot be downloaded.
+        pretraining: it is drawn to make the shipped checkpoint, and no profile names it.
+    """
+
+    required: tuple[str, ...] = Field(min_length=1)
+    optional: tuple[str, ...] = ()
+    artefacts: dict[str, Artefact] = Field(default={})
+    pretraining: bool = False
+
+    @model_validator(mode="after")
+    def _artefacts_become_parts(self) -> SourceLayout:
+        if idle := [name for name, artefact in self.artefacts.items() if not artefact.parts]:
+            raise ValueError(f"artefacts.{idle[0]}: needs `unpack`, or `made_by` and `makes`")
+        return self
+
+
+SOURCES = Shelf(Path(__file__).parent / "archives", "source", SourceLayout)
+"""Every source of raw data, by the name of its file."""
+
+
+def _known_source(name: str) -> str:
+    try:
+        pretraining = SOURCES.load(name).pretraining
+    except RegroupError as error:
+        raise ValueError(str(error)) from None
+    if pretraining:
+        raise ValueError(f"{name}: drawn to pretrain only; a profile cannot name it")
+    return name
+
+
+SourceKey = Annotated[str, AfterValidator(_known_source)]
+"""What a profile may name: a file of `archives/`."""
+
+
+def check_kinds(sources: Mapping[str, SourceParams]) -> None:
+    """Refuse a kind that a source cannot be had by.
+
+    Raises:
+        ValueError: says what else there is.
+    """
+    from regroup.sources.mini.drawn import DRAWN
+
+    for name, source in sources.items():
+        if source.kind == "mini" and name not in DRAWN.names:
+            raise ValueError(
+                f"sources.{name}.kind: the drawn world has no {name}; it has {', '.join(DRAWN.names)}"
+            )
+        if source.kind == "download" and not SOURCES.load(name).artefacts:
+            raise ValueError(
+                f"sources.{name}.kind: {SOURCES.path(name)} names no `artefacts` to download; "
+                "give `kind: local` and `root`"
+            )
 
 
 class SourceParams(Settings):

@@ -7,19 +7,18 @@ from pathlib import Path
 
 from regroup.errors import RegroupError
 from regroup.io import atomic_path
-from regroup.sources.artefacts import Artefact, load_catalogue
+from regroup.sources.artefacts import load_catalogue
 from regroup.sources.fetch import download_folder, fetch_all, only_one, read_record, write_record
-from regroup.sources.settings import WeightsParams
+from regroup.sources.settings import Artefact, WeightsParams
 
 
 def find_weights(names: tuple[str, ...]) -> dict[str, Artefact]:
     """Artefacts by name.
 
     Raises:
-        RegroupError: there is no such artefact, or it is data.
+        RegroupError: there is no such artefact.
     """
-    catalogue = load_catalogue()
-    known = {name: one for name, one in catalogue.artefacts.items() if not one.parts}
+    known = load_catalogue().artefacts
     if unknown := [name for name in names if name not in known]:
         raise RegroupError(f"weights.artefacts: no weights {unknown[0]!r}; known: {', '.join(known)}")
     return {name: known[name] for name in names}

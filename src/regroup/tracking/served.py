@@ -24,8 +24,8 @@ class Segmenter(PythonModel):  # type: ignore[misc]  # MLflow is not typed
 
     def load_context(self, context: Any) -> None:
         """Load the checkpoint that was stored with the model."""
+        from regroup.backbones import load_checkpoint
         from regroup.device import choose_device
-        from regroup.model import load_checkpoint
 
         self._model = load_checkpoint(Path(context.artifacts["checkpoint"])).to(choose_device("auto"))
 
@@ -50,7 +50,7 @@ class Segmenter(PythonModel):  # type: ignore[misc]  # MLflow is not typed
         from regroup.segmentation.segment import segment_images, write_segmented
         from regroup.segmentation.settings import InferenceParams
 
-        side = 2 * self._model.config.image.image_size
+        side = 2 * self._model.image_size
         params = InferenceParams(
             short_side=side, long_side=max(2048, side), window=side, stride=max(1, side // 2)
         )

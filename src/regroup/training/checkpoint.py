@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from regroup.backbones import load_checkpoint
 from regroup.errors import RegroupError
-from regroup.model import GroupViT, load_checkpoint
-from regroup.model.checkpoint import with_image_size, with_stage_two
+from regroup.model import Backbone, GroupViT
+from regroup.model.checkpoint import with_stage_two
 from regroup.model.dino import DinoKeys
 from regroup.model.restage import restage, stages_for
 from regroup.training.settings import CheckpointParams
@@ -19,7 +20,7 @@ def start_model(
     variant: Variant | None = None,
     image_size: int | None = None,
     dino: DinoKeys | None = None,
-) -> GroupViT:
+) -> Backbone:
     """Load or draw the model that a run starts from.
 
     Args:
@@ -38,8 +39,21 @@ def start_model(
     else:
         assert params.model is not None
         model = GroupViT(params.model, generator=torch.Generator().manual_seed(params.seed)).eval()
-        model = model if image_size is None else with_image_size(model, image_size)
+        model = model if image_size is None else model.with_image_size(image_size)
+    if model.config.architecture != params.backbone:
+        raise RegroupError(
+            f"{params.path}: holds a `{model.config.architecture}`; say `backbone: "
+            f"{model.config.architecture}` beside its path"
+        )
     if variant is None:
+        return model
+    regroups = variant.grouping_blocks != 2 or variant.last_group_tokens is not None or variant.dino_input
+    if not isinstance(model, GroupViT):
+        if regroups:
+            raise RegroupError(
+                f"{params.path}: a backbone `{model.config.architecture}` has no grouping blocks; drop "
+                "`grouping_blocks`, `last_group_tokens` and `dino_input` of the variant"
+            )
         return model
     if variant.grouping_blocks != 2 or variant.last_group_tokens is not None:
         stages = stages_for(

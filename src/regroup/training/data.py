@@ -19,7 +19,7 @@ from regroup.captions.sampling import LabelSampler
 from regroup.captions.table import LABELS, LabelTable, read_vocabulary
 from regroup.io import sha256
 from regroup.model.collectives import rank, world_size
-from regroup.model.image import FirstStage, ImageTower
+from regroup.model.interface import Backbone, FirstStage
 from regroup.objectives import Need, needs
 from regroup.pictures import Pixels
 from regroup.training.augmentation import Augmentation
@@ -175,9 +175,9 @@ class CaptionData:
         """What was read so far, broken samples included."""
         return self._reader.report
 
-    def keep_first_stages(self, tower: ImageTower, *, room: int) -> None:
+    def keep_first_stages(self, model: Backbone, *, room: int) -> None:
         """From now on, batches bring first stages in place of pixels; see `KeptFirstStages`."""
-        self._views.make = KeptFirstStages(self._augmentation, tower, room=room)
+        self._views.make = KeptFirstStages(self._augmentation, model, room=room)
 
     def tokens(self, numbers: Int64) -> Tensor:
         """CLIP token ids int64 [N, T] of the texts numbered `numbers`."""

@@ -23,7 +23,7 @@ from regroup.adaptation import Adapted, adapt, count_trainable
 from regroup.errors import RegroupError
 from regroup.heads import learning_rates
 from regroup.io import source_digest
-from regroup.model import GroupViT
+from regroup.model import Backbone
 from regroup.model.collectives import world_size
 from regroup.model.machine import machine
 from regroup.objectives import needs
@@ -37,7 +37,6 @@ from regroup.training.settings import FinetuneParams, OptimiserParams
 from regroup.training.snapshots import snapshot_steps
 from regroup.training.state import FILE, Claim
 from regroup.training.step import TrainingStep
-from regroup.training.views import can_keep
 from regroup.variants import Variant, code_digests
 
 CODE = (
@@ -54,7 +53,7 @@ NO_CLAIM = Claim()
 
 
 def finetune(
-    model: GroupViT,
+    model: Backbone,
     data: CaptionData,
     variant: Variant,
     settings: FinetuneParams,
@@ -104,9 +103,9 @@ def finetune(
     model.to(device).train()
     heads.to(device).train()
     optimiser = _optimiser(model, heads, learning_rates(variant.heads), settings.optimiser)
-    reads_pixels = read_pixels(needs(variant.objectives)) or model.stage_two is not None
-    if settings.views is not None and can_keep(model.image) and not reads_pixels:
-        data.keep_first_stages(model.image, room=settings.keep_views_mb * 2**20)
+    reads_pixels = read_pixels(needs(variant.objectives))
+    if settings.views is not None and model.first_stage_is_fixed() and not reads_pixels:
+        data.keep_first_stages(model, room=settings.keep_views_mb * 2**20)
     training_step = TrainingStep(
         model, data, variant, settings, image_size=plan.image_size, dino=dino, heads=heads
     )
@@ -195,7 +194,7 @@ def _termination() -> Iterator[Callable[[], int]]:
 
 
 def _optimiser(
-    model: GroupViT, heads: nn.ModuleDict, rates: Mapping[str, float], settings: OptimiserParams
+    model: Backbone, heads: nn.ModuleDict, rates: Mapping[str, float], settings: OptimiserParams
 ) -> torch.optim.AdamW:
     """AdamW; parameters with one dimension or none (biases, norms, scales) are not decayed."""
     groups = []

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from regroup.adaptation import adapt
 from regroup.heads import build_heads
-from regroup.model import GroupViT
+from regroup.model import Backbone
 from regroup.model.constants import END_OF_TEXT, START_OF_TEXT
 from regroup.objectives import Need, needs
 from regroup.training.data import CaptionBatch
@@ -56,7 +56,7 @@ class MadeUpTexts:
 
 
 def measure(
-    model: GroupViT,
+    model: Backbone,
     variant: Variant,
     settings: FinetuneParams,
     plan: Plan,

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,23 +21,32 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from regroup import backbones
 from regroup.captions.prompts import TRAINING_TEMPLATES, class_prompt, prompt
 from regroup.captions.tokens import tokenize
 from regroup.io import write_bytes, write_json
 from regroup.model.checkpoint import CONFIG, WEIGHTS
 from regroup.model.groupvit import GroupViT
+from regroup.model.interface import Backbone
+from regroup.model.projector import Projector
 from regroup.objectives.contrastive import contrastive_loss
 from regroup.objectives.noise_free import noise_free_loss
 from regroup.segmentation.protocols import load_protocol
-from regroup.segmentation.settings import ProtocolName
 from regroup.sources.mini.grammar import words
 from regroup.training.settings import PretrainParams, PretrainPhase
 from regroup.training.web import Concept, WebBatch, WebCorpus
 
+KNOWN_PROTOCOLS = (
+    *("voc", "context60", "context59", "ade150"),
+    *("coco_object_stuffthingmaps", "coco_object_instances"),
+)
+"""Whose class names a compact text tower knows; another protocol's words need it to be pretrained anew."""
+Model = TypeVar("Model", bound=Backbone)
+
 
 def known_texts() -> tuple[str, ...]:
     """Texts whose words a compact text tower knows: the drawn world's captions, prompts of all classes."""
-    names = {name for protocol in get_args(ProtocolName) for name in load_protocol(protocol).classes}
+    names = {name for protocol in KNOWN_PROTOCOLS for name in load_protocol(protocol).classes}
     templates = [prompt("", template) for template in range(len(TRAINING_TEMPLATES))]
     return (*words(), *(class_prompt(name) for name in sorted(names)), *templates)
 
@@ -56,12 +65,12 @@ def pretrain(
     params: PretrainParams,
     *,
     observe: Callable[[int, dict[str, float]], None] | None = None,
-) -> GroupViT:
+) -> Backbone:
     """Pretrain a model from random weights.
 
     Args:
         corpus: images, maps and captions.
-        params: how; `params.model` is the model's shape.
+        params: how, and the model's sizes.
         observe: called with the step and its losses, every 20 steps.
 
     Returns:
@@ -83,20 +92,19 @@ def _run_phase(
     state: dict[str, Tensor] | None,
     done: int,
     observe: Callable[[int, dict[str, float]], None] | None,
-) -> GroupViT:
+) -> Backbone:
     """One phase, from `state` or from random weights, `done` steps into the whole."""
     phase = params.phases[number]
     rng = np.random.default_rng(params.seed + number)
     noise = torch.Generator().manual_seed(params.seed + number)
-    model = scale_to_width(GroupViT(params.model, generator=noise))
-    if params.model.text.compact:
+    model = draw_model(params, noise)
+    if model.text.config.compact:
         model.set_tokens(np.unique(tokenize([*known_texts(), *corpus.captions])).tolist())
     if state is not None:
         model.load_state_dict(state)
     model.train()
     warm_up_text(model, corpus, params, phase, rng)
     optimiser = _optimiser(model, params, phase)
-    patch = params.model.image.patch_size
     small = corpus.order(params.batch, rng)
     large = corpus.order(params.large_batch, rng)
     title = f"pretrain {number + 1} of {len(params.phases)}"
@@ -104,9 +112,11 @@ def _run_phase(
         for group in optimiser.param_groups:
             group["lr"] = _learning_rate(step, phase, params.warmup_steps)
         if step % params.large_every == params.large_every - 1:
-            batch = corpus.batch(next(large).tolist(), params.large_size, patch, params.large_area, rng)
+            batch = corpus.batch(
+                next(large).tolist(), params.large_size, model.patch_size, params.large_area, rng
+            )
         else:
-            batch = corpus.batch(next(small).tolist(), params.model.image.image_size, patch, params.area, rng)
+            batch = corpus.batch(next(small).tolist(), model.image_size, model.patch_size, params.area, rng)
         losses = step_losses(model, batch, draw_candidates(corpus.concepts, rng), params, rng, noise)
         optimiser.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
@@ -117,8 +127,19 @@ def _run_phase(
     return halve(model)
 
 
+def draw_model(params: PretrainParams, generator: torch.Generator) -> Backbone:
+    """The model with random weights.
+
+    Raises:
+        RegroupError: `params.backbone` names none that there is, or its sizes contradict each other.
+    """
+    if params.backbone is None:
+        return scale_to_width(GroupViT(params.model, generator=generator))
+    return backbones.make(backbones.config_from(params.backbone, source="pretrain.backbone"), generator)
+
+
 def warm_up_text(
-    model: GroupViT,
+    model: Backbone,
     corpus: WebCorpus,
     params: PretrainParams,
     phase: PretrainPhase,
@@ -130,7 +151,7 @@ def warm_up_text(
     A vector for each concept, thrown away afterwards, is the target: a text is to be close to those it names.
     """
     count = len(corpus.concepts)
-    targets = nn.Parameter(torch.from_numpy(rng.standard_normal((count, params.model.joint_width))).float())
+    targets = nn.Parameter(torch.from_numpy(rng.standard_normal((count, model.config.joint_width))).float())
     weights = [targets, *model.text.parameters(), *model.text_projector.parameters()]
     optimiser = torch.optim.AdamW(weights, lr=phase.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
     named = [[i for i, c in enumerate(corpus.concepts) if c.named_in(text)] for text in corpus.captions]
@@ -151,14 +172,17 @@ def warm_up_text(
 
 
 def step_losses(
-    model: GroupViT,
+    model: Backbone,
     batch: WebBatch,
     candidates: Candidates,
     params: PretrainParams,
     rng: np.random.Generator,
     noise: torch.Generator,
 ) -> dict[str, Tensor]:
-    """The losses of one batch, to be summed: `contrastive`, `multi_label`, `image`, `patch`, `token`."""
+    """The losses of one batch, to be summed: `contrastive`, `multi_label`, `image`, `patch`, `token`.
+
+    A backbone without groups has no `token`: its patches are its segments.
+    """
     features = model.encode_image(batch.pixels, return_attention=True, return_segments=False, generator=noise)
     label_texts, label_ids = draw_labels(batch.nouns, params.labels, rng)
     texts = [*batch.captions, *label_texts, *candidates.texts]
@@ -167,10 +191,12 @@ def step_losses(
     caption, labels, classes = torch.split(encoded, [count, len(label_texts), len(candidates.texts)])
     wanted = batch.coverage[..., list(candidates.ids)]
     weights = torch.tensor([params.stuff_weight if stuff else 1.0 for stuff in candidates.stuff])
-    assert features.patches is not None
-    segments = features.attention.transpose(1, 2) @ class_scores(model, features.segments, classes)
-    tokens = class_scores(model, model.image.norm(features.patches), classes)
-    return {
+    scores = class_scores(model, features.segments, classes)
+    if isinstance(model, GroupViT):
+        assert features.patches is not None
+        scores = features.attention.transpose(1, 2) @ scores
+        tokens = class_scores(model, model.image.norm(features.patches), classes)
+    losses = {
         "contrastive": contrastive_loss(features.feature, caption, model.logit_scale),
         "multi_label": noise_free_loss(
             features.feature,
@@ -180,9 +206,11 @@ def step_losses(
             padding="mask",
         ),
         "image": params.class_weight * image_loss(features.feature, classes, model.logit_scale, wanted),
-        "patch": params.mask_weight * patch_loss(segments, wanted, weights, params.background_weight),
-        "token": params.token_weight * patch_loss(tokens, wanted, weights, params.background_weight),
+        "patch": params.mask_weight * patch_loss(scores, wanted, weights, params.background_weight),
     }
+    if isinstance(model, GroupViT):
+        losses["token"] = params.token_weight * patch_loss(tokens, wanted, weights, params.background_weight)
+    return losses
 
 
 def image_loss(feature: Tensor, classes: Tensor, logit_scale: Tensor, wanted: Tensor) -> Tensor:
@@ -199,16 +227,19 @@ def image_loss(feature: Tensor, classes: Tensor, logit_scale: Tensor, wanted: Te
     return loss.sum() / (shown.sum(dim=-1) > 0).sum().clamp_min(1)
 
 
-def class_scores(model: GroupViT, tokens: Tensor, classes: Tensor) -> Tensor:
+def class_scores(model: Backbone, tokens: Tensor, classes: Tensor) -> Tensor:
     """Class distributions [B, T, N] of image tokens [B, T, width] over texts [N, C], as inference has them.
 
     The projector's batch norm keeps its running statistics here: in fine-tuning too they come from the
     features of whole images alone, and inference reads segments with them.
     """
-    norm = model.image_projector.norm
-    norm.eval()
-    projected = F.normalize(model.image_projector(tokens), dim=-1)
-    norm.train(model.training)
+    projector = model.image_projector
+    norm = projector.norm if isinstance(projector, Projector) else None
+    if norm is not None:
+        norm.eval()
+    projected = F.normalize(projector(tokens), dim=-1)
+    if norm is not None:
+        norm.train(model.training)
     scale = model.logit_scale.exp().clamp(max=100)
     return (scale * projected @ F.normalize(classes, dim=-1).T).softmax(dim=-1)
 
@@ -289,7 +320,7 @@ def scale_to_width(model: GroupViT) -> GroupViT:
     return model
 
 
-def halve(model: GroupViT) -> GroupViT:
+def halve(model: Model) -> Model:
     """Round all weights to half precision, in which they are stored."""
     with torch.no_grad():
         for tensor in [*model.parameters(), *model.buffers()]:
@@ -298,7 +329,7 @@ def halve(model: GroupViT) -> GroupViT:
     return model
 
 
-def save_half(model: GroupViT, folder: Path) -> None:
+def save_half(model: Backbone, folder: Path) -> None:
     """Write a checkpoint folder with the weights in half precision; `load_checkpoint` reads it as float32."""
     state = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
     halved = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
@@ -313,7 +344,7 @@ def _learning_rate(step: int, phase: PretrainPhase, warmup: int) -> float:
     return phase.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _optimiser(model: GroupViT, params: PretrainParams, phase: PretrainPhase) -> torch.optim.AdamW:
+def _optimiser(model: Backbone, params: PretrainParams, phase: PretrainPhase) -> torch.optim.AdamW:
     """AdamW without decay of biases, norms and scales."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]

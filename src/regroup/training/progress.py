@@ -12,7 +12,7 @@ from torch import nn
 
 from regroup.adaptation import Adapted
 from regroup.io import sha256
-from regroup.model import GroupViT
+from regroup.model import Backbone
 from regroup.training.parallel import is_first, wait_for_all
 from regroup.training.snapshots import FOLDER, save_snapshot
 from regroup.training.state import Claim, TrainingState, forget, load_state
@@ -25,7 +25,7 @@ Curve = list[Row]
 class Learner:
     """All that changes in a run: the adapted model, the heads beside it, and the optimiser of both."""
 
-    model: GroupViT
+    model: Backbone
     adapted: Adapted
     heads: nn.ModuleDict
     optimiser: torch.optim.Optimizer

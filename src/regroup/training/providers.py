@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regroup.model import GroupViT
-from regroup.model.groupvit import ImageFeatures
-from regroup.model.image import TowerOutput
+from regroup.model import Backbone
+from regroup.model.interface import ImageEncoding, TowerOutput
 from regroup.model.text import cut_tokens, text_lengths
 from regroup.objectives import CaptionSets, Labels, Need, TeacherOutputs, TokenStates, upcast
 from regroup.training.data import CaptionBatch, Int64
@@ -36,11 +35,11 @@ class Sources:
         dino: self-supervised features, called as `dino(pixels, grid)`; None where no objective reads them.
     """
 
-    model: GroupViT
+    model: Backbone
     tokens: Callable[[Int64], Tensor]
     text_tower: Callable[[Int64], Tensor]
     autocast: Callable[[], AbstractContextManager[Any]]
-    teacher: GroupViT | None = None
+    teacher: Backbone | None = None
     dino: nn.Module | None = None
 
 
@@ -57,7 +56,7 @@ class Encoded:
     """
 
     batch: CaptionBatch
-    image: ImageFeatures
+    image: ImageEncoding
     caption: Tensor
     labels: Tensor | None
     view: TowerOutput | None = None
@@ -81,7 +80,7 @@ def read_pixels(needs: Collection[Need]) -> bool:
     return any(PROVIDERS[need].reads_pixels for need in needs)
 
 
-def start_teacher(model: GroupViT) -> GroupViT:
+def start_teacher(model: Backbone) -> Backbone:
     """A frozen copy of the model as it is now."""
     return copy.deepcopy(model).eval().requires_grad_(False)
 
@@ -107,7 +106,7 @@ def _patches(sources: Sources, encoded: Encoded) -> Tensor:
 def _dino(sources: Sources, encoded: Encoded) -> Tensor:
     assert sources.dino is not None
     pixels = encoded.batch.pixels
-    features: Tensor = sources.dino(pixels, sources.model.image.patch_grid(pixels))
+    features: Tensor = sources.dino(pixels, sources.model.patch_grid(pixels))
     return features
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from regroup.adaptation import FrozenBatchNorm
+from regroup.backbones import ROOM
+from regroup.errors import RegroupError
 from regroup.model.config import GroupViTConfig, ImageConfig, StageConfig, TextConfig
-from regroup.settings import InOrder, Pixels, Seed, Settings, Share
+from regroup.settings import InOrder, Name, Pixels, Seed, Settings, Share
 
 Area = Annotated[float, Field(gt=0, le=1)]
 Ratio = Annotated[float, Field(ge=0.01, le=100)]
@@ -48,13 +50,14 @@ class AugmentationSettings(Settings):
 class CheckpointParams(Settings):
     """The checkpoint that every variant starts from.
 
-    `path` is a folder of ours, an original `.pth`, or a Hugging Face folder. `kind: random` draws weights for
-    `model` from `seed` instead (to try the pipeline, never for results); `path` then is the file that DVC
-    watches.
+    `path` is a folder of ours, an original `.pth`, or a Hugging Face folder, with weights of `backbone` (a
+    module of `regroup.backbones`). `kind: random` draws weights of a GroupViT of the sizes `model` instead,
+    from `seed` (to try the pipeline, never for results); `path` then is the file that DVC watches.
     """
 
     kind: Literal["file", "random"] = "file"
     path: Path
+    backbone: Name = "groupvit"
     model: GroupViTConfig | None = None
     seed: Seed = 0
 
@@ -64,7 +67,18 @@ class CheckpointParams(Settings):
             raise ValueError(
                 "`kind: random` needs `model`, the sizes of the network ({} for the published ones)"
             )
+        if self.kind == "random" and self.backbone != "groupvit":
+            raise ValueError("`kind: random` is for `backbone: groupvit`, whose sizes `model` has")
         return self
+
+    @field_validator("backbone")
+    @classmethod
+    def _is_there(cls, name: str) -> str:
+        try:
+            ROOM.check(name)
+        except RegroupError as error:
+            raise ValueError(str(error)) from None
+        return name
 
 
 class OptimiserParams(Settings):
@@ -153,7 +167,7 @@ class PretrainPhase(Settings):
 
 
 class PretrainParams(Settings):
-    """How the mini checkpoint is pretrained; phase n draws from seed + n and goes on from the one before."""
+    """How a mini checkpoint is pretrained; phase n draws from seed + n and goes on from the one before."""
 
     seed: int = Field(default=5, ge=0, le=2**31)
     phases: Annotated[tuple[PretrainPhase, ...], Field(min_length=1)] = (
@@ -181,3 +195,7 @@ class PretrainParams(Settings):
         default=0.5, description="of the whole image's cross-entropy over candidates"
     )
     model: GroupViTConfig = MINI_MODEL
+    backbone: dict[str, Any] | None = Field(
+        default=None,
+        description="another backbone than GroupViT: what its config.json says, in place of `model`",
+    )

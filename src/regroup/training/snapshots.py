@@ -16,7 +16,7 @@ from torch import nn
 
 from regroup.errors import RegroupError
 from regroup.io import atomic_path
-from regroup.model import GroupViT
+from regroup.model import Backbone
 from regroup.model.weights import read_safetensors, require_finite
 
 FOLDER = "snapshots"
@@ -39,7 +39,7 @@ def snapshot_steps(steps: int, count: int) -> frozenset[int]:
 
 
 def save_snapshot(
-    model: GroupViT,
+    model: Backbone,
     folder: Path,
     *,
     step: int,
@@ -99,7 +99,7 @@ def list_snapshots(run: Path) -> list[Snapshot]:
 
 
 @torch.no_grad()
-def apply_snapshot(model: GroupViT, snapshot: Snapshot, heads: nn.ModuleDict | None = None) -> None:
+def apply_snapshot(model: Backbone, snapshot: Snapshot, heads: nn.ModuleDict | None = None) -> None:
     """Put the snapshot's tensors into the model that its run ended with, and into its heads if given.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from regroup.model import GroupViT
+from regroup.model import Backbone
 from regroup.model.collectives import rank, world_size
 from regroup.model.dropout import Rows, place_rows, row_dropouts
-from regroup.model.image import FirstStage, Noise, TowerOutput
+from regroup.model.interface import FirstStage, Noise, TowerOutput
 from regroup.objectives import Need, ObjectiveInputs, TotalLoss, needs, total_loss, upcast
 from regroup.training.data import CaptionBatch, Int64
 from regroup.training.parallel import average_gradients, own_rows
@@ -43,7 +43,7 @@ class TrainingStep:
 
     def __init__(
         self,
-        model: GroupViT,
+        model: Backbone,
         texts: Texts,
         variant: Variant,
         settings: FinetuneParams,
@@ -67,7 +67,7 @@ class TrainingStep:
         everything = [*model.parameters(), *self._heads.parameters()]
         self.parameters = [parameter for parameter in everything if parameter.requires_grad]
         self._model, self._variant, self._size = model, variant, image_size
-        self.device = model.logit_scale.device
+        self.device = model.device
         self._chunks = settings.chunks
         self._bf16 = settings.precision == "bf16"
         self._needs = needs(variant.objectives)
@@ -99,7 +99,7 @@ class TrainingStep:
             own_rows(self._model.draw_noise(global_batch, generator), share, rank() * share)
             for _ in range(draws)
         ]
-        batch = batch.to(self.device, self._model.logit_scale.dtype)
+        batch = batch.to(self.device, self._model.dtype)
         rows = Rows(generator.initial_seed(), len(global_batch), rank() * share)
         place_rows(self._projector_drops, rows)
         # a text has no place in the global batch: each process drops for its own
@@ -127,13 +127,11 @@ class TrainingStep:
         return result
 
     def _encode(self, pixels: Tensor, noise: Noise, known: FirstStage | None) -> TowerOutput:
-        tower, stage_two = self._model.image, self._model.stage_two
         with self._autocast():
-            output: TowerOutput = tower(
+            output = self._model.run_image_tower(
                 pixels,
                 noise,
                 return_attention=bool(self._needs & _FROM_ASSIGNMENTS),
-                stage_two_tokens=None if stage_two is None else stage_two(pixels, tower.patch_grid(pixels)),
                 first_stage=known,
             )
         return output if Need.PATCHES in self._needs else output._replace(patches=None)
@@ -150,14 +148,14 @@ class TrainingStep:
         spans = list(_spans(len(batch.image_ids), self._chunks))
         with torch.no_grad():
             parts = [encode(*span) for span in spans]
-        whole = [_joined(views) for views in zip(*parts, strict=True)]
-        leaves = [tensor.requires_grad_() for output in whole for tensor in _tensors(output)]
+        whole = [TowerOutput.joined(views) for views in zip(*parts, strict=True)]
+        leaves = [tensor.requires_grad_() for output in whole for tensor in output.differentiable()]
         result = self._loss(batch, whole, texts)
         result.loss.backward()  # type: ignore[no-untyped-call]
         if not any(parameter.requires_grad for parameter in self._model.image.parameters()):
             return result
         for first, count in spans:
-            again = [tensor for output in encode(first, count) for tensor in _tensors(output)]
+            again = [tensor for output in encode(first, count) for tensor in output.differentiable()]
             pairs = [
                 (tensor, leaf.grad[first : first + count])
                 for tensor, leaf in zip(again, leaves, strict=True)
@@ -190,9 +188,9 @@ class TrainingStep:
 class _TextTower:
     """The text tower's features of a batch's captions and labels, from a cache while the tower is frozen."""
 
-    def __init__(self, model: GroupViT, texts: Texts) -> None:
+    def __init__(self, model: Backbone, texts: Texts) -> None:
         self._model, self._tokens = model, texts.tokens
-        self._device = model.logit_scale.device
+        self._device = model.device
         frozen = not any(parameter.requires_grad for parameter in model.text.parameters())
         self._cache = TextFeatures(self._tower, texts.tokens, texts.text_count) if frozen else None
 
@@ -224,16 +222,3 @@ def _spans(count: int, parts: int) -> Iterator[tuple[int, int]]:
     """First row and length of at most `parts` parts, as even as can be."""
     for rows in np.array_split(np.arange(count), min(parts, count)):
         yield int(rows[0]), len(rows)
-
-
-def _joined(outputs: Sequence[TowerOutput]) -> TowerOutput:
-    """Outputs of the parts of a batch as one."""
-    soft = tuple(torch.cat(parts) for parts in zip(*(output.soft for output in outputs), strict=True))
-    patches = [output.patches for output in outputs if output.patches is not None]
-    segments = torch.cat([output.segments for output in outputs])
-    return TowerOutput(segments, soft, (), torch.cat(patches) if patches else None)
-
-
-def _tensors(output: TowerOutput) -> list[Tensor]:
-    """What gradients come back to."""
-    return [output.segments, *output.soft, *([] if output.patches is None else [output.patches])]

@@ -15,23 +15,23 @@ import torch
 from torch import Tensor
 
 from regroup.captions.randomness import UInt64
-from regroup.model.image import FirstStage, ImageTower
+from regroup.model.interface import Backbone, FirstStage
 from regroup.pictures import Pixels
 from regroup.training.augmentation import Augmentation
 
 
 class KeptFirstStages:
-    """Images to first stages: an augmentation followed by the frozen part of a tower, with a memory."""
+    """Images to first stages: an augmentation followed by the frozen part of a model, with a memory."""
 
-    def __init__(self, augment: Augmentation, tower: ImageTower, *, room: int) -> None:
+    def __init__(self, augment: Augmentation, model: Backbone, *, room: int) -> None:
         """Start with an empty memory.
 
         Args:
             augment: makes a view of an image, decided by its key.
-            tower: on its device; everything before its first grouping block is frozen and drops no paths.
+            model: on its device; its first stage is fixed (`Backbone.first_stage_is_fixed`).
             room: bytes that may be kept; views beyond are computed each time.
         """
-        self._augment, self._tower, self._room = augment, tower, room
+        self._augment, self._model, self._room = augment, model, room
         self._kept: dict[int, FirstStage] = {}
 
     def __call__(self, images: Sequence[Pixels], *, keys: UInt64) -> FirstStage:
@@ -49,9 +49,9 @@ class KeptFirstStages:
 
     @torch.no_grad()
     def _encode(self, pixels: Tensor) -> Iterator[FirstStage]:
-        device = self._tower.positions.device
+        device = self._model.device
         for some in torch.split(pixels.to(device), 1 if device.type == "cpu" else 64):
-            for tokens, groups in zip(*self._tower.run_first_stage(some), strict=True):
+            for tokens, groups in zip(*self._model.run_first_stage(some), strict=True):
                 yield FirstStage(tokens[None].clone(), groups[None].clone())
 
     def _remember(self, key: int, first: FirstStage) -> FirstStage:
@@ -60,11 +60,3 @@ class KeptFirstStages:
             self._room -= size
             self._kept[key] = first
         return first
-
-
-def can_keep(tower: ImageTower) -> bool:
-    """Whether the same view gives the same first stage throughout a run."""
-    stage = tower.stages[0]
-    before = [tower.positions, *tower.patch_embedding.parameters(), *tower.patch_norm.parameters()]
-    before += [parameter for name, parameter in stage.named_parameters() if not name.startswith("grouping.")]
-    return tower.config.drop_path == 0 and not any(parameter.requires_grad for parameter in before)

@@ -15,16 +15,13 @@ from regroup.drawing.grid import Grid, read_grid
 from regroup.drawing.labelling import OPENMOJI, table_note
 from regroup.report.page.curves import HEIGHT, WIDTH, Curve, read_curve
 from regroup.report.page.pictures import read_pictures
+from regroup.report.reference import Reference
 from regroup.report.settings import PageParams
 
 CLAIMS = "what_moved"
-MAIN_TABLE = "table11"
-"""The study's final comparison stands first."""
 FACTS = "<!-- facts of a run -->"
 """Where `write_index` puts the pipeline and what is true of one run on one machine alone."""
 MISSING = "missing"
-CURVES = ("curves", "validation")
-"""Folders of CSV files over the steps of a run."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,7 @@ def build_page(
     settings: PageParams,
     params_file: Path,
     titles: Mapping[str, str],
+    reference: Reference,
 ) -> str:
     """The page of a report, without the facts of a run.
 
@@ -67,13 +65,16 @@ def build_page(
         settings: how pictures go in.
         params_file: the profile's parameters, for the commands.
         titles: of the variants, by their names.
+        reference: the study's tables: what it is about, and which table stands first.
 
     Raises:
         RegroupError: a file of the report that cannot be read; the message names it.
     """
     tables = {path.stem: _table(path) for path in sorted((report / "table_data").glob("*.json"))}
     claims = tables.pop(CLAIMS, None)
-    main = tables.get(MAIN_TABLE) or next(iter(tables.values()), None)
+    main = tables.get(f"table{reference.main:02}" if reference.main else "") or next(
+        iter(tables.values()), None
+    )
     curves = _curves(report, titles)
     pipeline = params_file.with_name("dvc.yaml")
     return (
@@ -82,6 +83,7 @@ def build_page(
         .render(
             profile=profile,
             drawn=drawn,
+            about=reference.about,
             note=table_note(profile, drawn=drawn),
             openmoji=OPENMOJI,
             main=main,
@@ -153,12 +155,14 @@ def _verdicts(claims: ShownTable | None) -> dict[str, int]:
 
 
 def _curves(report: Path, titles: Mapping[str, str]) -> list[Curve]:
-    """The loss of every run, and its scores where it was validated; in the order of the variants."""
+    """The loss of every run, and its scores on each task that it was validated on; in the order of the variants."""
     order = {name: k for k, name in enumerate(titles)}
-    names = {path.stem for folder in CURVES for path in (report / folder).glob("*.csv")}
-    runs = sorted(names, key=lambda name: (order.get(name, len(order)), name))
+    losses = {path.stem: path for path in (report / "curves").glob("*.csv")}
+    scores: dict[str, list[Path]] = {}
+    for path in sorted((report / "metrics").glob("*/*/validation.csv")):
+        scores.setdefault(path.parent.name, []).append(path)
+    runs = sorted({*losses, *scores}, key=lambda name: (order.get(name, len(order)), name))
     found = (
-        read_curve([report / folder / f"{name}.csv" for folder in CURVES], titles.get(name, name))
-        for name in runs
+        read_curve(name, titles.get(name, name), losses.get(name), scores.get(name, ())) for name in runs
     )
     return [curve for curve in found if curve is not None]

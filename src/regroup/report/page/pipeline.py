@@ -1,16 +1,12 @@
-"""The stages of a profile as a drawing: foreach stages collapsed, one box each, sources at the top."""
+"""The stages of a profile as a drawing: one box each, sources at the top."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 from regroup.errors import RegroupError
-from regroup.settings import read_yaml
 
 BOX = (132, 40)
 """Width and height of a stage's box, in the drawing's own pixels."""
@@ -25,8 +21,8 @@ class StageBox:
     Attributes:
         name: in dvc.yaml.
         about: its `desc`.
-        command: what it runs; `ITEM` stands for the item of a foreach stage.
-        count: how many items a foreach stage has; None for a plain stage.
+        command: what it runs; `ITEM` stands for the item where it has some.
+        count: how many items it has; None for a plain stage.
         reads: names of the stages whose outputs it reads.
         frozen: DVC does not run it by itself.
     """
@@ -59,80 +55,6 @@ class Drawing:
     height: float
 
 
-def read_pipeline(paths: Sequence[Path], values: Mapping[str, Any]) -> tuple[StageBox, ...]:
-    """The stages of some dvc.yaml files, in their order, templates filled as far as a collapsed view needs.
-
-    Args:
-        paths: dvc.yaml files.
-        values: what `${...}` stands for: parameters (nested) and what a foreach runs over.
-
-    Raises:
-        RegroupError: a file is missing, is not YAML, or a foreach runs over something that is not there.
-    """
-    entries: dict[str, dict[str, Any]] = {}
-    counts: dict[str, int | None] = {}
-    for path in paths:
-        for name, entry in read_yaml(path)["stages"].items():
-            entries[name] = entry.get("do", entry)
-            counts[name] = _count(f"{path}: {name}", entry, values)
-    made = {name: [_fill(out, values) for out in _outputs(entry)] for name, entry in entries.items()}
-    stages = []
-    for name, entry in entries.items():
-        needs = [_fill(dep, values) for dep in entry.get("deps", ())]
-        reads = [other for other, outs in made.items() if other != name and _meet(needs, outs)]
-        command = str(_fill(str(entry["cmd"]), values)).replace("${key}", "ITEM")
-        about = str(entry.get("desc", ""))
-        frozen = bool(entry.get("frozen"))
-        stages.append(StageBox(name, about, command, counts[name], tuple(reads), frozen))
-    return tuple(stages)
-
-
-def _count(where: str, entry: Mapping[str, Any], values: Mapping[str, Any]) -> int | None:
-    if "foreach" not in entry:
-        return None
-    items = entry["foreach"]
-    if isinstance(items, str):
-        name = items.removeprefix("${").removesuffix("}")
-        items = _look_up(name, values)
-        if items is None:
-            raise RegroupError(f"{where}: foreach: there is no {name}")
-    return len(items)
-
-
-def _outputs(entry: Mapping[str, Any]) -> list[str]:
-    outs = [out for key in ("outs", "metrics", "plots") for out in entry.get(key, ())]
-    return [next(iter(out)) if isinstance(out, dict) else str(out) for out in outs]
-
-
-def _fill(text: str, values: Mapping[str, Any]) -> str:
-    """Replace the templates that are known; `${key}` stays."""
-
-    def value(match: re.Match[str]) -> str:
-        found = _look_up(match[1], values)
-        return match[0] if found is None else str(found)
-
-    return re.sub(r"\$\{([\w.]+)\}", value, text)
-
-
-def _look_up(name: str, values: Mapping[str, Any]) -> Any:
-    found: Any = values
-    for part in name.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
-
-
-def _meet(needs: Sequence[str], outs: Sequence[str]) -> bool:
-    """Whether a path that is read is one that is made, lies in one, or holds one."""
-    pairs = ((Path(need).parts, Path(out).parts) for need in needs for out in outs)
-    return any(all(_same(*both) for both in zip(need, out, strict=False)) for need, out in pairs)
-
-
-def _same(one: str, other: str) -> bool:
-    """Whether two parts of a path may be the same, where `${key}` may be any item."""
-    pattern, text = (one, other) if "${" in one else (other, one)
-    return re.fullmatch(re.sub(r"\\\$\\\{\w+\\\}", ".+", re.escape(pattern)), text) is not None
-
-
 def draw(stages: Sequence[StageBox]) -> Drawing:
     """Place the stages in layers, each below what it reads; an edge over several layers has its own lane."""
     layers = _layers(stages)
@@ -151,15 +73,15 @@ def draw(stages: Sequence[StageBox]) -> Drawing:
             for upper, lower in pairwise(route):
                 above.setdefault(lower, []).append(upper)
             routes.append(route)
-    wide = {stage.name: BOX[0] for stage in stages}
-    sizes = [sum(wide.get(name, 0) for name in row) + GAP[0] * (len(row) - 1) for row in rows]
+    widths = {stage.name: BOX[0] for stage in stages}
+    sizes = [sum(widths.get(name, 0) for name in row) + GAP[0] * (len(row) - 1) for row in rows]
     width = max(sizes, default=0) + 2 * MARGIN
     middles: dict[str, float] = {}
     for row, size in zip(rows, sizes, strict=True):
         x = (width - size) / 2
         for name in sorted(row, key=lambda name: _mean([middles[other] for other in above[name]], width / 2)):
-            middles[name] = x + wide.get(name, 0) / 2
-            x += wide.get(name, 0) + GAP[0]
+            middles[name] = x + widths.get(name, 0) / 2
+            x += widths.get(name, 0) + GAP[0]
     tops = {name: MARGIN + k * (BOX[1] + GAP[1]) for k, row in enumerate(rows) for name in row}
     boxes = tuple(Placed(s, middles[s.name] - BOX[0] / 2, tops[s.name]) for s in stages)
     edges = tuple(_curve([(middles[name], tops[name]) for name in route]) for route in routes)

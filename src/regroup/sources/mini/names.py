@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 from ruamel.yaml import YAML
 
-Labels = Literal["coco", "coco_stuff", "voc", "context", "ade"]
+from regroup.errors import RegroupError
+
+Vocabulary = Literal["coco", "coco_stuff", "voc", "context", "ade"]
 Place = Literal["land", "street", "water", "beach", "snow", "sky", "home"]
 
 
@@ -31,7 +33,7 @@ class Concept(BaseModel):
     context: tuple[int, str] | None = None
     ade: tuple[int, str] | None = None
 
-    def label(self, dataset: Labels) -> tuple[int, str] | None:
+    def label(self, dataset: str) -> tuple[int, str] | None:
         """Id and name in a dataset, None where the dataset has no such class."""
         found: tuple[int, str] | None = getattr(self, dataset)
         return found
@@ -70,11 +72,16 @@ def world_id(name: str) -> int:
     return [concept.name for concept in load_names().concepts].index(name)
 
 
-def drawn_names(dataset: Literal["coco", "voc12", "context", "ade"]) -> list[str]:
-    """Names of the classes that a drawn dataset shows, in the order of the dataset's ids, without background.
+def drawn_names(source: str) -> list[str]:
+    """Names of the classes that a drawn source shows, in the order of the dataset's ids, without background.
 
     They are spelled as the evaluation protocols spell them; `coco` lists things only.
+
+    Raises:
+        RegroupError: the drawn world has no class names for this source.
     """
-    key: Labels = "voc" if dataset == "voc12" else dataset
+    key = "voc" if source == "voc12" else source
+    if key not in get_args(Vocabulary):
+        raise RegroupError(f"the drawn world has no class names for the source {source}; give `names: all`")
     labels = sorted(label for concept in load_names().concepts if (label := concept.label(key)))
     return [name for _, name in labels]

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from regroup.errors import RegroupError
 from regroup.io import write_text
+from regroup.journal import LastRun, git_revision, read_last_runs
+from regroup.journal.locked import LockedOutput
 from regroup.params import Params
 from regroup.report.page.build import FACTS, environment
-from regroup.report.page.pipeline import BOX, Drawing, StageBox, draw, read_pipeline
-from regroup.tracking import LastRun, git_revision, read_last_runs
-from regroup.tracking.lock import LockedOutput, locked_outputs
-from regroup.variants import load_variants
+from regroup.report.page.pipeline import BOX, Drawing, StageBox, draw
+from regroup.safe_dvc.graph import ResolvedStage, read_graph
 
 PACKAGES = (
     "regroup-ovs",
@@ -99,12 +99,13 @@ def gather(params: Params, root: Path = Path()) -> Facts:
     """Collect the facts of a profile.
 
     Raises:
-        RegroupError: dvc.lock, dvc.yaml or the variants cannot be read.
+        RegroupError: dvc.lock or dvc.yaml cannot be read.
     """
     runs = read_last_runs(root, params.name)
     lock = params.params_file.with_name("dvc.lock")
     pipeline = params.params_file.with_name("dvc.yaml")
-    stages = _stages(params, root, pipeline)
+    resolved = _read_stages(root, pipeline)
+    stages = _boxes(resolved)
     groups = _groups(runs)
     return Facts(
         revision=git_revision(root),
@@ -118,7 +119,7 @@ def gather(params: Params, root: Path = Path()) -> Facts:
         stages=stages,
         drawing=draw(stages),
         lock=lock.as_posix(),
-        outputs=locked_outputs(root / lock),
+        outputs=_outputs(resolved, root, pipeline),
     )
 
 
@@ -131,13 +132,61 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
-def _stages(params: Params, root: Path, pipeline: Path) -> tuple[StageBox, ...]:
-    """The profile's stages, and what was made before them and is shipped, where they read it."""
-    values = params.model_dump(mode="json") | {"variants": load_variants(root / params.variants_file)}
+def _read_stages(root: Path, pipeline: Path) -> tuple[ResolvedStage, ...]:
+    """The profile's stages, behind those whose outputs are shipped."""
     shipped = root / "pretrain" / "dvc.yaml"
-    found = read_pipeline([*([shipped] if shipped.is_file() else []), root / pipeline], values)
+    return read_graph([*([shipped] if shipped.is_file() else []), root / pipeline], root=root)
+
+
+def _boxes(stages: Sequence[ResolvedStage]) -> tuple[StageBox, ...]:
+    """What is drawn: what is shipped only where the profile reads it."""
+    found = collapse(stages)
     read = {name for stage in found for name in stage.reads}
     return tuple(stage for stage in found if not stage.frozen or stage.name in read)
+
+
+def collapse(stages: Sequence[ResolvedStage]) -> tuple[StageBox, ...]:
+    """One box for all items of a stage, in the order of definition."""
+    items: dict[str, list[ResolvedStage]] = {}
+    for stage in stages:
+        items.setdefault(_box(stage.name), []).append(stage)
+    box_of = {stage.target: _box(stage.name) for stage in stages}
+    boxes = []
+    for name, group in items.items():
+        read = {box_of[target] for stage in group for target in stage.reads} - {name}
+        first = group[0]
+        boxes.append(
+            StageBox(
+                name,
+                about=first.about,
+                command=first.command.replace(f"'{_item(first.name)}'", "'ITEM'"),
+                count=len(group) if _item(first.name) else None,
+                reads=tuple(other for other in items if other in read),
+                frozen=first.frozen,
+            )
+        )
+    return tuple(boxes)
+
+
+def _box(name: str) -> str:
+    return name.partition("@")[0]
+
+
+def _item(name: str) -> str:
+    return name.partition("@")[2]
+
+
+def _outputs(stages: Sequence[ResolvedStage], root: Path, pipeline: Path) -> list[LockedOutput]:
+    """The outputs of one dvc.yaml that are in its dvc.lock, by path."""
+    folder = (root / pipeline).parent
+    found = [
+        LockedOutput(out.path.relative_to(root.absolute()).as_posix(), out.md5, out.size or 0)
+        for stage in stages
+        if stage.folder.absolute() == folder.absolute()
+        for out in stage.outputs
+        if out.md5 is not None
+    ]
+    return sorted(found, key=lambda out: out.path)
 
 
 def _shown(run: LastRun) -> ShownRun:

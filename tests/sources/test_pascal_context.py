@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from regroup.errors import RegroupError
 from regroup.segmentation.protocols import load_protocol
-from regroup.sources.context import context_classes, make_context_masks
+from regroup.sources.makers.pascal_context import context_classes, make_context_masks
 from regroup.sources.mini.names import load_names
 
 # The ids in the order of the published converter, which sorts them and takes their places in the sorted list.

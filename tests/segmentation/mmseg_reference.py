@@ -1,4 +1,4 @@
-"""The plain road to scores: mmseg's dataset, sliding window, postprocessing and metric, image by image."""
+"""Scores for reference: by mmseg's dataset, sliding window, postprocessing and metric, image by image."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 from regroup.model import GroupViT
 from regroup.segmentation.datasets import ProtocolDataset, evaluation_pipeline
-from regroup.segmentation.evaluation import labels_of
 from regroup.segmentation.mm import IoUMetric, quiet
-from regroup.segmentation.segmentor import GroupViTSegmentor
+from regroup.segmentation.resolved import resolve_dataset
+from regroup.segmentation.segmentor import OpenVocabularySegmentor
 from regroup.segmentation.settings import DatasetParams, InferenceParams
 
 
@@ -19,10 +19,10 @@ def mmseg_scores(
     images = ProtocolDataset(
         dataset.protocol, root, limit=dataset.limit, pipeline=evaluation_pipeline(params)
     )
-    segmentor = GroupViTSegmentor(
+    segmentor = OpenVocabularySegmentor(
         model,
         dataset.protocol,
-        labels_of(dataset),
+        resolve_dataset(dataset, root).prompts,
         dataset.threshold,
         window=params.window,
         stride=params.stride,

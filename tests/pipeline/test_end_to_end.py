@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from regroup.settings import read_yaml
+from tests.thesis import HERE, STUDY, copy_project
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -53,12 +54,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text = text.replace(old, new)
     params = YAML(typ="safe", pure=True).load(text)
     params["learning"]["panels"] = [{"title": "Two seeds", "lines": {"Both": ["refined-384", "ge-384"]}}]
+    chosen = {name: entry for name, entry in read_yaml(HERE.variants)["variants"].items() if name in SOME}
+    copy_project(folder, "dvc.yaml")
+    (folder / "params.yaml").unlink()
     YAML().dump(params, folder / "params.yaml")
-    chosen = {
-        name: entry for name, entry in read_yaml(ROOT / "variants.yaml")["variants"].items() if name in SOME
-    }
-    YAML().dump({"variants": chosen}, folder / "variants.yaml")
-    (folder / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    YAML().dump({"variants": chosen}, folder / STUDY.variants)
     return folder
 
 
@@ -71,8 +71,8 @@ def run_stage(monkeypatch: pytest.MonkeyPatch, project: Path, stage: str, item: 
     runpy.run_path(str(script), run_name="__main__")
 
 
-def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    variants = list(read_yaml(project / "variants.yaml")["variants"])
+def test_the_pipeline_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variants = list(read_yaml(project / STUDY.variants)["variants"])
     for source in ("coco", "voc12", "context", "ade"):
         run_stage(monkeypatch, project, "source", source)
     run_stage(monkeypatch, project, "weights")
@@ -150,7 +150,8 @@ def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_mistake_ends_with_one_line_and_status_2(
     project: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    for name in ("params.yaml", "variants.yaml"):
+    copy_project(tmp_path)
+    for name in ("params.yaml", STUDY.variants):
         (tmp_path / name).write_text((project / name).read_text())
     stage, *rest = arguments
     script = ROOT / "stages" / f"{stage}.py"
@@ -159,7 +160,7 @@ def test_a_mistake_ends_with_one_line_and_status_2(
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["params.yaml", "variants.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["params.yaml", "studies"]
 
 
 def test_a_checkpoint_of_another_shape_is_named(project: Path, tmp_path: Path) -> None:

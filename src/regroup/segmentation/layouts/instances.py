@@ -1,114 +1,68 @@
-"""COCO-Object masks: class ids 0 (background) and 1..80, from pixel maps or from instance annotations."""
+"""COCO-Object from an `instances_*.json`: class ids 0 (background) and 1..80."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from regroup.errors import RegroupError
-from regroup.pictures import MAX_PIXELS, Ids, read_mask
+from regroup.pictures import MAX_PIXELS, Ids
 from regroup.records import Faults, ImageRecord, image_records, is_id, read_document, wrong
 from regroup.regions import Item, draw, find_faults
-from regroup.segmentation.protocols import IGNORED, Protocol
+from regroup.segmentation.layouts import Sample
+from regroup.segmentation.protocols import IGNORED
+from regroup.settings import Settings
+
+if TYPE_CHECKING:
+    from regroup.segmentation.protocols import Protocol
 
 _GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 CATEGORY_IDS = tuple(i for i in range(1, 91) if i not in _GAPS)
 """The 80 category ids of COCO 2017; category number k (from 1) of COCO-Object is the k-th of them."""
 
-LAST_THING = 90
-"""Largest raw id of a thing in the COCO-Stuff pixel maps; raw ids are category ids less 1."""
+
+class Options(Settings):
+    """None: the annotation file says everything."""
 
 
-_LINE = 15
-"""Pixels; what is thinner can be an outline, or that of a small object from both sides."""
+def find(protocol: Protocol, root: Path, split: str) -> list[Sample]:
+    """Every image of the annotation file, by file name; errors as `InstanceFile`."""
+    images, path = (protocol.path(root, pattern, split) for pattern in (protocol.images, protocol.labels))
+    file = InstanceFile(path, protocol.classes)
+    return [
+        Sample(images / image.file_name, path, Described(image, file.annotations[image.id], file.classes))
+        for image in file.images
+    ]
 
 
-def stuffthingmap_table() -> NDArray[np.int16]:
-    """Lookup [256] from COCO-Stuff's raw ids to COCO-Object's; -1 for thing ids that COCO 2017 does not use.
-
-    Things become 1..80 in order; stuff (91 and above) and unlabelled pixels (255) become background.
-    """
-    table = np.zeros(256, dtype=np.int16)
-    table[: LAST_THING + 1] = -1
-    for number, category in enumerate(CATEGORY_IDS, start=1):
-        table[category - 1] = number
-    return table
-
-
-def read_ids(path: Path, protocol: Protocol) -> NDArray[np.uint8]:
-    """A mask file's class ids [H, W], and 255 where nothing is scored.
+def read(sample: Sample, protocol: Protocol, height: int, width: int) -> Ids:
+    """The mask of one image.
 
     Raises:
-        RegroupError: unreadable, with values outside the class list, or with 0 and 255 alone as a binary mask
-            has; says which values it holds and which are expected.
+        RegroupError: the file says another size of it, or as `from_instances`.
     """
-    raw = read_mask(path)
-    if protocol.masks == "stuffthingmaps":
-        return from_stuffthingmap(raw, path)
-    seen = values(raw)
-    shift = int(protocol.reduce_zero_label)
-    outside = [i for i in seen if i >= len(protocol.classes) + shift and i != IGNORED]
-    if outside:
+    said: Described = sample.record
+    image = said.image
+    if (image.height, image.width) != (height, width):
         raise RegroupError(
-            f"{path}: ids {_few(outside)} are outside the {len(protocol.classes)} classes of protocol "
-            f"{protocol.name}; expected are {expected(protocol)}; is this another dataset's mask?"
+            f"{sample.mask}: {image.file_name} is said to be {image.width} x {image.height}, but "
+            f"{sample.image} is {width} x {height}"
         )
-    if seen == [0, IGNORED] and _filled(raw == IGNORED):
-        raise RegroupError(f"{path}: {binary(protocol)}")
-    if protocol.reduce_zero_label:
-        raw = np.where((raw == 0) | (raw == IGNORED), IGNORED, raw - 1)
-    return raw.astype(np.uint8)
+    return from_instances(said.annotations, said.classes, height, width)
 
 
-def values(mask: Ids) -> list[int]:
-    """The values of a mask, ascending."""
-    return [int(i) for i in np.flatnonzero(np.bincount(mask.ravel()))]
+@dataclass(frozen=True)
+class Described:
+    """What the annotation file says of one image; `classes`: class id by category id."""
 
-
-def expected(protocol: Protocol) -> str:
-    """The values that masks of a protocol may have, in words."""
-    first = "1" if protocol.reduce_zero_label else "0"
-    last = len(protocol.classes) - 1 + int(protocol.reduce_zero_label)
-    unscored = "0 and 255" if protocol.reduce_zero_label else "255"
-    return f"ids {first} to {last}, and {unscored} where nothing is scored"
-
-
-def binary(protocol: Protocol) -> str:
-    """What to say of masks that hold nothing but 0 and 255."""
-    return (
-        f"it holds 0 and 255 alone, like a mask of black and white; protocol {protocol.name} expects "
-        f"{expected(protocol)}: write the class ids into the masks, or leave out what is not to be scored"
-    )
-
-
-def _few(ids: Sequence[int]) -> str:
-    return str(list(ids)) if len(ids) <= 8 else f"{[*ids[:8]]} and {len(ids) - 8} more"
-
-
-def _filled(region: NDArray[np.bool_]) -> bool:
-    """Whether a region is more than lines: VOC's objects have an outline of 255, some 5 pixels wide."""
-    eroded = cv2.erode(region.astype(np.uint8), np.ones((_LINE, _LINE), dtype=np.uint8))
-    return bool(np.asarray(eroded).any())
-
-
-def from_stuffthingmap(raw: Ids, path: Path) -> NDArray[np.uint8]:
-    """Mask [H, W] of a COCO-Stuff pixel map [H, W].
-
-    Raises:
-        RegroupError: the map has a thing id that is none of COCO's 80 categories, or an id above 255.
-    """
-    if raw.max(initial=0) > 255:
-        raise RegroupError(f"{path}: ids up to {raw.max()}; a pixel map of COCO-Stuff has 0 to 255")
-    mapped = stuffthingmap_table()[raw]
-    if mapped.min(initial=0) < 0:
-        unused = values(raw[mapped < 0])
-        raise RegroupError(f"{path}: ids {unused} are none of COCO's 80 categories (id = category id - 1)")
-    return mapped.astype(np.uint8)
+    image: ImageRecord
+    annotations: Sequence[Mapping[str, Any]]
+    classes: Mapping[int, int]
 
 
 def from_instances(

@@ -21,7 +21,7 @@ from regroup.settings import Settings, parse, read_yaml
 
 Mask = npt.NDArray[np.uint8]
 
-_NAMES = Path(__file__).parent / "context.yaml"
+_NAMES = Path(__file__).parent / "pascal_context.yaml"
 _KEYS = ("images", "annos_segmentation", "categories")
 MASKS, LISTS = "SegmentationClassContext", "ImageSets/SegmentationContext"
 
@@ -40,6 +40,12 @@ class _File(Settings):
 def context_classes() -> tuple[ContextClass, ...]:
     """The 59 classes in the order of their ids; class k of a mask is the k-th, from 1."""
     return parse(_File, read_yaml(_NAMES), _NAMES).classes
+
+
+def make(file: Path, folder: Path, *, progress: bool = False) -> str:
+    """Make the masks and lists of the source `context`, see `make_context_masks`."""
+    counts = make_context_masks(file, folder / "VOCdevkit/VOC2010", progress=progress)
+    return "PASCAL Context masks: " + ", ".join(f"{count:,} {split}" for split, count in counts.items())
 
 
 def make_context_masks(annotations: Path, voc2010: Path, *, progress: bool = False) -> dict[str, int]:

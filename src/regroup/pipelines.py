@@ -1,0 +1,172 @@
+"""The dvc.yaml of a profile's or a study's folder, made from the root's, less what it does not need."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from regroup.params import Params
+from regroup.settings import read_yaml
+from regroup.sources.settings import SourceParams
+
+OF_THE_DATA = ("source", "shards", "nouns", "noun_report", "dino")
+"""Stages that make what every study of a profile shares; only the profile's own dvc.yaml has them."""
+
+OPTIONAL = ("sweep", "dissect", "figures", "learning")
+"""Stages that are there if the parameters have a section of that name."""
+
+_DATA = "data/${data}/"
+
+
+def render_pipeline(pipeline: Path, params: Params, borrowed: Sequence[Path] = ()) -> str:
+    """The text of a profile's or a study's dvc.yaml, from the root's.
+
+    The variants are looked for above the folder; manifests of sources that the profile does not have are no
+    dependencies; metrics and plots are the default profile's alone, so that DVC does not complain about
+    results that nobody has made here. A source that is used in place lies outside DVC's sight: its stage
+    then looks at the folder at every run, and leaves a manifest that still holds as it is.
+
+    A study beside the profile's own has no stages that make data: it reads what those of the profile's
+    dvc.yaml write, and DVC finds them there. A stage whose section the parameters lack is left out, and so is
+    whatever others would read of it.
+
+    Args:
+        pipeline: the root's dvc.yaml.
+        params: of the profile or study.
+        borrowed: scores of another study's runs that the tables read too.
+    """
+    yaml = round_trip()
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    document = yaml.load(pipeline)
+    for number, name in enumerate(document["vars"]):
+        own = params.variants_file if Path(name).name == params.variants_file.name else name
+        document["vars"][number] = (params.root / own).as_posix()
+    for section in ("metrics", "plots"):
+        document.pop(section, None)
+    stages = document["stages"]
+    left_out = {name: stages.pop(name) for name in _left_out(params) if name in stages}
+    kept = [out for entry in stages.values() for out in _outputs(_body(entry))]
+    gone = [out for entry in left_out.values() for out in _outputs(_body(entry)) if _DATA not in out]
+    for entry in stages.values():
+        stage = _body(entry)
+        stage["params"] = [_watched(files, params) for files in stage.get("params", ())]
+        for dep in list(stage.get("deps", ())):
+            lost = any(_meet(dep, out) for out in gone) and not any(_meet(dep, out) for out in kept)
+            if lost or _source_of(dep) not in (None, *params.sources) or _missing_claims(dep, params):
+                stage["deps"].remove(dep)
+        if params.data != params.name:
+            stage["outs"] = [out for out in stage["outs"] if not _path(out).startswith(_DATA)]
+    if borrowed:
+        tables = stages["tables"]
+        tables["deps"] += [path.as_posix() for path in borrowed]
+        next(files for files in tables["params"] if "${study}/variants.yaml" in files)[
+            "${study}/variants.yaml"
+        ] += ["borrowed"]
+    if "source" in stages and used_in_place(params):
+        source = _body(stages["source"])
+        source.insert(1, "always_changed", True)
+        source["outs"] = [{out: {"persist": True}} for out in source["outs"]]
+    buffer = io.StringIO()
+    yaml.dump(document, buffer)
+    return buffer.getvalue()
+
+
+def used_in_place(params: Params) -> dict[str, SourceParams]:
+    """The sources whose files lie in a folder that is the user's, or that all profiles share."""
+    return {name: source for name, source in params.sources.items() if source.kind != "mini"}
+
+
+def pipeline_faults(params: Params) -> Iterator[str]:
+    """What is wrong with the dvc.yaml beside a profile's params.yaml, seen from the project's root.
+
+    A line for each fault: made from other parameters than these, so that changed data would go unseen or
+    stages would wait for a source that is not there. No dvc.yaml, no faults: stages may run without DVC.
+    A study's own is made anew whenever it is asked for.
+    """
+    root, pipeline = Path("dvc.yaml"), params.params_file.with_name("dvc.yaml")
+    if params.data != params.name or not pipeline.is_file() or not root.is_file():
+        return
+    if pipeline != root:
+        expected = YAML(typ="safe", pure=True).load(render_pipeline(root, params))
+        if read_yaml(pipeline) != expected:
+            yield f"{pipeline}: not what its parameters ask for; run `regroup profile {params.name}`"
+        return
+    for name, source in used_in_place(params).items():
+        yield (
+            f"{params.params_file}: sources.{name}: the default profile draws its data, and would not see"
+            f" what changes in a folder; put `kind: {source.kind}` into the overrides.yaml of a profile of"
+            " your own"
+        )
+    stages = read_yaml(pipeline)["stages"]
+    deps = {dep for entry in stages.values() for dep in _body(entry).get("deps", ())}
+    read = {_source_of(dep) for dep in deps} - {None}
+    for missing in sorted(map(str, read.difference(params.sources))):
+        yield f"{params.params_file}: sources: {pipeline} reads {missing}; a profile of your own may lack it"
+    for section in OPTIONAL:
+        if section in stages and getattr(params, section) is None:
+            yield (
+                f"{params.params_file}: {section}: this key is missing, and {pipeline} has a stage of that"
+                " name; a profile or a study of your own may do without"
+            )
+
+
+def round_trip() -> YAML:
+    """A reader and writer that keeps comments and looks as our files do."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 110
+    yaml.representer.add_representer(
+        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    return yaml
+
+
+def _left_out(params: Params) -> list[str]:
+    """Stages of the root's dvc.yaml that this one does not have."""
+    names = [name for name in OPTIONAL if getattr(params, name) is None]
+    if params.data != params.name:
+        names += OF_THE_DATA if params.weights.artefacts else (*OF_THE_DATA, "weights")
+    return names
+
+
+def _watched(files: Any, params: Params) -> Any:
+    """The parameters of a stage less those of sections that are not there; a study makes no features."""
+    lacking = {name for name in OPTIONAL if getattr(params, name) is None}
+    if params.data != params.name:
+        lacking.add("dino")
+    for keys in files.values():
+        keys[:] = [key for key in keys if key.partition(".")[0] not in lacking]
+    return files
+
+
+def _body(entry: Mapping[str, Any]) -> Any:
+    """What a stage does: below `do`, where it has items by `foreach`."""
+    return entry.get("do", entry)
+
+
+def _path(out: str | Mapping[str, Any]) -> str:
+    return out if isinstance(out, str) else next(iter(out))
+
+
+def _outputs(stage: Mapping[str, Any]) -> list[str]:
+    return [_path(out) for out in stage.get("outs", ())]
+
+
+def _meet(dep: str, out: str) -> bool:
+    """Whether a dependency is an output, lies in one, or is a folder that has one."""
+    return dep == out or dep.startswith(f"{out}/") or out.startswith(f"{dep}/")
+
+
+def _missing_claims(dep: str, params: Params) -> bool:
+    return dep == "${study}/claims.yaml" and not params.files.claims.is_file()
+
+
+def _source_of(dep: str) -> str | None:
+    """The source whose manifest a dependency is, or None."""
+    found = re.fullmatch(r"data/[^/]+/raw/([^/]+)/manifest\.json", dep)
+    return found[1] if found else None

@@ -1,0 +1,49 @@
+"""The thesis's study for tests: its tables and claims, and the files of a project that has it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from regroup.report import claims, tables
+from regroup.report.claims import Claims, WhatMoved
+from regroup.report.reference import Reference, load_reference
+from regroup.report.tables import Table
+from regroup.study import StudyFiles
+
+ROOT = Path(__file__).parents[1]
+STUDY = StudyFiles(Path("studies/thesis"))
+HERE = StudyFiles(ROOT / "studies/thesis")
+
+
+@cache
+def thesis() -> Reference:
+    """The thesis's tables."""
+    return load_reference(HERE.tables)
+
+
+@cache
+def thesis_claims() -> Claims:
+    """What it concludes from them."""
+    return claims.load_claims(HERE.claims, reference=thesis())
+
+
+def build_table(number: int, rows: Mapping[str, Sequence[Path]], **others: Any) -> Table:
+    """A table of the thesis."""
+    return tables.build_table(number, rows, reference=thesis(), **others)
+
+
+def check_claims(runs: Mapping[int, Mapping[str, Sequence[Path]]], *, profile: str, drawn: bool) -> WhatMoved:
+    """Its claims on some runs."""
+    return claims.check_claims(runs, profile=profile, drawn=drawn, claims=thesis_claims(), reference=thesis())
+
+
+def copy_project(root: Path, *others: str) -> None:
+    """Copy the default parameters, the study and further files into a folder."""
+    study = (str(path) for path in (STUDY.variants, STUDY.tables, STUDY.claims))
+    for name in ("params.yaml", *study, *others):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, root / name)
