@@ -5,4 +5,7 @@ Shapes in signatures (jaxtyping) are checked throughout the tests, in packages t
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["regroup.objectives", "regroup.adaptation", "regroup.heads"], "beartype.beartype")
+install_import_hook(
+    ["regroup.objectives", "regroup.adaptation", "regroup.heads", "regroup.backbones.clip"],
+    "beartype.beartype",
+)
