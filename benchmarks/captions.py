@@ -30,14 +30,14 @@ from nltk.tokenize import NLTKWordTokenizer
 from regroup.captions.coco import read_coco_captions
 from regroup.captions.images import decode_rgb
 from regroup.captions.index import INDEX, read_index
-from regroup.captions.labels import LABELS, extract_labels
+from regroup.captions.labels import extract_labels
 from regroup.captions.perceptron import nltk_tagger
 from regroup.captions.randomness import sample_keys
 from regroup.captions.reader import CaptionReader
 from regroup.captions.sampling import LabelSampler
 from regroup.captions.settings import NounsParams, ShardsParams
 from regroup.captions.shards import build_shards
-from regroup.captions.table import LabelTable
+from regroup.captions.table import LABELS, LabelTable
 from regroup.captions.tagging import CaptionTagger, find_nouns
 from regroup.captions.verify import verify_shards
 from regroup.captions.weights import load_weights

@@ -10,7 +10,7 @@ from regroup.stage import Stage, run
 
 def main(stage: Stage) -> None:
     """Dissect the variant's checkpoint."""
-    layout, inference = stage.layout, stage.params.evaluate
+    layout, inference = stage.layout, stage.params.segmentation
     params = stage.params.needed(stage.params.dissect, "dissect")
     checkpoint, out = layout.run(stage.key), layout.dissection / stage.key
     datasets = inference.chosen(params.datasets, "dissect.datasets")

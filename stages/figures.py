@@ -4,6 +4,7 @@ from regroup.analysis.gallery import Gallery
 from regroup.backbones import load_checkpoint
 from regroup.errors import RegroupError
 from regroup.io import write_bytes
+from regroup.metrics import SEGMENTATION
 from regroup.model.dino import load_features
 from regroup.sources.manifest import raw_root
 from regroup.stage import Stage, run
@@ -11,7 +12,7 @@ from regroup.stage import Stage, run
 
 def main(stage: Stage) -> None:
     """Draw every figure of the profile."""
-    layout, params = stage.layout, stage.params.evaluate
+    layout, params = stage.layout, stage.params.segmentation
     settings = stage.params.needed(stage.params.figures, "figures")
     dissect = stage.params.needed(stage.params.dissect, "dissect")
     known = stage.variants()
@@ -30,7 +31,7 @@ def main(stage: Stage) -> None:
             dissect=dissect,
             evaluate=params,
             roots={source: raw_root(folder) for source, folder in raw.items()},
-            metrics=layout.metrics,
+            metrics=layout.metrics / SEGMENTATION,
             dino=load_features(layout.dino).eval(),
             profile=stage.params.name,
             drawn=stage.params.drawn,

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from regroup.captions.index import INDEX
-from regroup.captions.labels import LABELS
+from regroup.captions.table import LABELS
 from regroup.heads import build_heads, save_heads
 from regroup.model import save_checkpoint
 from regroup.model.dino import load_features

@@ -4,6 +4,7 @@ from regroup.errors import RegroupError
 from regroup.pipelines import pipeline_faults
 from regroup.places import place_faults
 from regroup.sources.make import make_source, unchanged_source
+from regroup.sources.manifest import copy_manifest
 from regroup.stage import Stage, run
 
 
@@ -16,10 +17,12 @@ def main(stage: Stage) -> None:
         raise RegroupError("\n".join(map(str, faults)))
     name = names[stage.key]
     source, out = stage.params.sources[name], stage.layout.raw(name)
+    apart = stage.layout.manifest(name)
     if same := unchanged_source(name, source.kind, out, root=source.root):
         print(f"{name}: {same.files:,} files in {same.root}, as {out} says")
+        copy_manifest(out, apart)
         return
-    with stage.tracked(source, stage.params.world, inputs=[], outputs=[out]) as tracked:
+    with stage.tracked(source, stage.params.world, inputs=[], outputs=[out, apart]) as tracked:
         manifest = make_source(
             name,
             source.kind,
@@ -29,6 +32,7 @@ def main(stage: Stage) -> None:
             keep_archives=source.keep_archives,
             world=stage.params.world,
         )
+        copy_manifest(out, apart)
         tracked.log_metrics({"files": manifest.files, "bytes": manifest.bytes}, step=0)
 
 

@@ -13,7 +13,7 @@ from regroup.stage import Stage, run
 
 def main(stage: Stage) -> None:
     """Score the variant's checkpoint at every point of the grid."""
-    layout, inference = stage.layout, stage.params.evaluate
+    layout, inference = stage.layout, stage.params.segmentation
     params = stage.params.needed(stage.params.sweep, "sweep")
     checkpoint, out, profile = layout.run(params.variant), layout.sweep, stage.params.name
     datasets = inference.chosen(params.datasets, "sweep.datasets")

@@ -19,7 +19,7 @@ def main(stage: Stage) -> None:
     numbers = printed_numbers(params, reference)
     for row in reference.unfilled(runs, numbers):
         print(f"{study.variants}: nothing fills {row}")
-    inputs = [layout.metrics, *map(params.scores_of, borrowed.values())]
+    inputs = [layout.metrics, *(path for one in borrowed.values() for path in params.scores_of(one))]
     inputs += [folder for folder in (layout.sweep, layout.dissection) if folder.is_dir()]
     with stage.tracked(params.tables, inputs=inputs, outputs=[layout.tables, layout.table_data]):
         moved = check_claims(runs, profile=profile, drawn=params.drawn, claims=claims, reference=reference)
@@ -30,7 +30,9 @@ def main(stage: Stage) -> None:
             write_table(table, layout.tables, data=layout.table_data)
         final = params.sweep.variant if params.sweep else params.tracking.final_model
         write_summary(layout.metrics, final, verdict_counts(moved), layout.tables, profile=profile)
-        write_scores(layout.metrics, list(stage.variants()), layout.tables, profile=profile)
+        write_scores(
+            layout.metrics, list(params.evaluate), list(stage.variants()), layout.tables, profile=profile
+        )
         if moved.results:
             write_what_moved(moved, layout.tables, data=layout.table_data)
 

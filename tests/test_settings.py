@@ -8,7 +8,7 @@ from regroup.errors import RegroupError
 from regroup.params import load_params
 from regroup.profile import make_profile
 from regroup.settings import read_yaml
-from regroup.variants import load_variants
+from regroup.variants import check_plugins, load_variants
 
 from .thesis import HERE, copy_project
 
@@ -112,6 +112,11 @@ variants:
         ("{name: group_entropy}", "{name: group_entropi}", "variants.entropy.objectives"),
         ("batch: 512", "batsh: 512", "variants.entropy.batsh: unknown key; did you mean `batch`?"),
         ("batch: 512", "trainable: both", "variants.entropy.trainable"),
+        (
+            "{name: group_entropy}",
+            "{name: group_entropy, options: {from: thesis}}",
+            "variants.entropy.objectives.group_entropy: from: unknown key; did you mean `form`?",
+        ),
         ("batch: 512", "labels: {source: none}", "multi_label needs labels"),
         ("batch: 512", "labels: {count: 0}", "multi_label needs labels"),
         ("    batch: 512\n", "", None),
@@ -130,7 +135,7 @@ def test_variants_mistake_names_the_entry(tmp_path: Path, old: str, new: str, me
         assert set(load_variants(path)) == {"plain", "entropy"}
         return
     with pytest.raises(RegroupError) as error:
-        load_variants(path)
+        check_plugins(load_variants(path), path)
     assert message in str(error.value)
     assert str(path) in str(error.value)
 

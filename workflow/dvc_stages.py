@@ -172,7 +172,12 @@ def _is_stale(stage: ResolvedStage) -> bool:
     if not stage.always_changed:
         return bool(stage.changes)
     # else a run with nothing to do would start a job for every stage behind this one
-    return stage.changes != (ALWAYS,) or not all(_still_holds(out.path) for out in stage.outputs)
+    return stage.changes != (ALWAYS,) or not all(_still_holds(path) for path in _folders(stage))
+
+
+def _folders(stage: ResolvedStage) -> list[Path]:
+    """Outputs that hold a manifest and what it speaks of; not the copy that lies apart."""
+    return [out.path for out in stage.outputs if out.path.is_dir()]
 
 
 def _still_holds(output: Path) -> bool:

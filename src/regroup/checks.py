@@ -175,10 +175,13 @@ def _unknown_names(variants: Mapping[str, Variant], params: Params, path: Path) 
         yield f"{path}: dissect: this key is missing, and `figures` draws from a dissection"
     for key, datasets in sets.items():
         for dataset in dict.fromkeys(datasets):
-            if dataset not in params.evaluate.datasets:
-                yield f"{path}: {key}: {dataset} is not under evaluate.datasets"
-    if learning and learning.dataset not in params.evaluate.validation.datasets:
-        yield f"{path}: learning.dataset: {learning.dataset} is not in evaluate.validation.datasets"
+            if dataset not in params.segmentation.datasets:
+                yield f"{path}: {key}: {dataset} is not under evaluate.segmentation.datasets"
+    if learning and learning.dataset not in params.segmentation.validation.datasets:
+        yield (
+            f"{path}: learning.dataset: {learning.dataset} is not in "
+            "evaluate.segmentation.validation.datasets"
+        )
     try:
         find_weights(params.weights.artefacts)
     except RegroupError as error:
@@ -213,12 +216,15 @@ def _misplaced(params: Params, path: Path) -> Iterator[str]:
 
 
 def _unscorable(params: Params, path: Path) -> Iterator[str]:
-    if params.sweep and not params.sweep.combined(params.evaluate):
+    for name, one in params.evaluate.items():
+        for source in one.sources:
+            if source not in params.sources:
+                known = ", ".join(params.sources)
+                yield f"{path}: evaluate.{name}: reads {source}, which is not under `sources` ({known})"
+    if params.sweep and not params.sweep.combined(params.segmentation):
         yield f"{path}: sweep.stride: every stride is larger than every window"
-    for name, dataset in params.evaluate.datasets.items():
-        where = f"{path}: evaluate.datasets.{name}"
-        if dataset.source not in params.sources:
-            yield f"{where}.source: {dataset.source} is not under `sources` ({', '.join(params.sources)})"
+    for name, dataset in params.segmentation.datasets.items():
+        where = f"{path}: evaluate.segmentation.datasets.{name}"
         try:
             classes = load_protocol(dataset.protocol).classes
         except RegroupError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,10 @@ from regroup.errors import RegroupError
 from regroup.io import read_json
 from regroup.model.config import GroupViTConfig
 from regroup.params import Params, weight_folders
-from regroup.resolved import checkpoint_of
+from regroup.resolved import checkpoint_of, fill_in, overridden
 from regroup.sources.mini.drawn.coco import CAPTIONS_PER_IMAGE
 from regroup.training.settings import CheckpointParams
-from regroup.variants import Variant
+from regroup.variants import Variant, plugin_faults
 
 if TYPE_CHECKING:
     from regroup.model.interface import BackboneConfig
@@ -29,6 +30,8 @@ def untrainable(variants: Mapping[str, Variant], params: Params, path: Path) -> 
             starts[key] = starting_config(checkpoint, params)
         except RegroupError as error:
             yield f"{path}: {key}: {error}"
+    yield from plugin_faults(variants, params.variants_file)
+    yield from _overrides(variants, params)
     for name, variant in variants.items():
         where = f"{params.variants_file}: variants.{name}"
         try:
@@ -45,6 +48,27 @@ def untrainable(variants: Mapping[str, Variant], params: Params, path: Path) -> 
             if start is not None:
                 yield from _parts(variant, start, where)
                 yield from _shape(variant, params, start, where, path)
+
+
+def _overrides(variants: Mapping[str, Variant], params: Params) -> Iterator[str]:
+    """What a variant sets of its own, beside the profile's values; and two that come to the same run so."""
+    seen: dict[str, str] = {}
+    for name, variant in variants.items():
+        where = f"{params.variants_file}: variants.{name}"
+        try:
+            run = json.dumps(
+                [
+                    variant.checkpoint,
+                    fill_in(variant, where=where),
+                    overridden(params.finetune, variant, where=where).model_dump_json(),
+                ]
+            )
+        except RegroupError as error:
+            yield str(error)
+            continue
+        if run in seen and variant.trained:
+            yield f"{where}: is the same run as variants.{seen[run]}, every default filled in; keep one"
+        seen[run] = name
 
 
 def starting_config(checkpoint: CheckpointParams, params: Params) -> BackboneConfig | None:

@@ -16,11 +16,13 @@ from regroup.captions.settings import NounReportParams, NounsParams, ShardsParam
 from regroup.dino.settings import DinoParams
 from regroup.errors import RegroupError
 from regroup.journal import TrackingParams
+from regroup.metrics import METRICS, SEGMENTATION
 from regroup.report.settings import LearningParams, PageParams, TablesParams
 from regroup.segmentation.settings import EvaluateParams, SweepParams
 from regroup.settings import Name, Settings, parse, read_yaml
 from regroup.sources.settings import SourceKey, SourceParams, WeightsParams, WorldParams, check_kinds
-from regroup.study import Borrowed, StudyFiles, results_of
+from regroup.study import Borrowed, StudyFiles, params_of, results_of
+from regroup.tasks import Evaluations
 from regroup.training.settings import CheckpointParams, FinetuneParams, PretrainParams
 
 StageName = Literal[
@@ -33,6 +35,7 @@ StageName = Literal[
     "resolve",
     "dino",
     "finetune",
+    "tasks",
     "evaluate",
     "sweep",
     "dissect",
@@ -79,7 +82,7 @@ class Params(Settings):
     checkpoints: dict[Name, CheckpointParams] = Field(default_factory=dict)
     dino: DinoParams
     finetune: FinetuneParams
-    evaluate: EvaluateParams
+    evaluate: Evaluations
     sweep: SweepParams | None = None
     dissect: DissectParams | None = None
     figures: FigureParams | None = None
@@ -104,6 +107,21 @@ class Params(Settings):
         return any(source.kind == "mini" for source in self.sources.values())
 
     @property
+    def segmentation(self) -> EvaluateParams:
+        """How variants are scored on segmentation; also the inference settings of analyses and figures.
+
+        Raises:
+            RegroupError: the profile evaluates no segmentation of this name.
+        """
+        found = self.evaluate.get(SEGMENTATION)
+        if found is None or not isinstance(found.options, EvaluateParams):
+            raise RegroupError(
+                f"{self.params_file}: evaluate.{SEGMENTATION}: this key is missing, and sweeps, dissections and "
+                "figures take its settings"
+            )
+        return found.options
+
+    @property
     def layout(self) -> ProfilePaths:
         """Where this profile's files lie."""
         return ProfilePaths(self.name, self.data)
@@ -118,13 +136,21 @@ class Params(Settings):
         """What is run."""
         return self.files.variants
 
-    def scores_of(self, borrowed: Borrowed) -> Path:
-        """The metrics file of another study's run with this profile.
+    def scores_of(self, borrowed: Borrowed) -> tuple[Path, ...]:
+        """The metrics files of another study's run with this profile: one for each evaluation of both.
 
         Raises:
-            RegroupError: the profile's own params.yaml cannot be read.
+            RegroupError: the parameters of the other study cannot be read.
         """
-        return ProfilePaths(results_of(borrowed.study, self.data)).metrics / f"{borrowed.variant}.json"
+        lender = params_of(borrowed.study, self.data)
+        theirs = read_yaml(lender)
+        if not isinstance(theirs, dict) or not isinstance(theirs.get("evaluate"), dict):
+            raise RegroupError(
+                f"{lender}: evaluate: this key is missing, and {self.study} borrows its scores"
+            )
+        layout = ProfilePaths(results_of(borrowed.study, self.data))
+        both = [name for name in self.evaluate if name in theirs["evaluate"]]
+        return tuple(layout.scores(name, borrowed.variant) / METRICS for name in both)
 
     def needed(self, section: Section | None, key: str) -> Section:
         """A section that a study may do without, for who cannot.
@@ -160,12 +186,13 @@ class ProfilePaths:
         self.sweep = Path("reports", name, "sweep")
         self.dissection = Path("reports", name, "dissection")
         self.curves = Path("reports", name, "curves")
-        self.validation = Path("reports", name, "validation")
         self.learning = Path("reports", name, "learning")
         self.mapped_labels = Path(".state", data, "labels.arrow")
         self.token_cache = Path(".state", data, "tokens")
         self.text_cache = Path(".state", data, "text")
         self.variants = Path("data", name, "variants")
+        self.tasks = Path("data", name, "tasks")
+        self.manifests = Path("data", data, "manifests")
         self.dino_settings = Path("data", data, "dino.json")
         self._raw = Path("data", data, "raw")
         self.dino = Path("data", data, "dino")
@@ -179,6 +206,18 @@ class ProfilePaths:
     def resolved(self, variant: str) -> Path:
         """The settings of one variant, every default filled in."""
         return self.variants / f"{variant}.json"
+
+    def manifest(self, source: str) -> Path:
+        """What the raw data of one source is: a copy of its manifest, apart from the files."""
+        return self.manifests / f"{source}.json"
+
+    def task(self, evaluation: str) -> Path:
+        """What one evaluation uses: its options, code and data, every default filled in."""
+        return self.tasks / f"{evaluation}.json"
+
+    def scores(self, evaluation: str, variant: str) -> Path:
+        """The folder of what one variant scored in one evaluation."""
+        return self.metrics / evaluation / variant
 
     def backbone(self, variant: str) -> Path:
         """Which backbone one variant's checkpoint is of, and the digest of its code: for who scores it."""

@@ -13,7 +13,7 @@ OUTPUTS = ("data", "runs", "reports")
 
 _DEEPER = (
     "data/{}/raw",
-    *(f"reports/{{}}/{kind}" for kind in ("curves", "dissection", "metrics", "validation")),
+    *(f"reports/{{}}/{kind}" for kind in ("curves", "dissection", "metrics")),
 )
 
 

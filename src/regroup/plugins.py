@@ -18,7 +18,7 @@ import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -107,14 +107,16 @@ class Room:
         return parse(model, dict(values), where or name)
 
     def files(self, name: str) -> tuple[Path, ...]:
-        """The files of this room that a module is made of: its own, and those that they import.
+        """The files of this room that a module is made of: its own, and all that they import.
+
+        The room's `__init__` is among them: importing a module runs it.
 
         Raises:
             RegroupError: there is none of this name.
         """
         self.check(name)
         found: set[Path] = set()
-        waiting = list(self._own_files(name))
+        waiting = [*self._own_files(""), *self._own_files(name)]
         while waiting:
             file = waiting.pop()
             if file not in found:
@@ -150,20 +152,9 @@ class Room:
         """Modules below this package that a file imports, as dotted names below it."""
         parts = file.relative_to(self.folder).with_suffix("").parts
         here = ".".join([self.package, *parts[:-1]])  # what one dot means in this file
-        for node in ast.walk(ast.parse(file.read_bytes())):
-            if isinstance(node, ast.Import):
-                full = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                base = node.module or ""
-                if node.level:
-                    above = here.rsplit(".", node.level - 1)[0]
-                    base = f"{above}.{base}" if base else above
-                full = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-            else:
-                continue
-            for name in full:
-                if name == self.package or name.startswith(f"{self.package}."):
-                    yield name.removeprefix(self.package).removeprefix(".")
+        for name in _imported_names(file.read_bytes(), here):
+            if name == self.package or name.startswith(f"{self.package}."):
+                yield name.removeprefix(self.package).removeprefix(".")
 
 
 class Shelf(Generic[Entry]):
@@ -220,3 +211,19 @@ def _check(name: str, names: Sequence[str], word: str) -> None:
     hint = f"; did you mean `{close[0]}`?" if close else ""
     known = ", ".join(names) or "none yet"
     raise RegroupError(f"{name}: no such {word}{hint}; there are {known}")
+
+
+@cache
+def _imported_names(source: bytes, here: str) -> tuple[str, ...]:
+    """Dotted names of all that a source imports; one dot means `here`. A name may be a module, or of one."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = here.rsplit(".", node.level - 1)[0]
+                base = f"{above}.{base}" if base else above
+            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return tuple(found)

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from regroup.metrics import METRICS
 from regroup.params import Params
+from regroup.report.columns import Column
 from regroup.report.comparison import Spread
-from regroup.report.reference import Dataset, Reference, ReferenceTable
+from regroup.report.reference import Reference, ReferenceTable
 from regroup.report.tables import Table, build_table
 from regroup.study import Borrowed
 from regroup.variants import Variant
@@ -20,7 +22,7 @@ def table_files(
     reference: Reference,
     borrowed: Mapping[str, Borrowed],
 ) -> Iterator[tuple[int, str, Path]]:
-    """Table, row id and metrics file of every run of a profile or a study, whether it was done yet or not.
+    """Table, row id and metrics file of every run of a profile or a study, of each task, done yet or not.
 
     Tables of fine-tuning runs are filled by what variants.yaml says, the others by the sweep, or by the
     dissection of the first variant of `dissect.variants`.
@@ -28,10 +30,12 @@ def table_files(
     layout = params.layout
     for name, variant in variants.items():
         for row in variant.rows:
-            yield row.table, row.row, layout.metrics / f"{name}.json"
+            for task in params.evaluate:
+                yield row.table, row.row, layout.scores(task, name) / METRICS
     for one in borrowed.values():
         for row in one.rows:
-            yield row.table, row.row, params.scores_of(one)
+            for path in params.scores_of(one):
+                yield row.table, row.row, path
     for table in reference.tables:
         for name, path in _of_analyses(table, params):
             yield table.number, name, path
@@ -69,7 +73,7 @@ def profile_table(
     params: Params,
     *,
     reference: Reference,
-    spreads: Mapping[Dataset, Spread | None] | None = None,
+    spreads: Mapping[Column, Spread | None] | None = None,
 ) -> Table:
     """The table of a profile; where ours stands for the thesis's settings by position only, a note says so.
 
@@ -84,7 +88,7 @@ def profile_table(
     sweep = params.sweep
     if sweep is None or reference.table(number).filled_by != "sweep":
         return table
-    sides, thresholds = sweep.short_side or (params.evaluate.short_side,), sweep.threshold
+    sides, thresholds = sweep.short_side or (params.segmentation.short_side,), sweep.threshold
     if (sides, thresholds) == ((448, 512), (0.9, 0.95, 0.98, 0.99)):
         return table
     note = (

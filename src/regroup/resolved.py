@@ -68,7 +68,7 @@ def resolve_run(
     """
     unused = {"model", "seed"} if checkpoint.kind == "file" else set()
     values: dict[str, Any] = {
-        "variant": _filled(variant, where),
+        "variant": fill_in(variant, where=where),
         "checkpoint": checkpoint.model_dump(mode="json", exclude=unused),
         "code": code_digests(variant)
         | {f"backbones.{checkpoint.backbone}": BACKBONES.digest(checkpoint.backbone)},
@@ -130,8 +130,12 @@ def overridden(finetune: FinetuneParams, variant: Variant, *, where: str) -> Fin
     return finetune.model_copy(update=merged) if merged else finetune
 
 
-def _filled(variant: Variant, where: str) -> dict[str, Any]:
-    """A variant's science with every default of its plugins; what it overrides is merged elsewhere."""
+def fill_in(variant: Variant, *, where: str) -> dict[str, Any]:
+    """A variant's science with every default of its plugins; what it overrides is not in it.
+
+    Raises:
+        RegroupError: an option that is unknown or out of range.
+    """
     resolved = {*OVERRIDABLE, "checkpoint"}  # a name means nothing any more
     science = {key: value for key, value in variant.science.items() if key not in resolved}
     for field, room in ROOMS.items():

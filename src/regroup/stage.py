@@ -15,12 +15,14 @@ from regroup.journal import StageRun, track_stage
 from regroup.params import Params, ProfilePaths, Resources, load_params
 from regroup.resolved import write_resolved
 from regroup.settings import Settings
+from regroup.tasks import item_name
+from regroup.tasks._resolve import write_tasks
 from regroup.variants import Variant, load_variants
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage at work: its name, its parameters, and the item of a `foreach` stage."""
+    """One stage at work: its name, its parameters, and the item of a `foreach` or `matrix` stage."""
 
     name: str
     params: Params
@@ -115,12 +117,16 @@ def run(main: Callable[[Stage], None], argv: Sequence[str] | None = None) -> Non
         if name in READ_RESOLVED and STARTED_BY_DVC not in os.environ:
             # by hand there is no stage before this one that would have written what is true now
             write_resolved(stage.params, stage.variants(), stage.layout)
+        if name in READ_TASKS and STARTED_BY_DVC not in os.environ:
+            write_tasks(stage.params.evaluate, stage.layout.manifests, stage.layout.tasks)
         fix_threads(stage.resources.threads)
         main(stage)
 
 
 READ_RESOLVED = frozenset({"dino", "finetune"})
 """Stages whose settings are in files of the stage `resolve`."""
+READ_TASKS = frozenset({"evaluate"})
+"""Stages whose settings are in files of the stage `tasks`."""
 STARTED_BY_DVC = "DVC_STAGE"
 """In the environment of the commands that DVC starts; it has seen to the stages before."""
 
@@ -129,10 +135,12 @@ ITEMS: Mapping[str, Callable[[Stage], Iterable[str]]] = {
     "pretrain": lambda stage: stage.params.pretrain,
     "source": lambda stage: map(str, stage.params.sources),
     "finetune": lambda stage: stage.variants(),
-    "evaluate": lambda stage: stage.variants(),
+    "evaluate": lambda stage: [
+        item_name(task, variant) for task in stage.params.evaluate for variant in stage.variants()
+    ],
     "dissect": lambda stage: stage.params.needed(stage.params.dissect, "dissect").variants,
 }
-"""What `--item` may be, for each stage that dvc.yaml declares with `foreach`."""
+"""What `--item` may be, for each stage that dvc.yaml declares with `foreach` or `matrix`."""
 
 
 def check_item(stage: Stage) -> None:

@@ -147,6 +147,15 @@ def files_of(study: str, profile: str) -> StudyFiles:
     return StudyFiles(own if own.name == study else STUDIES / study)
 
 
+def params_of(study: str, profile: str) -> Path:
+    """The parameters of a study that is run with a profile."""
+    folder = profile_folder(profile)
+    own = folder / "params.yaml"
+    return (
+        own if own_study(own).name == study else Place(StudyFiles(STUDIES / study), folder).folder / own.name
+    )
+
+
 def results_of(study: str, profile: str) -> str:
     """What the results of a study are called that is run with a profile."""
     own = own_study(profile_folder(profile) / "params.yaml").name

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from regroup.captions.labels import LABELS, extract_labels
+from regroup.captions.labels import extract_labels
 from regroup.captions.reader import CaptionReader
 from regroup.captions.sampling import LabelSampler
 from regroup.captions.settings import NounsParams, ShardsParams
 from regroup.captions.shards import build_shards
-from regroup.captions.table import LabelTable
+from regroup.captions.table import LABELS, LabelTable
 from regroup.captions.verify import verify_shards
 from regroup.errors import RegroupError
 from regroup.training.augmentation import Augmentation

@@ -9,11 +9,11 @@ import pytest
 from scipy import stats
 
 from regroup.captions.coco import read_coco_captions
-from regroup.captions.labels import FREQUENCY, LABELS, extract_labels, read_frequency, read_vocabulary
+from regroup.captions.labels import FREQUENCY, extract_labels, read_frequency
 from regroup.captions.prompts import TRAINING_TEMPLATES, class_prompt, prompt
 from regroup.captions.sampling import LabelSampler
 from regroup.captions.settings import NounsParams
-from regroup.captions.table import LabelTable
+from regroup.captions.table import LABELS, LabelTable, read_vocabulary
 from regroup.captions.tagging import CaptionTagger
 from regroup.captions.tokens import tokenize
 from regroup.captions.weights import TaggerWeights

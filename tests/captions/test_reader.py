@@ -21,11 +21,11 @@ from PIL import Image
 from regroup.captions import store
 from regroup.captions.images import decode_rgb
 from regroup.captions.index import INDEX, read_index
-from regroup.captions.labels import LABELS, extract_labels
+from regroup.captions.labels import extract_labels
 from regroup.captions.reader import CaptionReader
 from regroup.captions.settings import NounsParams, ShardsParams
 from regroup.captions.shards import build_shards
-from regroup.captions.table import LabelTable
+from regroup.captions.table import LABELS, LabelTable
 from regroup.errors import RegroupError
 
 from .conftest import jpeg, real_folder, write_coco

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -17,6 +18,7 @@ CARRIERS = (
     "settings.py",
     "plugins.py",
     "errors.py",
+    "plugins.py",
     "io.py",
     "lease.py",
     "owner.py",
@@ -100,12 +102,11 @@ def _files(name: str) -> list[Path]:
 
 
 def _lazy_homes(node: ast.ImportFrom) -> set[str]:
-    """Modules behind the names that `regroup.model` imports when they are first used."""
-    if node.module != "regroup.model":
+    """Modules behind the names that some packages import when they are first used."""
+    if node.module not in ("regroup.model", "regroup.objectives"):
         return set()
-    from regroup.model import _HOMES
-
-    return {f"regroup.model.{_HOMES[alias.name]}" for alias in node.names if alias.name in _HOMES}
+    homes = import_module(node.module)._HOMES
+    return {f"{node.module}.{homes[alias.name]}" for alias in node.names if alias.name in homes}
 
 
 def _type_checking(tree: ast.Module) -> list[ast.If]:

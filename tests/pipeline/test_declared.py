@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -13,8 +14,10 @@ from ruamel.yaml import YAML
 
 from regroup.dino.settings import DinoParams, StandInParams
 from regroup.model.config import GroupViTConfig
+from regroup.objectives import OBJECTIVES
 from regroup.params import Params, ProfilePaths, load_params
 from regroup.pipelines import pipeline_faults, render_pipeline
+from regroup.plugins import Room
 from regroup.profile import render
 from regroup.settings import read_yaml
 from regroup.training.settings import (
@@ -23,7 +26,7 @@ from regroup.training.settings import (
     FinetuneParams,
     OptimiserParams,
 )
-from regroup.variants import LabelSettings, Variant, load_variants
+from regroup.variants import ROOMS, LabelSettings, Variant, load_variants
 from tests.thesis import HERE, copy_project, thesis
 
 from .imports import SOURCE, imported_modules, is_carrier
@@ -51,6 +54,12 @@ def outputs() -> dict[str, list[str]]:
     }
 
 
+def in_digests(stage: str) -> tuple[str, ...]:
+    """Folders of plugins whose code a stage knows by the digests in the settings of its run."""
+    by_run = "data/${name}/variants/${key}.json" in STAGES[stage]["deps"]
+    return tuple(f"{room.key}/" for room in ROOMS.values()) if by_run else ()
+
+
 def declared(stage: str) -> list[str]:
     return [dep for dep in STAGES[stage]["deps"] if dep.startswith(PACKAGE)]
 
@@ -59,8 +68,39 @@ def declared(stage: str) -> list[str]:
 def test_every_module_a_stage_imports_is_declared(stage: str) -> None:
     deps = [dep.removeprefix(PACKAGE) for dep in declared(stage)]
     used = imported_modules(ROOT / "stages" / f"{stage}.py")
-    missing = {name for name in used if not any(name == dep or name.startswith(f"{dep}/") for dep in deps)}
-    assert not missing
+    assert not undeclared(used, deps, in_digests(stage))
+
+
+def undeclared(used: set[str], deps: Sequence[str], known: tuple[str, ...]) -> set[str]:
+    others = {name for name in used if not name.startswith(known)} if known else used
+    return {name for name in others if not any(name == dep or name.startswith(f"{dep}/") for dep in deps)}
+
+
+@pytest.mark.parametrize("room", ROOMS.values(), ids=lambda room: room.key)
+def test_a_plugin_imports_nothing_that_a_run_does_not_declare(room: Room) -> None:
+    """What lies in its own package is in its digest."""
+    deps = [dep.removeprefix(PACKAGE) for dep in declared("finetune")]
+    for name in room.names:
+        used = set[str]().union(*(imported_modules(file) for file in room.files(name)))
+        assert not undeclared(used, deps, in_digests("finetune")), name
+        others = tuple(f"{other.key}/" for other in ROOMS.values() if other != room)
+        assert not [module for module in used if module.startswith(others)], name
+
+
+def test_what_training_imports_of_the_objectives_is_in_the_digest_of_each() -> None:
+    """So a run need not declare it: one that trains has an objective."""
+    used = {name for name in imported_modules(ROOT / "stages/finetune.py") if name.startswith("objectives/")}
+    assert "objectives/_total.py" in used
+    for name in OBJECTIVES.names:
+        files = {path.relative_to(SOURCE / "regroup").as_posix() for path in OBJECTIVES.files(name)}
+        assert used | {"objectives/__init__.py"} <= files, name
+
+
+def test_no_run_waits_for_a_plugin_that_it_does_not_use() -> None:
+    deps = [dep.removeprefix(PACKAGE) for dep in declared("finetune")]
+    own = {f"{room.key}/__init__.py" for room in ROOMS.values()}
+    assert not [dep for dep in deps if f"{dep}/".startswith(in_digests("finetune")) and dep not in own]
+    assert {f"{PACKAGE}{room.key}" for room in ROOMS.values()} <= set(declared("resolve"))
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -68,8 +108,8 @@ def test_every_declared_module_is_imported(stage: str) -> None:
     used = imported_modules(ROOT / "stages" / f"{stage}.py")
     for dep in declared(stage):
         path = ROOT / dep
-        if stage == "resolve":
-            continue  # it writes down the defaults that these hold: see below
+        if stage == "resolve" or path.name == "__init__.py":
+            continue  # it writes down the defaults that these hold: see below; these are not listed
         assert path.exists(), dep
         modules = sorted(path.rglob("*.py")) if path.is_dir() else [path] * (path.suffix == ".py")
         names = {module.relative_to(SOURCE / "regroup").as_posix() for module in modules}
@@ -139,7 +179,8 @@ def test_every_default_of_a_run_is_watched_by_the_stage_that_writes_it_down() ->
             continue
         seen.add(kind)
         waiting += get_type_hints(kind).values()
-        assert f"src/{kind.__module__.replace('.', '/')}.py" in deps, kind
+        file = Path(sys.modules[kind.__module__].__file__).relative_to(ROOT).as_posix()
+        assert any(file == dep or file.startswith(f"{dep}/") for dep in deps), kind
     assert {AugmentationSettings, OptimiserParams, LabelSettings, GroupViTConfig, StandInParams} <= seen
 
 

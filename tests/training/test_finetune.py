@@ -19,7 +19,7 @@ from regroup.training.settings import FinetuneParams, OptimiserParams
 from regroup.training.snapshots import FOLDER
 from regroup.training.state import TrainingState, claimed, load_state
 from regroup.training.texts import TextFeatures
-from regroup.variants import Variant
+from regroup.variants import Variant, code_digests
 
 from .tiny import SETTINGS, VARIANT, model, opened
 
@@ -91,7 +91,9 @@ def test_a_state_of_other_settings_is_not_resumed(corpus: Path, tmp_path: Path) 
     assert all(torch.equal(resumed[name], tensor) for name, tensor in fresh.items())
 
 
+@pytest.mark.parametrize("mended", ["objective", "layer"])
 def test_a_state_of_other_code_is_not_resumed(
+    mended: str,
     corpus: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -105,7 +107,11 @@ def test_a_state_of_other_code_is_not_resumed(
     monkeypatch.setattr("regroup.io.__file__", str(source / "io.py"))
     fresh, curve = train(corpus, tmp_path / "fresh")
     train(corpus, tmp_path / "state", stop_at=10)
-    (source / "objectives" / "module.py").write_text("weight = 3\n")
+    if mended == "objective":
+        digests = {**code_digests(VARIANT), "objectives.noise_free": "another"}
+        monkeypatch.setattr("regroup.training.finetune.code_digests", lambda variant: digests)
+    else:
+        (source / "model" / "module.py").write_text("weight = 3\n")
     loaded = load_steps(monkeypatch)
     resumed, again = train(corpus, tmp_path / "state")
     assert loaded == [0]

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from regroup.segmentation.validation import validation_curve, write_validation
 
 from regroup.errors import RegroupError
-from regroup.segmentation.validation import validation_curve, write_validation
 from regroup.training.finetune import finetune
 from regroup.training.snapshots import (
     FOLDER,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from regroup.drawing.grid import csv_text, markdown_text
 from regroup.drawing.labelling import table_note
-from regroup.io import sha256, write_json, write_text
+from regroup.io import sha256, write_text
+from regroup.metrics import MIOU, SEGMENTATION, Metrics, miou_metrics, weights_of, write_metrics
 from regroup.model.checkpoint import find_weights
 from regroup.segmentation.scores import DatasetScores
 
@@ -33,14 +34,20 @@ def write_dissection(
         drawn: whether its data is drawn; the Markdown then says so.
         checkpoint: the weights, whose digest is written.
     """
-    weights = {"sha256": sha256(find_weights(checkpoint))}
+    weights = weights_of(sha256(find_weights(checkpoint)))
     paths = []
     for name, datasets in scores.items():
-        content = {name: one.to_json() for name, one in datasets.items()}
         paths.append(folder / f"{name}.json")
-        write_json(
-            paths[-1], {"variant": variant, "profile": profile, "checkpoint": weights, "datasets": content}
+        found = Metrics(
+            profile=profile,
+            variant=variant,
+            task=SEGMENTATION,
+            checkpoint=weights,
+            main=MIOU,
+            metrics=dict(miou_metrics()),
+            datasets={name: one.for_metrics() for name, one in datasets.items()},
         )
+        write_metrics(paths[-1], found)
     rows = _rows(scores, variant)
     table, markdown = folder / "dissection.csv", folder / "dissection.md"
     write_text(table, csv_text([COLUMNS, *rows]))

@@ -42,6 +42,7 @@ from regroup.model.dino import DinoKeys
 from regroup.segmentation.evaluation import decide
 from regroup.segmentation.prompts import embed_prompts
 from regroup.segmentation.resolved import ResolvedDataset
+from regroup.segmentation.scores import PER_CLASS
 from regroup.segmentation.settings import EvaluateParams
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ class Gallery:
         dissect: K and the size of the bank, for Figure 12.
         evaluate: inference settings and datasets.
         roots: raw data of each source.
-        metrics: folder of the per-class scores.
-        dino: the patch features that Backbone's are compared with.
+        metrics: folder of what variants scored, each in a folder with its per-class scores.
+        dino: the patch features that GroupViT's are compared with.
         profile: its name.
         drawn: whether its data is drawn.
     """
@@ -230,7 +231,7 @@ class Gallery:
     @cached_property
     def _disparities(self) -> dict[str, list[Disparity]]:
         before, after = (
-            self.metrics / f"{name}.parquet" for name in (self.figures.pretrained, self.figures.baseline)
+            self.metrics / name / PER_CLASS for name in (self.figures.pretrained, self.figures.baseline)
         )
         return {name: read_disparities(before, after, name) for name in self.figures.compared}
 

@@ -18,7 +18,7 @@ class DissectParams(Settings):
         default=("original",), min_length=1, description="the first: Tables 1, 2"
     )
     datasets: Annotated[tuple[Name, ...], EachOnce] = Field(
-        default=("voc",), description="of `evaluate.datasets`"
+        default=("voc",), description="of `evaluate.segmentation.datasets`"
     )
     neighbours: Annotated[tuple[Neighbours, ...], EachOnce] = Field(
         default=(5, 10, 15, 25), min_length=1, description="K of Table 2"

@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 from regroup.captions.coco import CAPTIONS_JSON, CaptionCorpus, read_coco_captions
 from regroup.captions.settings import NounsParams
 from regroup.captions.strings import StringLists
+from regroup.captions.table import LABELS, vocabulary_path
 from regroup.captions.tagging import FoundNouns, find_nouns
 from regroup.captions.weights import TaggerWeights, load_weights
 from regroup.errors import RegroupError
-from regroup.io import atomic_path, read_json, write_json
+from regroup.io import atomic_path, write_json
 
-LABELS, FREQUENCY = "labels.parquet", "noun_frequency.parquet"
+FREQUENCY = "noun_frequency.parquet"
 
 _LIST = pa.list_(pa.dictionary(pa.int32(), pa.string()))
 _ROW_GROUP = 65_536
@@ -118,30 +119,6 @@ def write_labels(
 def tagger_version(weights: TaggerWeights, verbs: bool) -> str:
     """Name, version and option of the tagger, as recorded in every output."""
     return f"{weights.name}@{weights.version}" + ("+verbs" if verbs else "")
-
-
-def vocabulary_path(folder: Path, name: str) -> Path:
-    """Where the vocabulary called `name` lies."""
-    return folder / f"vocabulary-{name}.json"
-
-
-def read_vocabulary(folder: Path, name: str) -> tuple[str, ...]:
-    """The nouns of a curated vocabulary, most frequent first.
-
-    Raises:
-        RegroupError: there is none of that name; the message lists the names that exist.
-    """
-    path = vocabulary_path(folder, name)
-    if not path.is_file():
-        known = sorted(other.stem.removeprefix("vocabulary-") for other in folder.glob("vocabulary-*.json"))
-        raise RegroupError(
-            f"{path}: no such vocabulary; nouns.vocabularies made: {', '.join(known) or 'none'}"
-        )
-    document = read_json(path)
-    nouns = document.get("nouns") if isinstance(document, dict) else None
-    if not isinstance(nouns, list) or not all(isinstance(noun, str) for noun in nouns):
-        raise RegroupError(f"{path}: nouns: expected a list of strings; run the stage `nouns` again")
-    return tuple(nouns)
 
 
 def read_frequency(folder: Path) -> list[tuple[str, int]]:

@@ -13,10 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from regroup.errors import RegroupError
-from regroup.io import atomic_path, read_sealed, seal, sha256, source_digest
+from regroup.io import atomic_path, read_json, read_sealed, seal, sha256, source_digest
 
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
+
+LABELS = "labels.parquet"
+"""What the table is called in its folder."""
 
 _COLUMNS = ("image_id", "caption_id", "caption", "nouns", "phrases")
 
@@ -122,6 +125,30 @@ class LabelTable:
         number = pc.index_in(encoded.dictionary, value_set=self._labels).to_numpy(zero_copy_only=False)
         values = number.astype(np.int32)[encoded.indices.to_numpy()]
         return Ragged(column.offsets.to_numpy().astype(np.int64), values)
+
+
+def vocabulary_path(folder: Path, name: str) -> Path:
+    """Where the vocabulary called `name` lies."""
+    return folder / f"vocabulary-{name}.json"
+
+
+def read_vocabulary(folder: Path, name: str) -> tuple[str, ...]:
+    """The nouns of a curated vocabulary, most frequent first.
+
+    Raises:
+        RegroupError: there is none of that name; the message lists the names that exist.
+    """
+    path = vocabulary_path(folder, name)
+    if not path.is_file():
+        known = sorted(other.stem.removeprefix("vocabulary-") for other in folder.glob("vocabulary-*.json"))
+        raise RegroupError(
+            f"{path}: no such vocabulary; nouns.vocabularies made: {', '.join(known) or 'none'}"
+        )
+    document = read_json(path)
+    nouns = document.get("nouns") if isinstance(document, dict) else None
+    if not isinstance(nouns, list) or not all(isinstance(noun, str) for noun in nouns):
+        raise RegroupError(f"{path}: nouns: expected a list of strings; run the stage `nouns` again")
+    return tuple(nouns)
 
 
 def _read_parquet(path: Path) -> pa.Table:

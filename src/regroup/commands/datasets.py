@@ -32,7 +32,11 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=path, help="a folder of ours or of Hugging Face, or a .pth")
     add_params(parser)
     parser.add_argument(
-        "--datasets", nargs="+", type=text, metavar="NAME", help="of the profile's `evaluate` (all)"
+        "--datasets",
+        nargs="+",
+        type=text,
+        metavar="NAME",
+        help="of the profile's `evaluate.segmentation` (all)",
     )
     parser.add_argument(
         "--root",
@@ -68,9 +72,9 @@ def choose_data(
     """
     from regroup.sources.manifest import raw_root
 
-    names = arguments.datasets or list(params.evaluate.datasets)
-    check_known(names, list(params.evaluate.datasets), f"{arguments.params}: --datasets")
-    datasets = params.evaluate.chosen(names, f"{arguments.params}: --datasets")
+    names = arguments.datasets or list(params.segmentation.datasets)
+    check_known(names, list(params.segmentation.datasets), f"{arguments.params}: --datasets")
+    datasets = params.segmentation.chosen(names, f"{arguments.params}: --datasets")
     if arguments.limit is not None:
         datasets = {name: one.model_copy(update={"limit": arguments.limit}) for name, one in datasets.items()}
     roots = _given_roots(arguments.root, datasets)

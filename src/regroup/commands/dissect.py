@@ -45,7 +45,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from regroup.settings import parse
 
     params = load_params(arguments.params)
-    settings = params.evaluate
+    settings = params.segmentation
     datasets, roots = choose_data(arguments, params)
     name = checkpoint_name(arguments.checkpoint)
     check_distinct(arguments.neighbours or (), "--neighbours")

@@ -89,8 +89,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _captions(params: Params) -> int:
-    from regroup.captions.labels import LABELS
-    from regroup.captions.table import LabelTable
+    from regroup.captions.table import LABELS, LabelTable
 
     path = params.layout.captions / LABELS
     return len(LabelTable.open(path)) if path.is_file() else 591_753

@@ -50,7 +50,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from regroup.settings import parse
 
     params = load_params(arguments.params)
-    settings = params.evaluate
+    settings = params.segmentation
     datasets, roots = choose_data(arguments, params)
     given = {
         key: getattr(arguments, key) for key in SweepGrid.model_fields if getattr(arguments, key) is not None

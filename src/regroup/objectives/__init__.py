@@ -12,6 +12,10 @@ than its own value. It runs in float32 whatever autocast says. Its mean is over 
 (`global_mean` in `_reduce.py`), so that several processes do what one would. What several objectives compute
 lies in modules that begin with `_`. A variant names an objective, with a weight, in `variants.yaml`.
 
+The resolved settings of a run hold a digest of its objectives and of what they import of this package: a
+change here makes every run anew, one in an objective its users', and a new one nobody's. Of other packages,
+an objective imports what the stage `finetune` declares.
+
 This module is read by whoever reads `variants.yaml`, so it imports no torch: names that need it are imported
 when they are first used.
 """
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
         TeacherOutputs,
         TokenStates,
     )
+    from regroup.objectives._reduce import upcast
     from regroup.objectives._total import TotalLoss, total_loss
 
 _HOMES = {
@@ -48,6 +53,7 @@ _HOMES = {
     "TokenStates": "_inputs",
     "TotalLoss": "_total",
     "total_loss": "_total",
+    "upcast": "_reduce",
 }
 
 __all__ = [
@@ -65,6 +71,7 @@ __all__ = [
     "needed_heads",
     "needs",
     "total_loss",
+    "upcast",
 ]
 
 OBJECTIVES = Room("regroup.objectives", "objective")

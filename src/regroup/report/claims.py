@@ -10,6 +10,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from regroup.errors import RegroupError
+from regroup.report.columns import Column, in_order
 from regroup.report.comparison import (
     Difference,
     Relation,
@@ -21,13 +22,13 @@ from regroup.report.comparison import (
     overall,
     pooled,
 )
-from regroup.report.reference import DATASET_TITLES, Dataset, Reference, RowRef
-from regroup.report.scores import Metrics, read_runs, score
+from regroup.report.reference import Reference, RowRef
+from regroup.report.scores import Run, read_runs, score
 from regroup.settings import Settings, parse, read_yaml
 
 
 class Claim(Settings):
-    """One conclusion: each of `rows` against each of `to`, on each of `datasets`."""
+    """One conclusion: each of `rows` against each of `to`, in each of `columns`."""
 
     id: str
     table: int
@@ -35,7 +36,7 @@ class Claim(Settings):
     text: str
     rows: tuple[str, ...] = Field(min_length=1)
     to: tuple[str, ...] = Field(min_length=1)
-    datasets: tuple[Dataset, ...] = Field(min_length=1)
+    columns: tuple[Column, ...] = Field(min_length=1)
     relation: Relation
 
     def ref(self, row: str) -> RowRef:
@@ -65,7 +66,7 @@ def load_claims(path: Path, *, reference: Reference) -> Claims:
     """Read and check the claims of a study; it may have none.
 
     Raises:
-        RegroupError: an unknown key, table, row, or a dataset that a row's table does not have.
+        RegroupError: an unknown key, table, row, or a column that a row's table does not have.
     """
     if not path.is_file():
         return NO_CLAIMS
@@ -78,7 +79,7 @@ def load_claims(path: Path, *, reference: Reference) -> Claims:
                 table.row(ref.row)
             except (RegroupError, ValueError) as error:
                 raise RegroupError(f"{path}: claim {claim.id}: {name}: {error}") from None
-            if unknown := set(claim.datasets) - set(table.datasets):
+            if unknown := set(claim.columns) - set(table.columns):
                 raise RegroupError(
                     f"{path}: claim {claim.id}: table {ref.table} has no {', '.join(sorted(unknown))}"
                 )
@@ -99,11 +100,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One pair of rows on one dataset, in the thesis's numbers and in ours."""
+    """One pair of rows in one column, in the thesis's numbers and in ours."""
 
     left: RowRef
     right: RowRef
-    dataset: Dataset
+    column: Column
     thesis: Outcome
     ours: Outcome
 
@@ -136,7 +137,7 @@ class WhatMoved:
     profile: str
     drawn: bool
     margin: float
-    spreads: Mapping[Dataset, Spread | None]
+    spreads: Mapping[Column, Spread | None]
     seeded: tuple[RowRef, ...]
     results: tuple[ClaimResult, ...]
 
@@ -169,14 +170,15 @@ def check_claims(
             files.setdefault(reference.first(RowRef(table=number, row=row)), set()).update(paths)
     ours = {ref: read_runs(sorted(paths), profile=profile) for ref, paths in files.items()}
     seeded = _seeded(ours)
-    our_spreads = {dataset: _our_spread([ours[ref] for ref in seeded], dataset) for dataset in DATASET_TITLES}
-    their_spreads = {dataset: _their_spread(reference, dataset) for dataset in DATASET_TITLES}
+    columns = in_order(column for table in reference.tables for column in table.columns)
+    our_spreads = {column: _our_spread([ours[ref] for ref in seeded], column) for column in columns}
+    their_spreads = {column: _their_spread(reference, column) for column in columns}
 
-    def ours_at(ref: RowRef, dataset: Dataset) -> Sample | None:
-        return _our_sample(reference, ours, ref, dataset)
+    def ours_at(ref: RowRef, column: Column) -> Sample | None:
+        return _our_sample(reference, ours, ref, column)
 
-    def theirs_at(ref: RowRef, dataset: Dataset) -> Sample | None:
-        return _their_sample(reference, ref, dataset)
+    def theirs_at(ref: RowRef, column: Column) -> Sample | None:
+        return _their_sample(reference, ref, column)
 
     results = []
     for claim in claims.claims:
@@ -184,13 +186,13 @@ def check_claims(
             Comparison(
                 left=claim.ref(left),
                 right=claim.ref(right),
-                dataset=dataset,
-                thesis=_outcome(claim, left, right, dataset, theirs_at, their_spreads, claims.margin),
-                ours=_outcome(claim, left, right, dataset, ours_at, our_spreads, claims.margin),
+                column=column,
+                thesis=_outcome(claim, left, right, column, theirs_at, their_spreads, claims.margin),
+                ours=_outcome(claim, left, right, column, ours_at, our_spreads, claims.margin),
             )
             for left in claim.rows
             for right in claim.to
-            for dataset in claim.datasets
+            for column in claim.columns
         ]
         results.append(ClaimResult(claim, tuple(comparisons)))
     return WhatMoved(profile, drawn, claims.margin, our_spreads, seeded, tuple(results))
@@ -200,33 +202,33 @@ def _outcome(
     claim: Claim,
     left: str,
     right: str,
-    dataset: Dataset,
-    at: Callable[[RowRef, Dataset], Sample | None],
-    spreads: Mapping[Dataset, Spread | None],
+    column: Column,
+    at: Callable[[RowRef, Column], Sample | None],
+    spreads: Mapping[Column, Spread | None],
     margin: float,
 ) -> Outcome:
-    a, b = at(claim.ref(left), dataset), at(claim.ref(right), dataset)
+    a, b = at(claim.ref(left), column), at(claim.ref(right), column)
     if a is None or b is None:
         return Outcome(None, False, "missing")
-    found = difference(a, b, spreads[dataset])
+    found = difference(a, b, spreads[column])
     holds = judge(Difference(found.value, 0.0), claim.relation, margin) == "agree"
     return Outcome(found, holds, judge(found, claim.relation, margin))
 
 
 def _our_sample(
-    reference: Reference, runs: Mapping[RowRef, Sequence[Metrics]], ref: RowRef, dataset: Dataset
+    reference: Reference, runs: Mapping[RowRef, Sequence[Run]], ref: RowRef, column: Column
 ) -> Sample | None:
-    scored = [run for run in runs.get(reference.first(ref), ()) if dataset in run.datasets]
-    mean = score(scored, dataset)
+    some = runs.get(reference.first(ref), ())
+    mean = score(some, column)
     if mean is None:
         return None
-    by_checkpoint = tuple((run.weights, run.datasets[dataset].miou) for run in scored)
+    by_checkpoint = tuple((run.weights, found.value) for run in some if (found := run.at(column)) is not None)
     return Sample(mean.mean, mean.runs, reference.table(ref.table).row(ref.row).trained, by_checkpoint)
 
 
-def _their_sample(reference: Reference, ref: RowRef, dataset: Dataset) -> Sample | None:
+def _their_sample(reference: Reference, ref: RowRef, column: Column) -> Sample | None:
     table = reference.table(ref.table)
-    value = table.value(ref.row, dataset)
+    value = table.value(ref.row, column)
     if value is None:
         return None
     row = table.row(ref.row)
@@ -234,7 +236,7 @@ def _their_sample(reference: Reference, ref: RowRef, dataset: Dataset) -> Sample
     return Sample(value, row.runs, row.trained, ((checkpoint, value),) if checkpoint else ())
 
 
-def _seeded(runs: Mapping[RowRef, Sequence[Metrics]]) -> tuple[RowRef, ...]:
+def _seeded(runs: Mapping[RowRef, Sequence[Run]]) -> tuple[RowRef, ...]:
     """Rows with several runs; where another row has the very same ones, only the first."""
     found: dict[frozenset[str], RowRef] = {}
     for ref in sorted(runs, key=lambda ref: (ref.table, ref.row)):
@@ -243,11 +245,11 @@ def _seeded(runs: Mapping[RowRef, Sequence[Metrics]]) -> tuple[RowRef, ...]:
     return tuple(found.values())
 
 
-def _our_spread(rows: Sequence[Sequence[Metrics]], dataset: Dataset) -> Spread | None:
-    scores = [score(row, dataset) for row in rows]
+def _our_spread(rows: Sequence[Sequence[Run]], column: Column) -> Spread | None:
+    scores = [score(row, column) for row in rows]
     return pooled((s.std**2, s.runs) for s in scores if s is not None and s.std is not None)
 
 
-def _their_spread(reference: Reference, dataset: Dataset) -> Spread | None:
-    rows = [(table.std(row.id, dataset), row.runs) for table in reference.tables for row in table.rows]
+def _their_spread(reference: Reference, column: Column) -> Spread | None:
+    rows = [(table.std(row.id, column), row.runs) for table in reference.tables for row in table.rows]
     return pooled((std**2, runs) for std, runs in rows if std is not None)

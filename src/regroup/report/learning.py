@@ -43,7 +43,7 @@ def read_lines(lines: Mapping[str, Sequence[str]], folder: Path, dataset: str) -
 
     Args:
         lines: label -> variants, seeds of one experiment.
-        folder: holds `<variant>.parquet` as the stage `evaluate` writes it.
+        folder: holds `<variant>/validation.parquet` as the stage `evaluate` writes it.
         dataset: whose curve.
 
     Raises:
@@ -55,12 +55,14 @@ def read_lines(lines: Mapping[str, Sequence[str]], folder: Path, dataset: str) -
 def _read_line(names: Sequence[str], folder: Path, dataset: str) -> Line:
     epochs, values = [], []
     for name in names:
-        path = folder / f"{name}.parquet"
+        path = folder / name / "validation.parquet"
         if not path.is_file():
             raise RegroupError(f"{path}: no such file; evaluate {name}, or leave it out of learning.panels")
         table = pq.read_table(path)
         if f"val_{dataset}" not in table.column_names:
-            raise RegroupError(f"{path}: no column val_{dataset}; is it in evaluate.validation.datasets?")
+            raise RegroupError(
+                f"{path}: no column val_{dataset}; is it in evaluate.segmentation.validation.datasets?"
+            )
         epochs.append(table["epoch"].to_numpy())
         values.append(table[f"val_{dataset}"].to_numpy())
     if any(len(other) != len(epochs[0]) or np.any(other != epochs[0]) for other in epochs):

@@ -11,19 +11,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from regroup.errors import RegroupError
+from regroup.report.columns import Column, column_title, is_miou
 from regroup.settings import Settings, parse, read_yaml
 
-Dataset = Literal["coco", "voc", "context", "ade"]
-
-DATASET_TITLES: Mapping[Dataset, str] = {
-    "coco": "COCO",
-    "voc": "PVOC",
-    "context": "PContext",
-    "ade": "ADE20K",
-}
-"""Headings of the value columns, as the thesis prints them."""
-
-Percent = Annotated[float, Field(ge=0, le=100)]
+Printed = Annotated[float, Field(ge=0, le=1e9)]
 
 
 class RowRef(Settings):
@@ -38,9 +29,9 @@ class RowRef(Settings):
 
 
 class SameAs(RowRef):
-    """The row that prints the same experiment first, and the datasets on which the two prints disagree."""
+    """The row that prints the same experiment first, and the columns in which the two prints disagree."""
 
-    differs: tuple[Dataset, ...] = ()
+    differs: tuple[Column, ...] = ()
 
     @property
     def ref(self) -> RowRef:
@@ -49,7 +40,7 @@ class SameAs(RowRef):
 
 
 class ReferenceRow(Settings):
-    """One printed row: what names it, and mIoU in percent for each dataset of its table (None: nowhere).
+    """One printed row: what names it, and a value for each column of its table (none: nothing is printed).
 
     `analysis`: the file of a dissection that fills it, by default that of the row's id; `{chosen}` stands for
     the number of neighbours that the profile chose.
@@ -57,7 +48,7 @@ class ReferenceRow(Settings):
 
     id: str = Field(pattern=r"^[a-z0-9_]+$")
     labels: tuple[str, ...]
-    values: tuple[Percent | None, ...] | None = None
+    values: tuple[Printed | None, ...] | None = None
     variance: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     runs: int = Field(default=1, ge=1)
     trained: bool = True
@@ -77,7 +68,8 @@ class ReferenceTable(Settings):
     title: str
     setting: str
     labels: tuple[str, ...] = Field(min_length=1)
-    datasets: tuple[Dataset, ...] = Field(min_length=1)
+    columns: tuple[Column, ...] = Field(min_length=1)
+    titles: dict[Column, str] = Field(default_factory=dict)
     rows: tuple[ReferenceRow, ...] = Field(min_length=1)
     one_checkpoint: bool = False
     filled_by: Literal["variants", "sweep", "dissect"] = "variants"
@@ -93,14 +85,19 @@ class ReferenceTable(Settings):
         for row in self.rows:
             widths: dict[str, tuple[Sized, Sized]] = {"labels": (row.labels, self.labels)}
             if row.values is not None:
-                widths["values"] = (row.values, self.datasets)
+                widths["values"] = (row.values, self.columns)
             if row.variance is not None:
-                widths["variance"] = (row.variance, self.datasets)
+                widths["variance"] = (row.variance, self.columns)
             for key, (cells, columns) in widths.items():
                 if len(cells) != len(columns):
                     raise ValueError(f"row {row.id}: {key}: {len(cells)} given, {len(columns)} columns")
+            for column, value in zip(self.columns, row.values or (), strict=row.values is not None):
+                if value is not None and value > 100 and is_miou(column):
+                    raise ValueError(f"row {row.id}: {column}: {value} is no percentage")
             if (row.variance is None) != (row.runs == 1):
                 raise ValueError(f"row {row.id}: `runs` above 1 and `variance` go together")
+        if unknown := [column for column in self.titles if column not in self.columns]:
+            raise ValueError(f"titles: no column {', '.join(unknown)}")
         twice = [row for row, count in Counter(row.id for row in self.rows).items() if count > 1]
         if twice:
             raise ValueError(f"row {', '.join(twice)} is listed twice")
@@ -118,19 +115,23 @@ class ReferenceTable(Settings):
         known = ", ".join(candidate.id for candidate in self.rows)
         raise RegroupError(f"table {self.number}: no row is called {row!r}; its rows are {known}")
 
-    def value(self, row: str, dataset: Dataset) -> float | None:
-        """Printed mIoU in percent; None where no such cell is printed."""
-        values = self.row(row).values
-        if values is None or dataset not in self.datasets:
-            return None
-        return values[self.datasets.index(dataset)]
+    def heading(self, column: Column) -> str:
+        """Heading of a column."""
+        return self.titles.get(column) or column_title(column)
 
-    def std(self, row: str, dataset: Dataset) -> float | None:
-        """Standard deviation over the printed row's seeds, in percent; None for a single run."""
-        variance = self.row(row).variance
-        if variance is None or dataset not in self.datasets:
+    def value(self, row: str, column: Column) -> float | None:
+        """The printed value; None where there is no such cell."""
+        values = self.row(row).values
+        if values is None or column not in self.columns:
             return None
-        return math.sqrt(variance[self.datasets.index(dataset)])
+        return values[self.columns.index(column)]
+
+    def std(self, row: str, column: Column) -> float | None:
+        """Standard deviation over the printed row's seeds; None for a single run."""
+        variance = self.row(row).variance
+        if variance is None or column not in self.columns:
+            return None
+        return math.sqrt(variance[self.columns.index(column)])
 
 
 class Reference(Settings):

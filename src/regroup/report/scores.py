@@ -1,87 +1,52 @@
-"""Metrics files: what one checkpoint scored, as evaluation and the analyses write it."""
+"""Runs of a row: what one checkpoint scored, perhaps on several tasks, from its metrics files."""
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from regroup.errors import RegroupError
-from regroup.io import read_json
-from regroup.report.reference import Dataset
-from regroup.settings import parse
+from regroup.metrics import Metrics, read_metrics
+from regroup.report.columns import Column, Value, value_of
 
 
-class _Model(BaseModel):
-    # evaluation may write more than a table needs, so other keys are left alone here
-    model_config = ConfigDict(frozen=True, extra="ignore")
+@dataclass(frozen=True)
+class Run:
+    """One checkpoint: its identity, and what it scored on each task."""
+
+    weights: str
+    tasks: tuple[Metrics, ...]
+
+    def at(self, column: Column) -> Value | None:
+        """The value of a column; None where it was not scored."""
+        return next((value for one in self.tasks if (value := value_of(one, column)) is not None), None)
 
 
-class DatasetScores(_Model):
-    """Scores on one dataset, in percent, and how they were made."""
-
-    miou: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
-    images: int = Field(ge=1)
-    protocol: dict[str, JsonValue]
-
-
-class Metrics(_Model):
-    """One metrics file: `{"variant", "profile", "checkpoint", "datasets": {"coco": {"miou", ...}, ...}}`.
-
-    `checkpoint` identifies the weights by their digest: two files with the same `checkpoint` scored the same
-    weights.
-    """
-
-    variant: str
-    profile: str
-    checkpoint: dict[str, JsonValue] = Field(min_length=1)
-    datasets: dict[str, DatasetScores]
-
-    @property
-    def weights(self) -> str:
-        """The checkpoint's identity as one comparable string."""
-        return json.dumps(self.checkpoint, sort_keys=True)
-
-
-def read_metrics(path: Path, *, profile: str) -> Metrics:
-    """Read a metrics file of a profile.
-
-    Raises:
-        RegroupError: the file is missing or malformed, a score is not within 0 and 100, or the file is from
-            another profile.
-    """
-    metrics = parse(Metrics, read_json(path), path)
-    if metrics.profile != profile:
-        raise RegroupError(
-            f"{path}: profile: made by profile {metrics.profile!r}, but this report is about {profile!r}; "
-            "give files of one profile"
-        )
-    return metrics
-
-
-def read_runs(paths: Sequence[Path], *, profile: str) -> tuple[Metrics, ...]:
+def read_runs(paths: Sequence[Path], *, profile: str) -> tuple[Run, ...]:
     """Read the metrics files of one row's runs (several: seeds); files that do not exist yet are left out.
 
+    Files of several tasks that scored the same weights are one run.
+
     Raises:
-        RegroupError: as `read_metrics`; or two of the files scored the same weights, which would make the
-            spread over seeds look smaller than it is.
+        RegroupError: as `read_metrics`; or two of the files scored the same weights on the same task, which
+            would make the spread over seeds look smaller than it is.
     """
     there = [path for path in sorted(set(paths)) if path.is_file()]
-    runs = [(path, read_metrics(path, profile=_whose(path, profile))) for path in there]
-    seen: dict[str, Path] = {}
-    for path, run in runs:
-        if run.weights in seen:
+    files = [(path, read_metrics(path, profile=_whose(path, profile))) for path in there]
+    seen: dict[tuple[str, str], Path] = {}
+    found: dict[str, list[Metrics]] = {}
+    for path, one in files:
+        key = one.weights, one.task
+        if key in seen:
             raise RegroupError(
-                f"{path}: checkpoint: the same weights as in {seen[run.weights]}; "
+                f"{path}: checkpoint: the same weights as in {seen[key]}; "
                 "one run cannot count as two seeds, so list only one of them"
             )
-        seen[run.weights] = path
-    return tuple(run for _, run in runs)
+        seen[key] = path
+        found.setdefault(one.weights, []).append(one)
+    return tuple(Run(weights, tuple(some)) for weights, some in found.items())
 
 
 def _whose(path: Path, profile: str) -> str:
@@ -91,16 +56,16 @@ def _whose(path: Path, profile: str) -> str:
 
 @dataclass(frozen=True)
 class Score:
-    """mIoU in percent over `runs` runs: the mean, and for several the sample standard deviation."""
+    """A metric over `runs` runs: the mean, and for several the sample standard deviation."""
 
     mean: float
     std: float | None = None
     runs: int = 1
 
 
-def score(runs: Sequence[Metrics], dataset: Dataset) -> Score | None:
-    """Mean and spread of the runs that were scored on `dataset`; None where none was."""
-    values = [run.datasets[dataset].miou for run in runs if dataset in run.datasets]
+def score(runs: Sequence[Run], column: Column) -> Score | None:
+    """Mean and spread of the runs that have a value in `column`; None where none has."""
+    values = [found.value for run in runs if (found := run.at(column)) is not None]
     if not values:
         return None
     # fmean and stdev are exactly rounded, so the order of the runs does not matter
@@ -111,7 +76,7 @@ def score(runs: Sequence[Metrics], dataset: Dataset) -> Score | None:
     )
 
 
-def protocol_name(scores: DatasetScores) -> str | None:
-    """The protocol's name, where the metrics file gives one."""
-    name: Any = scores.protocol.get("name")
+def protocol_name(value: Value) -> str | None:
+    """The name of the protocol that made a value, where the metrics file gives one."""
+    name = value.scores.protocol.get("name")
     return str(name) if name else None

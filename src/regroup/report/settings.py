@@ -33,7 +33,7 @@ class CurvePanel(Settings):
 
 
 class LearningParams(Settings):
-    """Validation curves (Figure 24) on one dataset of `evaluate.validation`."""
+    """Validation curves (Figure 24) on one dataset of `evaluate.segmentation.validation`."""
 
     dataset: Name
     start: Name = Field(description="variant that all others start from")

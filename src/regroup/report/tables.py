@@ -8,6 +8,7 @@ files have every digit.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -15,9 +16,11 @@ from pathlib import Path
 
 from regroup.drawing.grid import Grid, console, write_grid
 from regroup.drawing.labelling import table_note
+from regroup.metrics import METRICS, Unit
+from regroup.report.columns import Column, is_miou
 from regroup.report.comparison import Spread, t95
-from regroup.report.reference import DATASET_TITLES, Dataset, Reference
-from regroup.report.scores import Metrics, Score, protocol_name, read_runs, score
+from regroup.report.reference import Reference, ReferenceTable
+from regroup.report.scores import Run, Score, protocol_name, read_runs, score
 
 MISSING = "missing"
 """What a cell shows when there is no run behind it."""
@@ -26,9 +29,17 @@ NOT_PRINTED = "n/a"
 """What a cell shows when the thesis has no such number, or a single run no spread."""
 
 
+_UNITS: Mapping[Unit, str] = {
+    "percent": "percent",
+    "rank": "places from 1",
+    "count": "pieces",
+    "ratio": "parts of 1",
+}
+
+
 @dataclass(frozen=True)
 class Cell:
-    """One row on one dataset: the thesis's score and ours, each None where there is none."""
+    """One row in one column: the thesis's score and ours, each None where there is none."""
 
     thesis: Score | None
     ours: Score | None
@@ -43,7 +54,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its id, the printed labels, a cell for each dataset of the table."""
+    """One row: its id, the printed labels, a cell for each column of the table."""
 
     id: str
     labels: tuple[str, ...]
@@ -59,7 +70,8 @@ class Table:
     profile: str
     drawn: bool
     labels: tuple[str, ...]
-    datasets: tuple[Dataset, ...]
+    columns: tuple[Column, ...]
+    titles: tuple[str, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     printed: bool = True
@@ -72,7 +84,7 @@ class Table:
 
     @property
     def complete(self) -> int:
-        """How many rows have a score of ours on every dataset."""
+        """How many rows have a score of ours in every column."""
         return sum(all(cell.ours is not None for cell in row.cells) for row in self.rows)
 
 
@@ -88,7 +100,7 @@ def build_table(
     profile: str,
     drawn: bool,
     reference: Reference,
-    spreads: Mapping[Dataset, Spread | None] | None = None,
+    spreads: Mapping[Column, Spread | None] | None = None,
 ) -> Table:
     """Put our scores beside the thesis's.
 
@@ -113,27 +125,28 @@ def build_table(
     built = []
     for row in printed.rows:
         cells = []
-        for dataset in printed.datasets:
-            value = printed.value(row.id, dataset)
-            std = printed.std(row.id, dataset)
+        for column in printed.columns:
+            value = printed.value(row.id, column)
+            std = printed.std(row.id, column)
             theirs = None if value is None else Score(value, std, row.runs)
-            cells.append(Cell(theirs, score(runs[row.id], dataset)))
+            cells.append(Cell(theirs, score(runs[row.id], column)))
         built.append(Row(row.id, row.labels, tuple(cells)))
     unfilled = [_label(row.labels) for row in printed.rows if row.id not in rows]
-    incomplete = {name: (len(runs[name]), len(set(paths))) for name, paths in rows.items()}
+    incomplete = {name: (len(runs[name]), _wanted(paths)) for name, paths in rows.items()}
     notes = [
         *([note] if (note := table_note(profile, drawn=drawn)) else []),
-        f"mIoU in percent{f'; section {printed.section}' if printed.section else ''}. {printed.setting}.",
+        f"{_units(printed, runs)}{f'; section {printed.section}' if printed.section else ''}. "
+        f"{printed.setting}.",
         *([printed.note] if printed.note else []),
         *(f"{_label(row.labels)}: {row.note}." for row in printed.rows if row.note),
-        *_protocol_notes(printed.datasets, runs),
+        *_protocol_notes(printed, runs),
         *(
             f"{_label(printed.row(name).labels)}: {have} of {want} runs."
             for name, (have, want) in incomplete.items()
             if 0 < have < want
         ),
         *([f"Nothing fills: {'; '.join(unfilled)}."] if unfilled else []),
-        *_seed_notes(printed.datasets, spreads or {}),
+        *_seed_notes(printed, spreads or {}),
     ]
     return Table(
         number=number,
@@ -141,7 +154,8 @@ def build_table(
         profile=profile,
         drawn=drawn,
         labels=printed.labels,
-        datasets=printed.datasets,
+        columns=printed.columns,
+        titles=tuple(map(printed.heading, printed.columns)),
         rows=tuple(built),
         notes=tuple(notes),
         printed=printed.printed,
@@ -159,8 +173,8 @@ def write_table(table: Table, folder: Path, *, data: Path | None = None) -> list
 def format_console(table: Table, *, width: int = 100) -> str:
     """The table as aligned plain text of at most `width` columns, for the terminal."""
     columns = [
-        (_console_column if table.printed else _own_column)(dataset, [row.cells[k] for row in table.rows])
-        for k, dataset in enumerate(table.datasets)
+        (_console_column if table.printed else _own_column)(title, [row.cells[k] for row in table.rows])
+        for k, title in enumerate(table.titles)
     ]
     head = [[_label(table.labels)], *(column[0] for column in columns)]
     body = [
@@ -170,13 +184,12 @@ def format_console(table: Table, *, width: int = 100) -> str:
     return console(table.heading, head, body, table.notes, width=width)
 
 
-def _console_column(dataset: Dataset, cells: Sequence[Cell]) -> list[list[str]]:
-    """Heading and cells of one dataset, each a list of lines, every line as wide as the others."""
+def _console_column(heading: str, cells: Sequence[Cell]) -> list[list[str]]:
+    """Heading and cells of one column, each a list of lines, every line as wide as the others."""
     parts = [(_shown(cell.thesis), _shown(cell.ours) if cell.ours else "", _delta(cell)) for cell in cells]
     wide = [(6, 5, 5), *(tuple(map(len, part)) for part, cell in zip(parts, cells, strict=True) if cell.ours)]
     theirs, ours, delta = (max(widths) for widths in zip(*wide, strict=True))
     whole = theirs + ours + delta + 2
-    heading = DATASET_TITLES[dataset]
     lines = [[f"{heading:^{whole}}", f"{'thesis':>{theirs}} {'ours':>{ours}} {'delta':>{delta}}"]]
     for cell, part in zip(cells, parts, strict=True):
         if cell.ours is None:
@@ -189,9 +202,9 @@ def _console_column(dataset: Dataset, cells: Sequence[Cell]) -> list[list[str]]:
     return lines
 
 
-def _own_column(dataset: Dataset, cells: Sequence[Cell]) -> list[list[str]]:
+def _own_column(heading: str, cells: Sequence[Cell]) -> list[list[str]]:
     """As `_console_column`, where nothing is published."""
-    return [[DATASET_TITLES[dataset]], *([_with_spread(cell.ours, MISSING)] for cell in cells)]
+    return [[heading], *([_with_spread(cell.ours, MISSING)] for cell in cells)]
 
 
 def _delta(cell: Cell) -> str:
@@ -231,10 +244,10 @@ def _grid(table: Table) -> Grid:
     columns = ("thesis", ours, "delta") if table.printed else (ours,)
     return Grid(
         heading=table.heading,
-        columns=table.labels + tuple(c for _ in table.datasets for c in columns),
+        columns=table.labels + tuple(c for _ in table.columns for c in columns),
         groups=(
             ("", len(table.labels)),
-            *((DATASET_TITLES[dataset], len(columns)) for dataset in table.datasets),
+            *((title, len(columns)) for title in table.titles),
         ),
         rows=tuple(rows),
         texts=len(table.labels),
@@ -246,7 +259,7 @@ def _csv_grid(table: Table) -> list[list[str]]:
     """For programs: one value a field, always with the profile, spreads and numbers of runs."""
     parts = ("thesis", "thesis_std", "ours", "ours_std", "ours_runs", "delta")
     header = ["table", "profile", "row", *table.labels]
-    header += [f"{dataset}_{part}" for dataset in table.datasets for part in parts]
+    header += [f"{column}_{part}" for column in table.columns for part in parts]
     lines = [header]
     for row in table.rows:
         line = [str(table.number), table.profile, row.id, *row.labels]
@@ -262,28 +275,45 @@ def _csv_grid(table: Table) -> list[list[str]]:
     return lines
 
 
-def _seed_notes(datasets: Sequence[Dataset], spreads: Mapping[Dataset, Spread | None]) -> list[str]:
+def _wanted(paths: Sequence[Path]) -> int:
+    """How many runs a row's files are of; those of one task lie beside each other."""
+    places = Counter(path.parents[1] if path.name == METRICS else path.parent for path in set(paths))
+    return max(places.values(), default=0)
+
+
+def _units(printed: ReferenceTable, runs: Mapping[str, Sequence[Run]]) -> str:
+    """What the values are, and in which unit."""
+    others = [column for column in printed.columns if not is_miou(column)]
+    said = ["mIoU in percent"] if len(others) < len(printed.columns) else []
+    for column in others:
+        found = next((value for row in runs.values() for run in row if (value := run.at(column))), None)
+        if found is not None:
+            said.append(f"{printed.heading(column)}: {found.metric.title} in {_UNITS[found.metric.unit]}")
+    return "; ".join(said) or "No scores yet"
+
+
+def _seed_notes(printed: ReferenceTable, spreads: Mapping[Column, Spread | None]) -> list[str]:
     """How far two rows of ours may be apart by seeds alone, one run each."""
-    known = {dataset: spread for dataset in datasets if (spread := spreads.get(dataset)) is not None}
+    known = {column: spread for column in printed.columns if (spread := spreads.get(column)) is not None}
     if not known:
         return []
     chance = {
-        dataset: t95(spread.freedom) * math.sqrt(2 * spread.variance) for dataset, spread in known.items()
+        column: t95(spread.freedom) * math.sqrt(2 * spread.variance) for column, spread in known.items()
     }
-    values = ", ".join(f"{DATASET_TITLES[dataset]} {rounded(value)}" for dataset, value in chance.items())
+    values = ", ".join(f"{printed.heading(column)} {rounded(value)}" for column, value in chance.items())
     return [
         "Ours without ± is one run. By the spread of the rows with several seeds, two such runs differ by "
         f"less than this many points by chance alone (95%): {values}."
     ]
 
 
-def _protocol_notes(datasets: Sequence[Dataset], runs: Mapping[str, Sequence[Metrics]]) -> list[str]:
+def _protocol_notes(printed: ReferenceTable, runs: Mapping[str, Sequence[Run]]) -> list[str]:
     """Which protocol scored each column; a column scored by several says so, since it cannot be compared."""
     same, mixed = [], []
-    for dataset in datasets:
-        every = [run.datasets[dataset] for row in runs.values() for run in row if dataset in run.datasets]
-        names = sorted({name for scores in every if (name := protocol_name(scores)) is not None})
-        title = DATASET_TITLES[dataset]
+    for column in printed.columns:
+        every = [value for row in runs.values() for run in row if (value := run.at(column)) is not None]
+        names = sorted({name for value in every if (name := protocol_name(value)) is not None})
+        title = printed.heading(column)
         if len(names) > 1:
             mixed.append(
                 f"{title}: rows were scored by different protocols ({', '.join(names)}); do not compare."

@@ -8,8 +8,8 @@ from pathlib import Path
 from regroup.drawing.grid import Grid, console, write_grid
 from regroup.drawing.labelling import table_note
 from regroup.report.claims import ClaimResult, Outcome, WhatMoved
+from regroup.report.columns import column_title
 from regroup.report.comparison import Verdict, overall
-from regroup.report.reference import DATASET_TITLES
 from regroup.report.tables import MISSING, NOT_PRINTED, rounded
 
 
@@ -42,10 +42,10 @@ def _grid(moved: WhatMoved) -> Grid:
     ours = f"ours ({moved.profile})" if moved.drawn else "ours"
     rows = []
     for result in moved.results:
-        datasets = ", ".join(DATASET_TITLES[dataset] for dataset in result.claim.datasets)
+        columns = ", ".join(map(column_title, result.claim.columns))
         theirs = _cell(result, [comparison.thesis for comparison in result.comparisons])
         mine = _cell(result, [comparison.ours for comparison in result.comparisons])
-        rows.append((str(result.claim.table), f"{result.claim.text} [{datasets}]", theirs, mine))
+        rows.append((str(result.claim.table), f"{result.claim.text} [{columns}]", theirs, mine))
     return Grid(
         heading=f"What moved ({moved.profile}): the thesis's claims on its own numbers and on ours",
         columns=("Table", "Claim", "thesis", ours),
@@ -66,7 +66,7 @@ def _cell(result: ClaimResult, outcomes: Sequence[Outcome]) -> str:
 
 
 def _notes(moved: WhatMoved) -> list[str]:
-    known = {dataset: spread for dataset, spread in moved.spreads.items() if spread is not None}
+    known = {column: spread for column, spread in moved.spreads.items() if spread is not None}
     note = table_note(moved.profile, drawn=moved.drawn)
     texts = [
         "A claim is one or more comparisons of two rows on a dataset; the count says how many of them come "
@@ -82,7 +82,7 @@ def _notes(moved: WhatMoved) -> list[str]:
     ]
     if known:
         values = ", ".join(
-            f"{DATASET_TITLES[dataset]} {rounded(spread.variance**0.5)}" for dataset, spread in known.items()
+            f"{column_title(column)} {rounded(spread.variance**0.5)}" for column, spread in known.items()
         )
         rows = "; ".join(map(str, moved.seeded))
         texts.append(
@@ -106,7 +106,7 @@ def _comparisons(moved: WhatMoved) -> list[list[str]]:
         for one in result.comparisons:
             left, right = (f"{ref.table}/{ref.row}" for ref in (one.left, one.right))
             line = [moved.profile, claim.id, str(claim.table), claim.section]
-            line += [left, claim.relation, right, one.dataset]
+            line += [left, claim.relation, right, one.column]
             lines.append([*line, *_outcome(one.thesis), *_outcome(one.ours), result.thesis, result.ours])
     return lines
 

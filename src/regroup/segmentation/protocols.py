@@ -223,7 +223,16 @@ def load_protocol(name: str) -> Protocol:
     Raises:
         RegroupError: no protocol has this name, or as `read_protocol`.
     """
-    return read_protocol(Path(name) if is_file(name) else PROTOCOLS.path(name))
+    return read_protocol(protocol_file(name))
+
+
+def protocol_file(name: str) -> Path:
+    """Where a protocol is written down.
+
+    Raises:
+        RegroupError: no protocol has this name.
+    """
+    return Path(name) if is_file(name) else PROTOCOLS.path(name)
 
 
 def read_protocol(path: Path) -> Protocol:

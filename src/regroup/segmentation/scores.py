@@ -7,7 +7,6 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regroup.io import atomic_path, sha256, write_json, write_text
-from regroup.model.checkpoint import find_weights
+from regroup import metrics
+from regroup.io import text_bytes
 from regroup.segmentation.mm import IoUMetric, quiet
 from regroup.segmentation.protocols import IGNORED
 
 Counts = NDArray[np.int64]
+
+PER_CLASS = "per_class.parquet"
+"""The per-class scores beside a metrics file."""
 
 
 class PixelCounter:
@@ -114,17 +116,17 @@ class DatasetScores:
         total = int(self.confusion.sum())
         return 100 * int(self.confusion.trace()) / total if total else 0.0
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything but the per-class table."""
-        return {
-            "miou": self.miou,
-            "macc": self.macc,
-            "aacc": self.aacc,
-            "images": self.images,
-            "classes_scored": int(np.isfinite(self.iou).sum()),
-            "iou_metric": dict(self.iou_metric),
-            "protocol": dict(self.protocol),
-        }
+    def for_metrics(self) -> metrics.DatasetScores:
+        """Everything but the per-class table, as it stands in a metrics file."""
+        return metrics.DatasetScores(
+            values={metrics.MIOU: self.miou, "macc": self.macc, "aacc": self.aacc},
+            images=self.images,
+            protocol=dict(self.protocol),
+            details={
+                "classes_scored": int(np.isfinite(self.iou).sum()),
+                "iou_metric": dict(self.iou_metric),
+            },
+        )
 
     def to_table(self, dataset: str) -> pa.Table:
         """One row a class: `iou`, `accuracy` in percent, areas in pixels, a row of the confusion matrix."""
@@ -152,35 +154,15 @@ class Scores:
 
     datasets: Mapping[str, DatasetScores]
 
-    def metrics(self) -> dict[str, float]:
-        """Flat names and values, `<dataset>/mIoU` and so on, for an experiment tracker."""
-        return {
-            f"{name}/{metric}": value
-            for name, scores in self.datasets.items()
-            for metric, value in (("mIoU", scores.miou), ("mAcc", scores.macc), ("aAcc", scores.aacc))
-        }
+    def files(self) -> dict[str, bytes]:
+        """The per-class table: `per_class.parquet` has `DatasetScores.to_table` of all datasets.
 
-    def write(
-        self, metrics: Path, per_class: Path, *, variant: str, profile: str, checkpoint: Path | None = None
-    ) -> None:
-        """Write the metrics as JSON, and the per-class table as Parquet and, to be read, as CSV.
-
-        Args:
-            metrics: JSON file: `variant`, `profile`, `checkpoint`, and `datasets` as `DatasetScores.to_json`.
-            per_class: Parquet file: `DatasetScores.to_table` of all datasets; the CSV beside it leaves the
-                confusion matrix out and rounds percent to two digits.
-            variant: name of what was scored.
-            profile: name of the profile.
-            checkpoint: the weights, whose digest is written; None writes no digest.
+        `per_class.csv` is to be read: without the confusion matrix, percent to two digits.
         """
-        tables = [scores.to_table(name) for name, scores in self.datasets.items()]
-        with atomic_path(per_class) as temporary:
-            pq.write_table(pa.concat_tables(tables), temporary)
-        write_text(per_class.with_suffix(".csv"), _readable(pa.concat_tables(tables)))
-        weights = {"sha256": sha256(find_weights(checkpoint))} if checkpoint else {}
-        datasets = {name: scores.to_json() for name, scores in self.datasets.items()}
-        content = {"variant": variant, "profile": profile, "checkpoint": weights, "datasets": datasets}
-        write_json(metrics, content)
+        table = pa.concat_tables([scores.to_table(name) for name, scores in self.datasets.items()])
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        return {PER_CLASS: sink.getvalue().to_pybytes(), "per_class.csv": text_bytes(_readable(table))}
 
 
 def _readable(table: pa.Table) -> str:

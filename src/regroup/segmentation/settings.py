@@ -1,4 +1,4 @@
-"""Settings of inference and evaluation (`evaluate:` and `sweep:` in params.yaml)."""
+"""Settings of inference and evaluation (`evaluate.segmentation:` and `sweep:` in params.yaml)."""
 
 from __future__ import annotations
 
@@ -102,14 +102,6 @@ class EvaluateParams(InferenceParams):
             raise ValueError(f"validation.datasets: {', '.join(unknown)} is not under datasets ({known})")
         return self
 
-    def validating(self) -> EvaluateParams:
-        """The same settings on the images of validation curves alone."""
-        chosen = {
-            name: self.datasets[name].model_copy(update={"limit": self.validation.images})
-            for name in self.validation.datasets
-        }
-        return self.model_copy(update={"datasets": chosen})
-
     def chosen(self, names: Sequence[str], key: str) -> dict[str, DatasetParams]:
         """Some of the datasets by name; `key` says who asks.
 
@@ -118,7 +110,9 @@ class EvaluateParams(InferenceParams):
         """
         if unknown := [name for name in names if name not in self.datasets]:
             known = ", ".join(self.datasets)
-            raise RegroupError(f"{key}: evaluate.datasets has no {', '.join(unknown)}; it has {known}")
+            raise RegroupError(
+                f"{key}: evaluate.segmentation.datasets has no {', '.join(unknown)}; it has {known}"
+            )
         return {name: self.datasets[name] for name in names}
 
 
@@ -144,7 +138,7 @@ class SweepParams(SweepGrid):
     """The grid, and what it is tried on."""
 
     variant: Name = Field(description="of variants.yaml")
-    datasets: Datasets = Field(min_length=1, description="of `evaluate.datasets`")
+    datasets: Datasets = Field(min_length=1, description="of `evaluate.segmentation.datasets`")
 
     @property
     def grid(self) -> SweepGrid:

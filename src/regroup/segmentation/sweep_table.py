@@ -6,7 +6,16 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
-from regroup.io import sha256, write_json
+from regroup.io import sha256
+from regroup.metrics import (
+    MIOU,
+    SEGMENTATION,
+    DatasetScores,
+    Metrics,
+    miou_metrics,
+    weights_of,
+    write_metrics,
+)
 from regroup.model.checkpoint import find_weights
 from regroup.segmentation.settings import SweepGrid
 from regroup.segmentation.sweep import SweepRow
@@ -44,16 +53,14 @@ def write_rows(
     checkpoint: Path,
 ) -> list[Path]:
     """Write `<row id>.json` in the form of a metrics file for each row of Table 12; return the paths."""
-    weights = {"sha256": sha256(find_weights(checkpoint))}
+    weights = weights_of(sha256(find_weights(checkpoint)))
     paths = []
     for name, some in table_rows(rows, grid):
         datasets = {
-            row.dataset: {
-                "miou": row.miou,
-                "macc": row.macc,
-                "aacc": row.aacc,
-                "images": row.images,
-                "protocol": {
+            row.dataset: DatasetScores(
+                values={MIOU: row.miou, "macc": row.macc, "aacc": row.aacc},
+                images=row.images,
+                protocol={
                     "name": row.protocol,
                     "short_side": row.short_side,
                     "window": row.window,
@@ -61,11 +68,18 @@ def write_rows(
                     "top_k": row.top_k,
                     "threshold": row.threshold,
                 },
-            }
+            )
             for row in some
         }
         paths.append(folder / f"{name}.json")
-        write_json(
-            paths[-1], {"variant": variant, "profile": profile, "checkpoint": weights, "datasets": datasets}
+        found = Metrics(
+            profile=profile,
+            variant=variant,
+            task=SEGMENTATION,
+            checkpoint=weights,
+            main=MIOU,
+            metrics=dict(miou_metrics()),
+            datasets=datasets,
         )
+        write_metrics(paths[-1], found)
     return paths

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from regroup.errors import RegroupError
-from regroup.io import read_json, write_json
+from regroup.io import read_json, write_bytes, write_json
 from regroup.sources.layouts import present_parts
 from regroup.sources.listing import FileDigests, list_entries
 from regroup.sources.settings import SourceKind
@@ -89,6 +89,16 @@ def digests_file(raw_dir: Path) -> Path:
 def write_manifest(raw_dir: Path, manifest: Manifest) -> None:
     """Write `manifest.json` into `raw_dir`."""
     write_json(raw_dir / MANIFEST, manifest.model_dump(mode="json"))
+
+
+def copy_manifest(raw_dir: Path, file: Path) -> None:
+    """Lay a copy of the manifest of `raw_dir` where it can be read without the files around it.
+
+    A copy that says the same already is not touched.
+    """
+    content = (raw_dir / MANIFEST).read_bytes()
+    if not file.is_file() or file.read_bytes() != content:
+        write_bytes(file, content)
 
 
 def read_manifest(raw_dir: Path) -> Manifest:

@@ -13,11 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regroup.captions.labels import LABELS, read_vocabulary
 from regroup.captions.randomness import UInt64, combine
 from regroup.captions.reader import CaptionReader, ReadReport
 from regroup.captions.sampling import LabelSampler
-from regroup.captions.table import LabelTable
+from regroup.captions.table import LABELS, LabelTable, read_vocabulary
 from regroup.io import sha256
 from regroup.model.collectives import rank, world_size
 from regroup.model.interface import Backbone, FirstStage

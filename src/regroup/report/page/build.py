@@ -22,8 +22,6 @@ CLAIMS = "what_moved"
 FACTS = "<!-- facts of a run -->"
 """Where `write_index` puts the pipeline and what is true of one run on one machine alone."""
 MISSING = "missing"
-CURVES = ("curves", "validation")
-"""Folders of CSV files over the steps of a run."""
 
 
 @dataclass(frozen=True)
@@ -157,12 +155,14 @@ def _verdicts(claims: ShownTable | None) -> dict[str, int]:
 
 
 def _curves(report: Path, titles: Mapping[str, str]) -> list[Curve]:
-    """The loss of every run, and its scores where it was validated; in the order of the variants."""
+    """The loss of every run, and its scores on each task that it was validated on; in the order of the variants."""
     order = {name: k for k, name in enumerate(titles)}
-    names = {path.stem for folder in CURVES for path in (report / folder).glob("*.csv")}
-    runs = sorted(names, key=lambda name: (order.get(name, len(order)), name))
+    losses = {path.stem: path for path in (report / "curves").glob("*.csv")}
+    scores: dict[str, list[Path]] = {}
+    for path in sorted((report / "metrics").glob("*/*/validation.csv")):
+        scores.setdefault(path.parent.name, []).append(path)
+    runs = sorted({*losses, *scores}, key=lambda name: (order.get(name, len(order)), name))
     found = (
-        read_curve([report / folder / f"{name}.csv" for folder in CURVES], titles.get(name, name))
-        for name in runs
+        read_curve(name, titles.get(name, name), losses.get(name), scores.get(name, ())) for name in runs
     )
     return [curve for curve in found if curve is not None]

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regroup.errors import RegroupError
+from regroup.io import read_json
+from regroup.metrics import METRICS, Metrics
+from regroup.settings import parse
 
 WIDTH, HEIGHT = 240, 96
 """Of the area that the lines fill, in the chart's own pixels."""
 VALIDATION = "val_"
-"""Columns of this prefix hold mIoU in percent on a dataset, at some steps."""
+"""Columns of this prefix hold a score on a dataset, at some steps."""
 
 
 Series = dict[str, list[tuple[float, float]]]
@@ -51,22 +54,36 @@ class Curve:
     charts: tuple[Chart, ...]
 
 
-def read_curve(paths: Sequence[Path], title: str) -> Curve | None:
-    """The charts of one run's CSV files; None if nothing was trained. Files that do not exist are left out.
+def read_curve(run: str, title: str, loss: Path | None, validations: Sequence[Path]) -> Curve | None:
+    """The charts of one run; None if nothing was trained.
+
+    Args:
+        run: its name.
+        title: as it is shown.
+        loss: CSV file over the run's steps; None where there is none.
+        validations: CSV files of the main metric of a task at some steps, each beside its metrics file.
 
     Raises:
         RegroupError: a file is no table of numbers with a column `step`.
     """
-    loss: Series = {}
-    scores: Series = {}
-    for path in paths:
-        for name, points in _read(path).items() if path.is_file() else ():
-            if name == "loss" and points:
-                loss[name] = points
-            elif points:
-                scores[name.removeprefix(VALIDATION)] = points
-    charts = [_chart(unit, some) for unit, some in (("loss", loss), ("mIoU, %", scores)) if some]
-    return Curve(paths[0].stem, title, tuple(charts)) if charts else None
+    charts = []
+    if loss is not None and (points := _read(loss).get("loss")):
+        charts.append(_chart("loss", {"loss": points}))
+    for path in validations:
+        scores = {name.removeprefix(VALIDATION): some for name, some in _read(path).items() if some}
+        if scores:
+            charts.append(_chart(_unit(path), scores))
+    return Curve(run, title, tuple(charts)) if charts else None
+
+
+def _unit(path: Path) -> str:
+    """What a validation curve shows, from the metrics file beside it."""
+    file = path.with_name(METRICS)
+    if not file.is_file():
+        return "mIoU, %"
+    metrics = parse(Metrics, read_json(file), file)
+    main = metrics.metrics[metrics.main]
+    return f"{main.title}, %" if main.unit == "percent" else main.title
 
 
 def _read(path: Path) -> Series:

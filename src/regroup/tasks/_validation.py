@@ -1,8 +1,8 @@
-"""How well a run segments while it trains (Figure 24): its snapshots, scored on a few images."""
+"""How well a run does while it trains (Figure 24): its snapshots, scored on less data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from regroup.io import atomic_path, write_text
-from regroup.segmentation.evaluation import evaluate_all
-from regroup.segmentation.settings import EvaluateParams
+from regroup.tasks import Evaluation, Work
 
 if TYPE_CHECKING:
     from regroup.model import Backbone
+
+VALIDATION = "validation.csv"
+"""The curve beside a metrics file; its Parquet has every digit."""
 
 Rows = list[dict[str, float]]
 
@@ -38,10 +40,8 @@ def validation_curve(
     model: Backbone,
     points: Sequence[PointType],
     apply: Callable[[Backbone, PointType], None],
-    params: EvaluateParams,
-    raw_roots: Mapping[str, Path],
-    *,
-    progress: bool = False,
+    evaluation: Evaluation,
+    work: Work,
 ) -> Rows:
     """Score a model at every point of its run; it is left as it was at the last.
 
@@ -49,18 +49,23 @@ def validation_curve(
         model: as the run ended.
         points: the run's snapshots, by step; without any, the model as it is becomes the point of step 0.
         apply: puts a snapshot into the model.
-        params: the datasets of the curve, limited to its images.
-        raw_roots: the root of each source's raw data.
-        progress: whether to show progress bars.
+        evaluation: what a point is scored on, see `Evaluation.validating`.
+        work: its data; caches are left alone, since every point has other weights.
 
     Returns:
-        One row a point: step, epoch, and `val_<dataset>`, the mIoU in percent.
+        One row a point: step, epoch, and `val_<dataset>`, the main metric.
     """
+    own = Work(work.roots, work.progress)
+
+    def score() -> dict[str, float]:
+        result = evaluation.run(model, own)
+        return {f"val_{name}": one.values[result.main] for name, one in result.datasets.items()}
+
     rows: Rows = []
     for point in points:
         apply(model, point)
-        rows.append({"step": point.step, "epoch": point.epoch, **_score(model, params, raw_roots, progress)})
-    return rows or [{"step": 0, "epoch": 0.0, **_score(model, params, raw_roots, progress)}]
+        rows.append({"step": point.step, "epoch": point.epoch, **score()})
+    return rows or [{"step": 0, "epoch": 0.0, **score()}]
 
 
 def write_validation(path: Path, rows: Rows) -> None:
@@ -72,10 +77,3 @@ def write_validation(path: Path, rows: Rows) -> None:
     write_text(path, "\n".join(lines) + "\n")
     with atomic_path(path.with_suffix(".parquet")) as file:
         pq.write_table(pa.Table.from_pylist(rows), file)
-
-
-def _score(
-    model: Backbone, params: EvaluateParams, raw_roots: Mapping[str, Path], progress: bool
-) -> dict[str, float]:
-    scores = evaluate_all(model, params, raw_roots, progress=progress)
-    return {f"val_{name}": dataset.miou for name, dataset in scores.datasets.items()}

@@ -1,0 +1,39 @@
+"""What a task found, written down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from regroup.io import sha256, write_bytes
+from regroup.metrics import METRICS, Metrics, weights_of, write_metrics
+from regroup.model.checkpoint import find_weights
+from regroup.tasks import Evaluation, TaskResult
+
+
+def write_result(
+    result: TaskResult, evaluation: Evaluation, folder: Path, *, variant: str, profile: str, checkpoint: Path
+) -> Metrics:
+    """Write `metrics.json` and the task's own files; return what the first says.
+
+    Args:
+        result: what the checkpoint scored.
+        evaluation: on what.
+        folder: where to.
+        variant: name of the checkpoint.
+        profile: name of the profile.
+        checkpoint: the weights, whose digest is written.
+    """
+    metrics = Metrics(
+        profile=profile,
+        variant=variant,
+        task=evaluation.name,
+        checkpoint=weights_of(sha256(find_weights(checkpoint))),
+        main=result.main,
+        metrics=dict(result.metrics),
+        datasets=dict(result.datasets),
+        settings={"task": evaluation.task, **evaluation.options.model_dump(mode="json")},
+    )
+    for name, content in result.files.items():
+        write_bytes(folder / name, content)
+    write_metrics(folder / METRICS, metrics)
+    return metrics

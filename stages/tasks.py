@@ -1,0 +1,17 @@
+"""What each evaluation uses: its options with every default filled in, its code, its raw data."""
+
+from regroup.stage import Stage, run
+from regroup.tasks._resolve import write_tasks
+
+
+def main(stage: Stage) -> None:
+    """Write the files whose content has changed."""
+    layout, evaluations = stage.layout, stage.params.evaluate
+    options = [one.options for one in evaluations.values()]
+    with stage.tracked(*options, inputs=[layout.manifests], outputs=[layout.tasks]):
+        written = write_tasks(evaluations, layout.manifests, layout.tasks)
+    print(f"{len(evaluations)} evaluations; {len(written)} files written, the others say so already")
+
+
+if __name__ == "__main__":
+    run(main)
