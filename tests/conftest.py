@@ -5,4 +5,4 @@ Shapes in signatures (jaxtyping) are checked throughout the tests, in the packag
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["regroup.objectives"], "beartype.beartype")
+install_import_hook(["regroup.objectives", "regroup.backbones.clip"], "beartype.beartype")

@@ -224,9 +224,10 @@ def missing(filled: Any, written: Any, path: str = "") -> Iterator[str]:
 
 
 def test_every_knob_is_in_params_yaml() -> None:
-    """But for what its first lines name: looks of drawn datasets, the recipe of the shipped checkpoint."""
+    """But for what its first lines name: looks of drawn datasets, recipes of shipped checkpoints."""
     filled = keys(load_params(ROOT / "params.yaml").model_dump(mode="json", by_alias=True))
     absent = set(missing(filled, keys(read_yaml(ROOT / "params.yaml"))))
     looks = {f"world.{source}_style" for source in ("web", "coco", "voc12", "context", "ade")}
-    recipe = {f"pretrain.{key}" for key in filled["pretrain"]}
-    assert absent == looks | recipe
+    recipe = {f"pretrain.{name}.{key}" for name, one in filled["pretrain"].items() for key in one}
+    recipe |= {f"checkpoints.{name}.{key}" for name in filled["checkpoints"] for key in filled["checkpoint"]}
+    assert not absent - looks - recipe

@@ -62,15 +62,15 @@ def weights(size: int, count: int, length: int) -> np.ndarray:
 
 def test_planes_are_the_float64_computation(clip: Clip, images: Images) -> None:
     """Softmax over all classes at the model's scale, bilinear at pixels, averaged over windows, bilinear."""
-    params, labels = SETTINGS[1], load_protocol("voc").labelled()
-    classes = embed_prompts(clip, labels.prompts)
+    params, labels = SETTINGS[1], load_protocol("voc").class_prompts()
+    classes = embed_prompts(clip, labels.texts)
     decision = Decision(0.08, params.top_k)
     shares = []
     for (height, width), scaled_image in scaled(images, params):
         [(_, encoded)] = encode_images(clip, classes, [(None, scaled_image)], params, batch=4)
         ids, planes = class_planes(encoded, labels, decision, (height, width))
         tall, wide = scaled_image.shape[1:]
-        total, seen = np.zeros((len(labels.prompts), tall, wide)), np.zeros((tall, wide))
+        total, seen = np.zeros((len(labels.texts), tall, wide)), np.zeros((tall, wide))
         for box in window_boxes(tall, wide, params.window, params.stride):
             crop = normalise(scaled_image)[:, box.top : box.bottom, box.left : box.right]
             rows, columns = -(-crop.shape[1] // 8), -(-crop.shape[2] // 8)
@@ -101,7 +101,7 @@ def test_planes_are_the_float64_computation(clip: Clip, images: Images) -> None:
 def test_the_fast_maps_are_mmsegs_own(
     clip: Clip, images: Images, protocol: str, params: InferenceParams
 ) -> None:
-    labels = load_protocol(protocol).labelled()
+    labels = load_protocol(protocol).class_prompts()
     found = fast(clip, images, labels, params)
     for number, threshold in enumerate(THRESHOLDS):
         expected = plain(clip, images, protocol, labels, params, threshold)
@@ -110,7 +110,7 @@ def test_the_fast_maps_are_mmsegs_own(
 
 
 def test_the_batch_does_not_matter(clip: Clip, images: Images) -> None:
-    labels = load_protocol("voc").labelled()
+    labels = load_protocol("voc").class_prompts()
     one, many = (fast(clip, images, labels, SETTINGS[1], batch) for batch in (1, 7))
     for a, b in zip(one, many, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))

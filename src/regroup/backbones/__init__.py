@@ -2,10 +2,12 @@
 
 A module of this room has
 
-    NAMES: tuple[Names, ...]                 how its tensors are known, in each layout that it reads
     config_from(values, *, source)           its sizes, from the plain values of a `config.json`
     make(config, generator)                  a model with random weights, a `regroup.model.Backbone`
-    read(weights)                            a `Checkpoint`: sizes and model of tensors of one of `NAMES`
+    names()                                  how its tensors are told, a `Names` for each layout that it reads
+    read(weights)                            a `Checkpoint`: sizes and model of tensors of one of `names`
+
+and imports torch only within the last three, since settings are checked by the first.
 
 A checkpoint names its architecture in `config.json`; one without the name, and every file of somebody else's,
 is known by its tensors' names.
@@ -107,11 +109,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     named = isinstance(values, dict) and "architecture" in values
     among = [architecture_of(values, source=str(beside))] if named else list(ROOM.names)
     plugins = [ROOM.load(name) for name in among]
-    known = [names for plugin in plugins for names in plugin.NAMES]
-    weights = read_weights(path, *known, otherwise=f"none of the layouts of {', '.join(among)}")
-    # layouts are compared by identity: each belongs to one backbone
-    [plugin] = [plugin for plugin in plugins if any(names is weights.names for names in plugin.NAMES)]
-    checkpoint: Checkpoint = plugin.read(weights)
+    known = {id(names): (names, plugin) for plugin in plugins for names in plugin.names()}
+    layouts = [names for names, _ in known.values()]
+    weights = read_weights(path, *layouts, otherwise=f"none of the layouts of {', '.join(among)}")
+    checkpoint: Checkpoint = known[id(weights.names)][1].read(weights)
     return checkpoint
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
-from regroup.model.checkpoint import Checkpoint, interpret
 from regroup.model.config import GroupViTConfig
-from regroup.model.groupvit import GroupViT
-from regroup.model.names import NAMES as LAYOUTS
-from regroup.model.weights import Weights
 
-NAMES = tuple(LAYOUTS.values())
+if TYPE_CHECKING:
+    import torch
+
+    from regroup.model.checkpoint import Checkpoint
+    from regroup.model.groupvit import GroupViT
+    from regroup.model.weights import Names, Weights
 
 
 def config_from(values: object, *, source: str) -> GroupViTConfig:
@@ -20,9 +21,20 @@ def config_from(values: object, *, source: str) -> GroupViTConfig:
 
 def make(config: GroupViTConfig, generator: torch.Generator) -> GroupViT:
     """A model with random weights."""
+    from regroup.model.groupvit import GroupViT
+
     return GroupViT(config, generator=generator)
 
 
+def names() -> tuple[Names, ...]:
+    """How tensors of each layout are told."""
+    from regroup.model.names import NAMES
+
+    return tuple(NAMES.values())
+
+
 def read(weights: Weights) -> Checkpoint:
-    """What tensors of one of `NAMES` are: their sizes, and the model that they make."""
+    """What tensors of one of `names` are: their sizes, and the model that they make."""
+    from regroup.model.checkpoint import interpret
+
     return interpret(weights)

@@ -102,7 +102,7 @@ class TensorFile:
             raise RegroupError("it is a zip archive, but not one of torch.save: there is no data.pkl in it")
         if any(name.endswith("constants.pkl") for name in entries):
             raise RegroupError(
-                "it is a program (TorchScript), which is not run; save `torch.jit.load(file).state_dict()` of it"
+                "it is a TorchScript program, which is not run; save its `torch.jit.load(file).state_dict()`"
             )
         if any(info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 for info in entries.values()):
             raise RegroupError(

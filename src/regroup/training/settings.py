@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from regroup.adaptation import FrozenBatchNorm
-from regroup.backbones import ROOM
+from regroup.backbones import ROOM, config_from
 from regroup.errors import RegroupError
 from regroup.model.config import GroupViTConfig, ImageConfig, StageConfig, TextConfig
 from regroup.settings import InOrder, Name, Pixels, Seed, Settings, Share
@@ -199,3 +199,20 @@ class PretrainParams(Settings):
         default=None,
         description="another backbone than GroupViT: what its config.json says, in place of `model`",
     )
+
+    @field_validator("backbone")
+    @classmethod
+    def _is_a_backbone(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
+        if values is not None:
+            if _has_a_truth(values):  # `heads: yes` is a slip that would be read as 1
+                raise ValueError("numbers and words are wanted, not true or false")
+            try:
+                config_from(values, source="what it says")
+            except RegroupError as error:
+                raise ValueError(str(error)) from None
+        return values
+
+
+def _has_a_truth(value: object) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return isinstance(value, bool) or any(_has_a_truth(part) for part in parts)

@@ -42,7 +42,7 @@ class ClipImageTower(nn.Module):
         )
         self.norm = LayerNorm(config.width, eps=NORM_EPS)
 
-    def embed(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1+l width"]:
+    def embed(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b tokens width"]:
         """The class token and the patches, with positions.
 
         Images of other sizes than `image_size` take the patches' position embeddings resized bicubically to
