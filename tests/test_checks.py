@@ -17,6 +17,9 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    protocol = "src/regroup/segmentation/protocols/voc.yaml"
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/voc.yaml").write_text((ROOT / protocol).read_text())
     for name in ("params.yaml", "variants.yaml", "dvc.yaml", "pretrain/groupvit-mini/config.json"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text((ROOT / name).read_text())
@@ -62,6 +65,19 @@ def test_every_row_of_every_table_has_a_run() -> None:
             "  # ",
             "evaluate.datasets.voc.source: voc12 is not under `sources` (coco,",
         ),
+        (
+            "params.yaml",
+            "source: voc12, protocol: voc,",
+            "source: voc12, protocol: reports/voc.yaml,",
+            "datasets.voc: reports/voc.yaml is not among the `deps` of the stage evaluate in dvc.yaml",
+        ),
+        (
+            "params.yaml",
+            "protocol: voc,",
+            "protocol: vox,",
+            "voc.protocol: vox: no such protocol; did you mean `voc`",
+        ),
+        ("params.yaml", "  voc12: {", "  voc2012: {", "voc2012: no such source; did you mean `voc12`"),
         ("variants.yaml", "vocabulary: freq1k", "vocabulary: freq2k", "freq2k in `nouns.vocabularies`"),
         ("params.yaml", "processes: null", "processes: 3", "cannot be shared by 3 processes evenly"),
         (

@@ -13,6 +13,7 @@ from regroup.places import place_faults
 from regroup.profile import pipeline_faults
 from regroup.report.reference import Reference, RowRef, thesis
 from regroup.segmentation.protocols import load_protocol
+from regroup.segmentation.settings import is_file
 from regroup.settings import read_yaml
 from regroup.sources.mini.names import drawn_names
 from regroup.sources.weights import find_weights
@@ -182,17 +183,36 @@ def _misplaced(params: Params, path: Path) -> Iterator[str]:
 def _unscorable(params: Params, path: Path) -> Iterator[str]:
     if not params.sweep.combined(params.evaluate):
         yield f"{path}: sweep.stride: every stride is larger than every window"
+    deps = _read_by("evaluate", path.with_name("dvc.yaml"))
     for name, dataset in params.evaluate.datasets.items():
         where = f"{path}: evaluate.datasets.{name}"
         if dataset.source not in params.sources:
             yield f"{where}.source: {dataset.source} is not under `sources` ({', '.join(params.sources)})"
         try:
             classes = load_protocol(dataset.protocol).classes
+            drawn = set(drawn_names(dataset.source)) if dataset.names == "drawn" else set()
         except RegroupError as error:
-            yield f"{where}.protocol: {error}"
+            yield f"{where}: {error}"
             continue
-        if dataset.names == "drawn" and (missing := set(drawn_names(dataset.source)).difference(classes)):
+        if missing := drawn.difference(classes):
             yield (
                 f"{where}.names: {dataset.protocol} has no class for the drawn {', '.join(sorted(missing))}; "
                 "give `names: all`"
             )
+        manifest = f"raw/{dataset.source}/manifest.json"
+        lacking = [] if any(dep.endswith(manifest) for dep in deps) else [f"data/${{name}}/{manifest}"]
+        own = is_file(dataset.protocol)
+        if own and not any(dataset.protocol == dep or dataset.protocol.startswith(f"{dep}/") for dep in deps):
+            lacking.append(dataset.protocol)
+        for file in lacking if deps else ():
+            yield (
+                f"{where}: {file} is not among the `deps` of the stage evaluate in dvc.yaml, so a change of "
+                "it would not be scored; add it there, and to other stages that use this dataset"
+            )
+
+
+def _read_by(stage: str, pipeline: Path) -> list[str]:
+    """The `deps` of a stage as dvc.yaml has them; none where there is no such stage."""
+    graph = read_yaml(pipeline) if pipeline.is_file() else {}
+    entry = graph.get("stages", {}).get(stage, {}) if isinstance(graph, dict) else {}
+    return [str(dep) for dep in entry.get("do", entry).get("deps", [])]

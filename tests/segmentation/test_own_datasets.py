@@ -302,6 +302,6 @@ def test_a_profile_names_a_protocol_or_a_file_inside_the_project(
         with pytest.raises(RegroupError, match=complaint):
             dataset(given)
     with pytest.raises(
-        RegroupError, match="source: voc21: no such source; did you mean `voc12`.; there are ade"
+        RegroupError, match=r"source: voc21: no such source; did you mean `voc12`\?; there are ade"
     ):
         parse(DatasetParams, {"source": "voc21", "protocol": "voc"}, "params.yaml")
