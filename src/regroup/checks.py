@@ -227,10 +227,11 @@ def _unscorable(params: Params, path: Path) -> Iterator[str]:
         where = f"{path}: evaluate.segmentation.datasets.{name}"
         try:
             classes = load_protocol(dataset.protocol).classes
+            drawn = set(drawn_names(dataset.source)) if dataset.names == "drawn" else set()
         except RegroupError as error:
-            yield f"{where}.protocol: {error}"
+            yield f"{where}: {error}"
             continue
-        if dataset.names == "drawn" and (missing := set(drawn_names(dataset.source)).difference(classes)):
+        if missing := drawn.difference(classes):
             yield (
                 f"{where}.names: {dataset.protocol} has no class for the drawn {', '.join(sorted(missing))}; "
                 "give `names: all`"

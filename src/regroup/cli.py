@@ -20,6 +20,7 @@ COMMANDS = {
     "verify": ("regroup.commands.verify", "compare the scores that were made with those that are checked in"),
     "page": ("regroup.commands.page", "write the report's page with the facts of the last run"),
     "checkpoint": ("regroup.commands.checkpoint", "inspect and convert checkpoints"),
+    "datasets": ("regroup.commands.datasets", "list datasets; check or score any folder of images and masks"),
     "shards": ("regroup.commands.shards", "verify caption shards"),
     "segment": ("regroup.commands.segment", "segment images with class names of your own"),
     "sweep": ("regroup.commands.sweep", "score a checkpoint over a grid of inference settings"),

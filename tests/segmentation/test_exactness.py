@@ -49,6 +49,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("coco", "coco_object_stuffthingmaps"),
         ("coco", "coco_object_instances"),
         ("voc12", "voc"),
+        ("voc12", "voc20"),
         ("context", "context60"),
         ("context", "context59"),
         ("ade", "ade150"),
