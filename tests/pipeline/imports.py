@@ -18,6 +18,7 @@ CARRIERS = (
     "io.py",
     "lease.py",
     "owner.py",
+    "plugins.py",
     "tracking/",
 )
 """They carry values which DVC tracks by key or in the files of `resolve`, or write what others made: neither

@@ -62,7 +62,7 @@ class ReferenceTable(Settings):
     setting: str
     labels: tuple[str, ...] = Field(min_length=1)
     columns: tuple[Column, ...] = Field(min_length=1)
-    titles: dict[Column, str] = {}
+    titles: Mapping[Column, str] = Field(default={})
     rows: tuple[ReferenceRow, ...] = Field(min_length=1)
     one_checkpoint: bool = False
     note: str | None = None

@@ -137,7 +137,9 @@ def _meet(needs: Sequence[str], outs: Sequence[str]) -> bool:
 def _same(one: str, other: str) -> bool:
     """Whether two parts of a path may be the same, where `${key}` or `${item.x}` may be any item."""
     pattern, text = (one, other) if "${" in one else (other, one)
-    return re.fullmatch(re.sub(r"\\\$\\\{[\w.\\]+\\\}", ".+", re.escape(pattern)), text) is not None
+    return (
+        re.fullmatch(re.sub(r"\\\$\\\{(key|item(\\\.\w+)?)\\\}", ".+", re.escape(pattern)), text) is not None
+    )
 
 
 def draw(stages: Sequence[StageBox]) -> Drawing:
