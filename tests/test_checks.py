@@ -60,7 +60,7 @@ def test_every_row_of_every_table_has_a_run() -> None:
             "params.yaml",
             "  voc12: {",
             "  # ",
-            "evaluate.datasets.voc.source: voc12 is not under `sources` (coco,",
+            "evaluate.segmentation.datasets.voc.source: voc12 is not under `sources` (coco,",
         ),
         (
             "params.yaml",

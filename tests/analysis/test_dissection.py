@@ -222,7 +222,7 @@ def test_the_command_writes_a_file_for_each_row_and_the_same_bytes_twice(
     metrics = json.loads(contents[0]["k5.json"])
     assert metrics["profile"] == "mini"
     assert metrics["datasets"]["voc"]["protocol"]["neighbours"] == 5
-    assert f"| {metrics['datasets']['voc']['miou']:.2f} |" in contents[0]["dissection.md"].decode()
+    assert f"| {metrics['datasets']['voc']['values']['miou']:.2f} |" in contents[0]["dissection.md"].decode()
     assert "(mini)" in capsys.readouterr().out
 
 
