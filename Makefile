@@ -55,10 +55,11 @@ repro: env  ## the whole study on the embedded data, a stage a core; ENGINE=dvc:
 	@regroup summary $(PARAMS)
 	@regroup verify $(PARAMS) || true
 
-check: env  ## format, lint, types and declared packages
+check: env  ## format, lint, types, who imports whom, declared packages
 	ruff format --check .
 	ruff check .
 	mypy
+	lint-imports --no-cache
 	deptry src stages workflow
 	deptry src stages workflow benchmarks tests --ignore DEP002,DEP004
 

@@ -1,9 +1,9 @@
-"""Segmentation: the fast road beside the plain one (mmseg's sliding window over every class of every pixel).
+"""Segmentation: the fast path beside the plain one (mmseg's sliding window over every class of every pixel).
 
     python benchmarks/segmentation.py [--images 6] [--device cpu|cuda]
 
 Images are noise of COCO's usual 640 x 480, the model has the real size and random weights, windows are 448
-pixels: both roads encode the same windows, two an image. Times are medians, the two roads run in turns. Peak
+pixels: both paths encode the same windows, two an image. Times are medians, the two paths run in turns. Peak
 memory is what a process of its own needs beyond the loaded model.
 """
 
@@ -59,7 +59,7 @@ class Work:
         self.classes = embed_prompts(self.model, self.labels.prompts)
 
     def plain(self) -> dict[str, float]:
-        """Mmseg's road: preprocessing, sliding window, postprocessing and metric, image by image."""
+        """Mmseg's path: preprocessing, sliding window, postprocessing and metric, image by image."""
         scale, pack = evaluation_pipeline(PARAMS)[1], evaluation_pipeline(PARAMS)[3]
         with quiet():
             metric = IoUMetric()
@@ -73,7 +73,7 @@ class Work:
             return metric.evaluate(len(self.images))
 
     def fast(self, thresholds: tuple[float, ...] | None = None, *, batch: int = 8) -> PixelCounter:
-        """Our road, for one or several thresholds; the first one's counts."""
+        """Our path, for one or several thresholds; the first one's counts."""
         decisions = [Decision(value, PARAMS.top_k) for value in thresholds or (self.protocol.threshold,)]
         counters = [PixelCounter(self.protocol.classes) for _ in decisions]
         scaled = (
@@ -90,7 +90,7 @@ class Work:
         return counters[0]
 
     def encode(self) -> None:
-        """The encoder's part of the fast road: both roads need it for the same windows."""
+        """The encoder's part of the fast path: both paths need it for the same windows."""
         scaled = (
             (None, torch.from_numpy(np.ascontiguousarray(scale_image(image, PARAMS).transpose(2, 0, 1))))
             for image in self.images
@@ -121,14 +121,14 @@ class Work:
 
 
 def compare(work: Work, classes: int, where: str) -> list[Result]:
-    """Images a second of both roads, what follows the encoder on each, and what it leaves to gain."""
+    """Images a second of both paths, what follows the encoder on each, and what it leaves to gain."""
     number = len(work.images)
     works = {name: work.timed(getattr(work, name)) for name in ("plain", "fast", "encode")}
     times = in_turns(works, repeats=3)
     slow, quick, encoder = times["plain"], times["fast"], times["encode"]
     name = f"evaluation, {classes} classes{where}"
     rows = [Result(name, "images/s", number / quick, number / slow, slow / quick)]
-    # the same encoder runs on both roads: were all else free, the ratio would still be no more than this
+    # the same encoder runs on both paths: were all else free, the ratio would still be no more than this
     name = f"evaluation, {classes} classes, bound by the encoder{where}"
     rows.append(Result(name, "images/s", number / encoder, number / slow, slow / encoder))
     one, mask, protocol = work.encoded(), work.masks[0], work.protocol
@@ -168,23 +168,23 @@ def cost_of_thresholds(work: Work, where: str) -> Result:
     return Result(f"8 thresholds over 1{where}", "times the time", eight / one)
 
 
-def peak(classes: int, road: str, images: int, device: str) -> float:
-    """Peak memory of one road beyond the loaded model, in MB, in a process of its own."""
-    command = [sys.executable, __file__, "--peak", road, "--classes", str(classes), "--images", str(images)]
+def peak(classes: int, method: str, images: int, device: str) -> float:
+    """Peak memory of one method beyond the loaded model, in MB, in a process of its own."""
+    command = [sys.executable, __file__, "--peak", method, "--classes", str(classes), "--images", str(images)]
     done = subprocess.run([*command, "--device", device], check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout)["megabytes"])
 
 
-def measure_peak(work: Work, road: str) -> float:
+def measure_peak(work: Work, method: str) -> float:
     if work.device == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        getattr(work, road)()
+        getattr(work, method)()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     # Linux: forget the peak of loading, so that what follows is the work's own
     Path("/proc/self/clear_refs").write_text("5")
     before = memory("VmRSS")
-    getattr(work, road)()
+    getattr(work, method)()
     return memory("VmHWM") - before
 
 
@@ -217,7 +217,7 @@ def main() -> None:
         if classes == 81:
             results.append(cost_of_thresholds(work, where))
         del work
-        plain, fast = (peak(classes, road, 2, arguments.device) for road in ("plain", "fast"))
+        plain, fast = (peak(classes, method, 2, arguments.device) for method in ("plain", "fast"))
         results.append(Result(f"peak memory, {classes} classes{where}", "MB", fast, plain, plain / fast))
     record(results)
 

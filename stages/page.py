@@ -2,8 +2,8 @@
 
 from regroup.io import write_text
 from regroup.report.page.build import build_page
-from regroup.report.page.facts import write_index
 from regroup.report.reference import load_reference
+from regroup.run_facts import write_index
 from regroup.stage import Stage, run
 
 

@@ -1,8 +1,8 @@
 """The study's tables with our numbers, as CSV, Markdown and LaTeX, and which of its claims hold."""
 
+from regroup.profile_tables import printed_numbers, profile_table, table_files
 from regroup.report.claims import check_claims, load_claims
 from regroup.report.reference import load_reference
-from regroup.report.runs import printed_numbers, profile_table, table_files
 from regroup.report.scores_view import write_scores, write_summary
 from regroup.report.tables import write_table
 from regroup.report.what_moved import verdict_counts, write_what_moved

@@ -11,9 +11,9 @@ from regroup.errors import RegroupError
 from regroup.params import Params, load_params, weight_folders
 from regroup.pipelines import pipeline_faults
 from regroup.places import place_faults
+from regroup.profile_tables import printed_numbers
 from regroup.report.claims import load_claims
 from regroup.report.reference import Reference, RowRef, load_reference
-from regroup.report.runs import printed_numbers
 from regroup.segmentation.protocols import load_protocol
 from regroup.settings import read_yaml
 from regroup.sources.mini.names import drawn_names

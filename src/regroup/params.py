@@ -15,12 +15,12 @@ from regroup.analysis.settings import DissectParams, FigureParams
 from regroup.captions.settings import NounReportParams, NounsParams, ShardsParams
 from regroup.dino.settings import DinoParams
 from regroup.errors import RegroupError
+from regroup.journal import TrackingParams
 from regroup.report.settings import LearningParams, PageParams, TablesParams
 from regroup.segmentation.settings import EvaluateParams, SweepParams
 from regroup.settings import Name, Settings, parse, read_yaml
 from regroup.sources.settings import SourceKey, SourceParams, WeightsParams, WorldParams
 from regroup.study import Borrowed, StudyFiles, results_of
-from regroup.tracking import TrackingParams
 from regroup.training.settings import CheckpointParams, FinetuneParams, PretrainParams
 
 StageName = Literal[
@@ -102,9 +102,9 @@ class Params(Settings):
         return any(source.kind == "mini" for source in self.sources.values())
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> ProfilePaths:
         """Where this profile's files lie."""
-        return Layout(self.name, self.data)
+        return ProfilePaths(self.name, self.data)
 
     @property
     def files(self) -> StudyFiles:
@@ -122,7 +122,7 @@ class Params(Settings):
         Raises:
             RegroupError: the profile's own params.yaml cannot be read.
         """
-        return Layout(results_of(borrowed.study, self.data)).metrics / f"{borrowed.variant}.json"
+        return ProfilePaths(results_of(borrowed.study, self.data)).metrics / f"{borrowed.variant}.json"
 
     def needed(self, section: Section | None, key: str) -> Section:
         """A section that a study may do without, for who cannot.
@@ -137,7 +137,7 @@ class Params(Settings):
         return section
 
 
-class Layout:
+class ProfilePaths:
     """Where the files of a profile or a study lie, from the project's root; dvc.yaml has the same paths."""
 
     def __init__(self, name: str, data: str | None = None) -> None:
@@ -189,7 +189,7 @@ class Layout:
 
 def weight_folders(params: Params) -> tuple[Path, ...]:
     """Where the stage `weights` puts what it fetches: the profile's own, and that of the data it shares."""
-    return tuple(dict.fromkeys(Layout(name).weights for name in (params.name, params.data)))
+    return tuple(dict.fromkeys(ProfilePaths(name).weights for name in (params.name, params.data)))
 
 
 def load_params(path: Path) -> Params:

@@ -15,7 +15,7 @@ from typing import Any
 from regroup.dino.settings import DinoParams
 from regroup.errors import RegroupError
 from regroup.io import json_bytes, read_json, write_bytes
-from regroup.params import Layout, Params
+from regroup.params import Params, ProfilePaths
 from regroup.settings import Settings, parse
 from regroup.training.settings import AugmentationSettings, CheckpointParams, FinetuneParams
 from regroup.variants import Variant
@@ -61,7 +61,7 @@ def resolve_dino(params: DinoParams) -> dict[str, Any]:
     return {"dino": dino, "view": params.stand_in.view.model_dump(mode="json")}
 
 
-def write_resolved(params: Params, variants: Mapping[str, Variant], layout: Layout) -> list[Path]:
+def write_resolved(params: Params, variants: Mapping[str, Variant], layout: ProfilePaths) -> list[Path]:
     """Write a file for each variant, and that of the features; files of variants that are no more go.
 
     A file that says the same already is not touched.

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regroup.errors import RegroupError, readable_errors
-from regroup.params import Layout, Params, Resources, load_params
+from regroup.journal import StageRun, track_stage
+from regroup.params import Params, ProfilePaths, Resources, load_params
 from regroup.resolved import write_resolved
 from regroup.settings import Settings
-from regroup.tracking import StageRun, track_stage
 from regroup.variants import Variant, load_variants
 
 
@@ -27,7 +27,7 @@ class Stage:
     item: str | None
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> ProfilePaths:
         """Where the profile's files lie."""
         return self.params.layout
 

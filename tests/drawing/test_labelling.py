@@ -9,9 +9,9 @@ import pytest
 
 from regroup.drawing.labelling import OPENMOJI, figure_note, table_note
 from regroup.params import Params
+from regroup.profile_tables import profile_table
 from regroup.report.learning import Line, draw_learning
 from regroup.report.page.build import build_page
-from regroup.report.runs import profile_table
 from regroup.report.tables import format_console
 from regroup.report.what_moved import format_what_moved
 from regroup.settings import parse, read_yaml

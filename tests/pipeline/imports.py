@@ -19,10 +19,11 @@ CARRIERS = (
     "io.py",
     "lease.py",
     "owner.py",
-    "tracking/",
+    "journal/",
+    "run_facts.py",
 )
-"""They carry values which DVC tracks by key or in the files of `resolve`, or write what others made: neither
-declared nor followed."""
+"""They carry values which DVC tracks by key or in the files of `resolve`, or write what others made or
+what is no output of DVC: neither declared nor followed."""
 
 
 def imported_modules(script: Path) -> set[str]:

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from regroup.dino.settings import DinoParams, StandInParams
 from regroup.model.config import GroupViTConfig
-from regroup.params import Layout, Params, load_params
+from regroup.params import Params, ProfilePaths, load_params
 from regroup.pipelines import pipeline_faults, render_pipeline
 from regroup.profile import render
 from regroup.settings import read_yaml
@@ -90,7 +90,7 @@ def test_a_stage_has_one_name_everywhere(stage: str) -> None:
 
 
 def test_the_layout_is_what_dvc_declares() -> None:
-    layout, outs = Layout("${name}", "${data}"), outputs()
+    layout, outs = ProfilePaths("${name}", "${data}"), outputs()
     assert outs["source"] == [str(layout.raw("${key}"))]
     assert outs["shards"] == [str(layout.shards)]
     assert outs["nouns"] == [str(layout.captions)]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from regroup.journal.last_run import LastRun, write_last_run
 from regroup.params import load_params
 from regroup.report.page.build import build_page
-from regroup.report.page.facts import write_index
-from regroup.tracking.last_run import LastRun, write_last_run
+from regroup.run_facts import write_index
 from tests.thesis import thesis
 
 from .browser import POOR_CONTRAST, browser, requests, show

@@ -17,7 +17,7 @@ from regroup.segmentation.inference import Decision
 from regroup.segmentation.scores import DatasetScores, PixelCounter
 from regroup.segmentation.settings import DatasetParams, EvaluateParams, InferenceParams
 
-from .plain_road import mmseg_scores
+from .mmseg_reference import mmseg_scores
 
 SMALL = InferenceParams(short_side=48, window=48, stride=24)
 VOC = DatasetParams(source="voc12", protocol="voc", threshold=0.1)

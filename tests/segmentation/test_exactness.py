@@ -1,4 +1,4 @@
-"""The fast road's mIoU is mmseg's `IoUMetric` over the plain road, to the last digit, on whole datasets."""
+"""The fast path's mIoU is mmseg's `IoUMetric` over the reference path, to the last digit, whole datasets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from regroup.sources.make import make_source
 from regroup.sources.manifest import raw_root
 from regroup.sources.settings import WorldParams
 
-from .plain_road import mmseg_scores
+from .mmseg_reference import mmseg_scores
 
 ROOT = Path(__file__).parents[2]
 SMALL = InferenceParams(short_side=48, window=48, stride=24)
@@ -70,7 +70,7 @@ def test_scores_on_every_drawn_dataset_are_mmsegs_own(
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 @pytest.mark.parametrize("name", ["coco", "voc", "context", "ade"])
-def test_the_mini_checkpoint_scores_the_same_on_both_roads(drawn: Path, name: str) -> None:
+def test_the_mini_checkpoint_scores_the_same_on_both_paths(drawn: Path, name: str) -> None:
     params = load_params(ROOT / "params.yaml").evaluate
     dataset = params.datasets[name]
     model = load_checkpoint(ROOT / "pretrain/groupvit-mini").eval()
@@ -108,13 +108,13 @@ def remembered(encode: Callable[..., WindowFeatures]) -> Callable[..., WindowFea
     ],
     ids=["448", "512", "smaller than the window, odd"],
 )
-def test_photographs_at_real_size_on_both_roads(
+def test_photographs_at_real_size_on_both_paths(
     full_size: GroupViT,
     params: InferenceParams,
     checked: tuple[float, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Four thresholds in one pass of the fast road; some of them (the plain one is slow) on the other."""
+    """Four thresholds in one pass of the fast path; some of them (the plain one is slow) on the other."""
     root = Path(os.environ["REGROUP_COCO_REAL"])
     thresholds = (0.0, 0.03, 0.1, 0.3)
     dataset = DatasetParams(source="coco", protocol="coco_object_instances", limit=PHOTOGRAPHS)

@@ -1,4 +1,4 @@
-"""The fast road against the plain one: mmseg's own sliding window over `GroupViTSegmentor`."""
+"""The fast path against the plain one: mmseg's own sliding window over `GroupViTSegmentor`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def plain(
 
 @pytest.mark.parametrize("params", SETTINGS, ids=["usual", "many windows", "smaller than the window"])
 @pytest.mark.parametrize("protocol", ["voc", "ade150"])
-def test_the_fast_road_gives_the_plain_roads_maps(
+def test_the_fast_path_gives_the_reference_paths_maps(
     model: GroupViT, images: Images, protocol: str, params: InferenceParams
 ) -> None:
     labels = load_protocol(protocol).labelled()
@@ -86,7 +86,7 @@ def test_thresholds_change_the_maps_and_zero_leaves_no_background(model: GroupVi
     assert shares[-1] > shares[1] > 0
 
 
-def test_a_restricted_protocol_on_both_roads(model: GroupViT, images: Images) -> None:
+def test_a_restricted_protocol_on_both_paths(model: GroupViT, images: Images) -> None:
     labels = load_protocol("voc").restricted(["bird", "sofa", "train"])
     found = fast(model, images, labels, SETTINGS[1])
     for maps, expected in zip(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from regroup.errors import RegroupError
-from regroup.tracking import TrackingParams
+from regroup.journal import TrackingParams
 from regroup.tracking.publish import publish
 from regroup.tracking.registry import register
 from regroup.tracking.store import Store

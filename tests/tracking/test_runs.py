@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from regroup.tracking import TrackingParams, dvc_digest, read_last_runs, track_stage
+from regroup.journal import TrackingParams, dvc_digest, read_last_runs, track_stage
 from regroup.tracking.check import check
 from regroup.tracking.publish import publish
 from regroup.tracking.reader import Journal
@@ -86,7 +86,7 @@ def test_a_killed_stage_is_a_killed_run(root: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
-from regroup.tracking import TrackingParams, track_stage
+from regroup.journal import TrackingParams, track_stage
 with track_stage("nouns", profile="mini", root=Path({str(root)!r}), params={{}}, inputs=[], outputs=[],
                  settings=TrackingParams(experiment="study")):
     os.kill(os.getpid(), signal.SIGKILL)

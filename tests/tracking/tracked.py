@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-from regroup.tracking import StageRun, TrackingParams, track_stage
+from regroup.journal import StageRun, TrackingParams, track_stage
 
 SETTINGS = TrackingParams(experiment="study")
 

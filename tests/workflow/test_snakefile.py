@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from regroup.tracking import TrackingParams, track_stage
+from regroup.journal import TrackingParams, track_stage
 
 from .toy_project import Project, everything
 

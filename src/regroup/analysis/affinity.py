@@ -25,8 +25,8 @@ PatchFeatures = Callable[[Tensor, tuple[int, int]], Tensor]
 
 def patch_affinity(features: Tensor) -> Tensor:
     """Cosine similarity of every pair of patches: [P, D] to [P, P] in -1..1."""
-    unit = F.normalize(features.float(), dim=-1)
-    return unit @ unit.T
+    normalised = F.normalize(features.float(), dim=-1)
+    return normalised @ normalised.T
 
 
 def affinity_figure(

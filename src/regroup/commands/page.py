@@ -6,8 +6,8 @@ import argparse
 from typing import Any
 
 from regroup.commands.arguments import add_params
+from regroup.journal.last_run import FOLDER as LAST_RUNS
 from regroup.params import Params, load_params
-from regroup.tracking.last_run import FOLDER as LAST_RUNS
 
 EXAMPLES = """examples:
   regroup page
@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     params = load_params(arguments.params)
     if not (arguments.if_older and is_newest(params)):
-        from regroup.report.page.facts import write_index
+        from regroup.run_facts import write_index
 
         write_index(params)
     print(params.layout.index)

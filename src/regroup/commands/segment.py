@@ -146,11 +146,11 @@ def class_names(given: str, *, background: bool) -> tuple[str, ...]:
     names = check_names(given.split(","), "--classes")
     if len(names) > MOST_CLASSES:
         raise RegroupError(f"--classes: {len(names)} names, but a mask holds no more than {MOST_CLASSES}")
-    spelt: dict[str, str] = {}
+    in_lower_case: dict[str, str] = {}
     for name in names:
-        if (first := spelt.setdefault(" ".join(name.lower().split()), name)) != name:
+        if (first := in_lower_case.setdefault(" ".join(name.lower().split()), name)) != name:
             raise RegroupError(f"--classes: {first!r} and {name!r} are one to the model; keep one of them")
-    if background and BACKGROUND in spelt:
+    if background and BACKGROUND in in_lower_case:
         raise RegroupError(f"--classes: `{BACKGROUND}` is what --background names; leave out one of the two")
     return names
 

@@ -8,9 +8,9 @@ from typing import Any
 from regroup.commands.arguments import add_params, check_distinct, whole
 from regroup.errors import RegroupError
 from regroup.params import load_params
+from regroup.profile_tables import main_table, printed_numbers, profile_table, table_files
 from regroup.report.claims import check_claims, load_claims
 from regroup.report.reference import load_reference
-from regroup.report.runs import main_table, printed_numbers, profile_table, table_files
 from regroup.report.summary import format_summary
 from regroup.report.tables import Table
 from regroup.report.what_moved import format_what_moved, verdict_counts

@@ -108,8 +108,8 @@ def latex(grid: Grid) -> str:
     with it and do not stretch its columns.
     """
     width = len(grid.columns)
-    wide = {k: rf"p{{{size:g}cm}}" for k, size in grid.centimetres.items()}
-    specification = "".join(wide.get(k, "l" if k < grid.texts else "r") for k in range(width))
+    alignments = {k: rf"p{{{size:g}cm}}" for k, size in grid.centimetres.items()}
+    specification = "".join(alignments.get(k, "l" if k < grid.texts else "r") for k in range(width))
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{tabular}{@{}l@{}}",

@@ -86,8 +86,8 @@ def load_claims(path: Path, *, reference: Reference) -> Claims:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One comparison on one set of numbers: the difference, and whether it bears the claim out.
+class Outcome:
+    """How one comparison came out on one set of numbers: the difference, and whether it bears the claim out.
 
     `holds` looks at the difference alone, `verdict` also at the spread of seeds.
     """
@@ -104,8 +104,8 @@ class Comparison:
     left: RowRef
     right: RowRef
     dataset: Dataset
-    thesis: Finding
-    ours: Finding
+    thesis: Outcome
+    ours: Outcome
 
 
 @dataclass(frozen=True)
@@ -185,8 +185,8 @@ def check_claims(
                 left=claim.ref(left),
                 right=claim.ref(right),
                 dataset=dataset,
-                thesis=_finding(claim, left, right, dataset, theirs_at, their_spreads, claims.margin),
-                ours=_finding(claim, left, right, dataset, ours_at, our_spreads, claims.margin),
+                thesis=_outcome(claim, left, right, dataset, theirs_at, their_spreads, claims.margin),
+                ours=_outcome(claim, left, right, dataset, ours_at, our_spreads, claims.margin),
             )
             for left in claim.rows
             for right in claim.to
@@ -196,7 +196,7 @@ def check_claims(
     return WhatMoved(profile, drawn, claims.margin, our_spreads, seeded, tuple(results))
 
 
-def _finding(
+def _outcome(
     claim: Claim,
     left: str,
     right: str,
@@ -204,13 +204,13 @@ def _finding(
     at: Callable[[RowRef, Dataset], Sample | None],
     spreads: Mapping[Dataset, Spread | None],
     margin: float,
-) -> Finding:
+) -> Outcome:
     a, b = at(claim.ref(left), dataset), at(claim.ref(right), dataset)
     if a is None or b is None:
-        return Finding(None, False, "missing")
+        return Outcome(None, False, "missing")
     found = difference(a, b, spreads[dataset])
     holds = judge(Difference(found.value, 0.0), claim.relation, margin) == "agree"
-    return Finding(found, holds, judge(found, claim.relation, margin))
+    return Outcome(found, holds, judge(found, claim.relation, margin))
 
 
 def _our_sample(

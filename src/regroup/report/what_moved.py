@@ -7,7 +7,7 @@ from pathlib import Path
 
 from regroup.drawing.grid import Grid, console, write_grid
 from regroup.drawing.labelling import table_note
-from regroup.report.claims import ClaimResult, Finding, WhatMoved
+from regroup.report.claims import ClaimResult, Outcome, WhatMoved
 from regroup.report.comparison import Verdict, overall
 from regroup.report.reference import DATASET_TITLES
 from regroup.report.tables import MISSING, NOT_PRINTED, rounded
@@ -56,13 +56,13 @@ def _grid(moved: WhatMoved) -> Grid:
     )
 
 
-def _cell(result: ClaimResult, findings: Sequence[Finding]) -> str:
+def _cell(result: ClaimResult, outcomes: Sequence[Outcome]) -> str:
     """The verdict, and how many of the comparisons point the claimed way, seeds aside."""
-    there = [finding for finding in findings if finding.found is not None]
+    there = [outcome for outcome in outcomes if outcome.found is not None]
     if not there:
         return MISSING
-    holds = sum(finding.holds for finding in there)
-    return f"{overall([finding.verdict for finding in findings])}, {holds} of {len(findings)}"
+    holds = sum(outcome.holds for outcome in there)
+    return f"{overall([outcome.verdict for outcome in outcomes])}, {holds} of {len(outcomes)}"
 
 
 def _notes(moved: WhatMoved) -> list[str]:
@@ -107,17 +107,17 @@ def _comparisons(moved: WhatMoved) -> list[list[str]]:
             left, right = (f"{ref.table}/{ref.row}" for ref in (one.left, one.right))
             line = [moved.profile, claim.id, str(claim.table), claim.section]
             line += [left, claim.relation, right, one.dataset]
-            lines.append([*line, *_finding(one.thesis), *_finding(one.ours), result.thesis, result.ours])
+            lines.append([*line, *_outcome(one.thesis), *_outcome(one.ours), result.thesis, result.ours])
     return lines
 
 
-def _finding(finding: Finding) -> list[str]:
-    if finding.found is None:
+def _outcome(outcome: Outcome) -> list[str]:
+    if outcome.found is None:
         return [MISSING] * 4
-    half = finding.found.half
+    half = outcome.found.half
     return [
-        f"{rounded(finding.found.value):+}",
+        f"{rounded(outcome.found.value):+}",
         NOT_PRINTED if half is None else str(rounded(half)),
-        "yes" if finding.holds else "no",
-        finding.verdict,
+        "yes" if outcome.holds else "no",
+        outcome.verdict,
     ]

@@ -75,12 +75,14 @@ def read_graph(
             run may be in the middle of writing dvc.lock.
 
     Raises:
-        RegroupError: a file is missing or invalid, or this is no DVC project; in DVC's own words.
+        RegroupError: a file is missing or invalid, or, with `status`, this is no DVC project; in DVC's words.
     """
     install()
     try:
-        # without status git is not asked for anything: the graph can be read in an unpacked archive too
-        repo = Repo(str(root), _wait_for_lock=True, scm=None if status else SCM(str(root), no_scm=True))
+        if status:
+            repo = Repo(str(root), _wait_for_lock=True)
+        else:  # templates alone need neither git nor `dvc init`: stages may be run by hand without
+            repo = Repo(str(root), uninitialized=True, scm=SCM(str(root), no_scm=True))
         with lock_repo(repo) if status else nullcontext():
             files = [Index.from_file(repo, str(path)).stages for path in pipelines]
             graph = Index(repo, stages=[stage for stages in files for stage in stages]).graph

@@ -1,7 +1,7 @@
-"""GroupViT as an mmsegmentation segmentor: the plain road of inference, one image at a time.
+"""GroupViT as an mmsegmentation segmentor: the reference path of inference, one image at a time.
 
 Every pixel gets a score for every class, so this is slow and large, and it is the reference that the faster
-road of `regroup.segmentation.inference` must equal. mmseg's test loop, `init_model`, `inference_model` and
+path of `regroup.segmentation.inference` must equal. mmseg's test loop, `init_model`, `inference_model` and
 visualiser work with it:
 
     from regroup.segmentation.segmentor import segmentor_config

@@ -34,7 +34,7 @@ AT_ONCE = 3
 _MARGIN = 64e6  # bytes beyond twice its known size that a file may still have: sizes are known "about"
 
 
-class Came(Settings):
+class FetchedArtefact(Settings):
     """One artefact as it came."""
 
     file: str
@@ -43,7 +43,7 @@ class Came(Settings):
     sha256: str
 
 
-_RECORD = TypeAdapter(dict[str, Came])
+_RECORD = TypeAdapter(dict[str, FetchedArtefact])
 
 
 def download_folder(name: str, root: Path | None) -> Path:
@@ -51,7 +51,7 @@ def download_folder(name: str, root: Path | None) -> Path:
     return root.expanduser() if root is not None else DOWNLOADS / name
 
 
-def read_record(folder: Path) -> dict[str, Came]:
+def read_record(folder: Path) -> dict[str, FetchedArtefact]:
     """What `downloads.json` of a folder says came, by artefact; empty where there is none.
 
     Raises:
@@ -68,7 +68,7 @@ def read_record(folder: Path) -> dict[str, Came]:
         raise RegroupError(f"{path}: {key}: {first['msg']}; restore the file or remove it") from None
 
 
-def write_record(folder: Path, came: Mapping[str, Came]) -> None:
+def write_record(folder: Path, came: Mapping[str, FetchedArtefact]) -> None:
     """Write `downloads.json`."""
     write_json(folder / RECORD, {name: came[name].model_dump() for name in sorted(came)})
 
@@ -137,12 +137,12 @@ def _fetch(
     name: str,
     artefact: Artefact,
     folder: Path,
-    earlier: Came | None,
+    earlier: FetchedArtefact | None,
     *,
     url: str | None,
     stop: Event,
     progress: bool,
-) -> tuple[Path, Came]:
+) -> tuple[Path, FetchedArtefact]:
     of = name, artefact, folder, earlier
     checksum = artefact.checksum or (f"sha256:{earlier.sha256}" if earlier else None)
     if url is not None and (given := url.removeprefix("file://")) and "://" not in given:
@@ -153,7 +153,7 @@ def _fetch(
             _prove(path, artefact, checksum)
         except _WrongError as error:
             raise RegroupError(f"{path}: {error}; {remedy(path, folder)}{_remembered(*of)}") from None
-        return path, _came(artefact, path, str(path), earlier)
+        return path, _fetched(artefact, path, str(path), earlier)
     problems = []
     for address in _addresses(artefact, url):
         try:
@@ -164,7 +164,7 @@ def _fetch(
             raise_if_full(error, folder / artefact.file)
             raise RegroupError(f"{folder / artefact.file}: cannot be written ({error.strerror})") from None
         else:
-            return path, _came(artefact, path, address, earlier)
+            return path, _fetched(artefact, path, address, earlier)
     raise RegroupError(
         f"{name}: cannot be downloaded{_remembered(*of)}:\n" + "\n".join(problems) + "\n"
         f"  give a mirror or a folder that has {artefact.file} as `url`, or your own data as `root`"
@@ -178,7 +178,7 @@ def remedy(path: Path, folder: Path) -> str:
     return "put the right file there, or set `url` to null, and it is downloaded"
 
 
-def _remembered(name: str, artefact: Artefact, folder: Path, earlier: Came | None) -> str:
+def _remembered(name: str, artefact: Artefact, folder: Path, earlier: FetchedArtefact | None) -> str:
     if earlier is None or artefact.checksum is not None:
         return ""
     return (
@@ -267,9 +267,9 @@ def _prove(path: Path, artefact: Artefact, checksum: str | None) -> None:
         raise _WrongError(f"{artefact.file} {reason}")
 
 
-def _came(artefact: Artefact, path: Path, url: str, earlier: Came | None) -> Came:
+def _fetched(artefact: Artefact, path: Path, url: str, earlier: FetchedArtefact | None) -> FetchedArtefact:
     size = path.stat().st_size
     # what the publisher's checksum has just verified needs no second pass over 20 GB
     known = earlier is not None and earlier.bytes == size and artefact.checksum is not None
     digest = earlier.sha256 if earlier and known else sha256(path)
-    return Came(file=artefact.file, url=earlier.url if earlier else url, bytes=size, sha256=digest)
+    return FetchedArtefact(file=artefact.file, url=earlier.url if earlier else url, bytes=size, sha256=digest)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from regroup.commands.arguments import Parser, add_params, path, real, text, whole
 from regroup.errors import RegroupError, readable_errors
+from regroup.journal.location import check_uri, tracking_uri
 from regroup.tracking.check import check
-from regroup.tracking.location import check_uri, tracking_uri
 from regroup.tracking.publish import publish
 from regroup.tracking.store import QUIET, experiments
 from regroup.tracking.view import view_address

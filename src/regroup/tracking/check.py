@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 from regroup.errors import RegroupError
+from regroup.journal.location import tracking_uri
+from regroup.journal.locked import locked_outputs
+from regroup.journal.stage_run import TrackingParams
 from regroup.settings import parse, read_yaml
 from regroup.tracking.held import is_held
-from regroup.tracking.journal import TrackingParams
-from regroup.tracking.location import tracking_uri
-from regroup.tracking.lock import locked_outputs
-from regroup.tracking.store import Store, spelt
+from regroup.tracking.store import Store, mlflow_name
 
 
 def check(root: Path, params_file: Path) -> int:
@@ -37,8 +37,8 @@ def check(root: Path, params_file: Path) -> int:
         kept = store.digests("tags.kind = 'pipeline'", "kept.")
     except Exception as error:  # whatever a database or a server comes up with
         raise RegroupError(f"MLflow's store {uri}: {type(error).__name__}: {error}") from None
-    by_run = {path for path, out in outputs.items() if out.md5 in made.get(spelt(path), ())}
-    noted = {path for path, out in outputs.items() if out.md5 in kept.get(spelt(path), ())} - by_run
+    by_run = {path for path, out in outputs.items() if out.md5 in made.get(mlflow_name(path), ())}
+    noted = {path for path, out in outputs.items() if out.md5 in kept.get(mlflow_name(path), ())} - by_run
     by_parent = {path for path in noted if is_held(root, outputs[path])}
     missing = sorted(outputs.keys() - by_run - by_parent)
     print(

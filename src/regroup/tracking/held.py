@@ -7,8 +7,8 @@ from configparser import ConfigParser
 from configparser import Error as ConfigError
 from pathlib import Path
 
-from regroup.tracking.digests import DIGESTS, dvc_digest
-from regroup.tracking.lock import LockedOutput
+from regroup.journal.digests import DIGESTS, dvc_digest
+from regroup.journal.locked import LockedOutput
 
 
 def is_held(root: Path, output: LockedOutput) -> bool:

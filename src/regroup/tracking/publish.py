@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from regroup.errors import RegroupError, shortlist, shown
+from regroup.journal.location import DEFAULT, noted_uri, tracking_uri
+from regroup.journal.locked import locked_outputs
+from regroup.journal.stage_run import JOURNALS
 from regroup.settings import read_yaml
 from regroup.tracking.held import is_held
-from regroup.tracking.journal import JOURNALS
-from regroup.tracking.location import DEFAULT, noted_uri, tracking_uri
-from regroup.tracking.lock import locked_outputs
 from regroup.tracking.reader import DAMAGED, Journal, find_journals, read_journal, set_aside
 from regroup.tracking.registry import register
 from regroup.tracking.store import Store

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from regroup.errors import RegroupError
-from regroup.tracking.journal import FORMAT
+from regroup.journal.stage_run import FORMAT
 
 Json = dict[str, Any]
 

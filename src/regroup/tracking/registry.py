@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 import regroup
-from regroup.tracking.digests import dvc_digest
+from regroup.journal.digests import dvc_digest
 from regroup.tracking.store import Store
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from regroup.errors import RegroupError
 from regroup.io import read_json, write_json
-from regroup.tracking.location import Artefacts
-from regroup.tracking.lock import LockedOutput
+from regroup.journal.location import Artefacts
+from regroup.journal.locked import LockedOutput
 from regroup.tracking.reader import Journal, Json
 from regroup.tracking.view import run_note, view_tags
 
@@ -129,8 +129,8 @@ class Store:
         title = f"{journal.name} ({start['profile']})"
         run = self.client.create_run(self.experiment, start["time"], tags, title)
         run_id = str(run.info.run_id)
-        # two names may be spelt the same, which MLflow would refuse
-        values = {spelt(name): value for name, value in flatten(start["params"]).items()}
+        # two names may become one in MLflow, which it would refuse
+        values = {mlflow_name(name): value for name, value in flatten(start["params"]).items()}
         params = [Param(name, value) for name, value in values.items()]
         for some in _batches(params, 100):
             self.client.log_batch(run_id, params=some)
@@ -162,7 +162,7 @@ class Store:
         from mlflow.entities import Metric
 
         metrics = [
-            Metric(spelt(name), value, line["time"], line["step"])
+            Metric(mlflow_name(name), value, line["time"], line["step"])
             for line in lines
             for name, value in line["values"].items()
         ]
@@ -172,7 +172,7 @@ class Store:
     def _log_outputs(self, run_id: str, journal: Journal) -> None:
         from mlflow.entities import RunTag
 
-        digests = {spelt(f"output.{entry['path']}"): entry["md5"] for entry in journal.outputs}
+        digests = {mlflow_name(f"output.{entry['path']}"): entry["md5"] for entry in journal.outputs}
         tags = [RunTag(name, md5) for name, md5 in digests.items()]
         for some in _batches(tags, 100):
             self.client.log_batch(run_id, tags=some)
@@ -227,9 +227,9 @@ class Store:
 
         made = self.digests("tags.kind = 'stage'", "output.")
         kept = {
-            spelt(f"kept.{out.path}"): out.md5
+            mlflow_name(f"kept.{out.path}"): out.md5
             for out in outputs
-            if out.md5 not in made.get(spelt(out.path), ()) and held(out)
+            if out.md5 not in made.get(mlflow_name(out.path), ()) and held(out)
         }
         for parent in self._parents.values():
             for name in self.client.get_run(parent).data.tags:
@@ -240,7 +240,7 @@ class Store:
             self.log_artefact(parent, lock)
 
     def digests(self, condition: str, prefix: str) -> dict[str, set[str]]:
-        """Output -> the MD5s that the tags of some runs have of it; names spelt as MLflow allows."""
+        """Output -> the MD5s that the tags of some runs have of it; names as MLflow allows them."""
         found: dict[str, set[str]] = defaultdict(set)
         for run in self._search(condition):
             for name, md5 in run.data.tags.items():
@@ -251,7 +251,7 @@ class Store:
     def run_with(self, path: str, digest: str) -> str | None:
         """The last run that made an output of this digest, or that found it there; None if there is none."""
         for prefix in ("output", "kept"):
-            if found := self._search(f"tags.`{spelt(f'{prefix}.{path}')}` = '{digest}'"):
+            if found := self._search(f"tags.`{mlflow_name(f'{prefix}.{path}')}` = '{digest}'"):
                 return str(max(found, key=lambda run: run.info.start_time).info.run_id)
         return None
 
@@ -295,7 +295,7 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def spelt(text: str) -> str:
+def mlflow_name(text: str) -> str:
     """A name as MLflow allows it: letters, digits and a few signs, a plain path, not too long."""
     parts = re.sub(r"[^\w./: -]", "_", text)[:250].split("/")
     return "/".join("_" if part in ("", ".", "..") else part for part in parts)

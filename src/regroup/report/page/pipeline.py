@@ -1,4 +1,4 @@
-"""The stages of a profile as a drawing: the items of a stage in one box, sources at the top."""
+"""The stages of a profile as a drawing: one box each, sources at the top."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from regroup.errors import RegroupError
-from regroup.safe_dvc.graph import ResolvedStage
 
 BOX = (132, 40)
 """Width and height of a stage's box, in the drawing's own pixels."""
@@ -56,37 +55,6 @@ class Drawing:
     height: float
 
 
-def collapse(stages: Sequence[ResolvedStage]) -> tuple[StageBox, ...]:
-    """One box for all items of a stage, in the order of definition."""
-    items: dict[str, list[ResolvedStage]] = {}
-    for stage in stages:
-        items.setdefault(_box(stage.name), []).append(stage)
-    box_of = {stage.target: _box(stage.name) for stage in stages}
-    boxes = []
-    for name, group in items.items():
-        read = {box_of[target] for stage in group for target in stage.reads} - {name}
-        first = group[0]
-        boxes.append(
-            StageBox(
-                name,
-                about=first.about,
-                command=first.command.replace(f"'{_item(first.name)}'", "'ITEM'"),
-                count=len(group) if _item(first.name) else None,
-                reads=tuple(other for other in items if other in read),
-                frozen=first.frozen,
-            )
-        )
-    return tuple(boxes)
-
-
-def _box(name: str) -> str:
-    return name.partition("@")[0]
-
-
-def _item(name: str) -> str:
-    return name.partition("@")[2]
-
-
 def draw(stages: Sequence[StageBox]) -> Drawing:
     """Place the stages in layers, each below what it reads; an edge over several layers has its own lane."""
     layers = _layers(stages)
@@ -105,15 +73,15 @@ def draw(stages: Sequence[StageBox]) -> Drawing:
             for upper, lower in pairwise(route):
                 above.setdefault(lower, []).append(upper)
             routes.append(route)
-    wide = {stage.name: BOX[0] for stage in stages}
-    sizes = [sum(wide.get(name, 0) for name in row) + GAP[0] * (len(row) - 1) for row in rows]
+    widths = {stage.name: BOX[0] for stage in stages}
+    sizes = [sum(widths.get(name, 0) for name in row) + GAP[0] * (len(row) - 1) for row in rows]
     width = max(sizes, default=0) + 2 * MARGIN
     middles: dict[str, float] = {}
     for row, size in zip(rows, sizes, strict=True):
         x = (width - size) / 2
         for name in sorted(row, key=lambda name: _mean([middles[other] for other in above[name]], width / 2)):
-            middles[name] = x + wide.get(name, 0) / 2
-            x += wide.get(name, 0) + GAP[0]
+            middles[name] = x + widths.get(name, 0) / 2
+            x += widths.get(name, 0) + GAP[0]
     tops = {name: MARGIN + k * (BOX[1] + GAP[1]) for k, row in enumerate(rows) for name in row}
     boxes = tuple(Placed(s, middles[s.name] - BOX[0] / 2, tops[s.name]) for s in stages)
     edges = tuple(_curve([(middles[name], tops[name]) for name in route]) for route in routes)

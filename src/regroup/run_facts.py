@@ -17,12 +17,12 @@ from pathlib import Path
 
 from regroup.errors import RegroupError
 from regroup.io import write_text
+from regroup.journal import LastRun, git_revision, read_last_runs
+from regroup.journal.locked import LockedOutput
 from regroup.params import Params
 from regroup.report.page.build import FACTS, environment
-from regroup.report.page.pipeline import BOX, Drawing, StageBox, collapse, draw
+from regroup.report.page.pipeline import BOX, Drawing, StageBox, draw
 from regroup.safe_dvc.graph import ResolvedStage, read_graph
-from regroup.tracking import LastRun, git_revision, read_last_runs
-from regroup.tracking.lock import LockedOutput
 
 PACKAGES = (
     "regroup-ovs",
@@ -143,6 +143,37 @@ def _boxes(stages: Sequence[ResolvedStage]) -> tuple[StageBox, ...]:
     found = collapse(stages)
     read = {name for stage in found for name in stage.reads}
     return tuple(stage for stage in found if not stage.frozen or stage.name in read)
+
+
+def collapse(stages: Sequence[ResolvedStage]) -> tuple[StageBox, ...]:
+    """One box for all items of a stage, in the order of definition."""
+    items: dict[str, list[ResolvedStage]] = {}
+    for stage in stages:
+        items.setdefault(_box(stage.name), []).append(stage)
+    box_of = {stage.target: _box(stage.name) for stage in stages}
+    boxes = []
+    for name, group in items.items():
+        read = {box_of[target] for stage in group for target in stage.reads} - {name}
+        first = group[0]
+        boxes.append(
+            StageBox(
+                name,
+                about=first.about,
+                command=first.command.replace(f"'{_item(first.name)}'", "'ITEM'"),
+                count=len(group) if _item(first.name) else None,
+                reads=tuple(other for other in items if other in read),
+                frozen=first.frozen,
+            )
+        )
+    return tuple(boxes)
+
+
+def _box(name: str) -> str:
+    return name.partition("@")[0]
+
+
+def _item(name: str) -> str:
+    return name.partition("@")[2]
 
 
 def _outputs(stages: Sequence[ResolvedStage], root: Path, pipeline: Path) -> list[LockedOutput]:

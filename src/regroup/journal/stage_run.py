@@ -24,9 +24,9 @@ from typing import IO
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from regroup.errors import RegroupError
-from regroup.tracking.digests import DIGESTS, dvc_digest
-from regroup.tracking.last_run import LastRun, write_last_run
-from regroup.tracking.location import check_uri, portable_uri
+from regroup.journal.digests import DIGESTS, dvc_digest
+from regroup.journal.last_run import LastRun, write_last_run
+from regroup.journal.location import check_uri, portable_uri
 
 JOURNALS = Path(".state/tracking")
 FORMAT = 2

@@ -71,7 +71,7 @@ def run_stage(monkeypatch: pytest.MonkeyPatch, project: Path, stage: str, item: 
     runpy.run_path(str(script), run_name="__main__")
 
 
-def test_the_road_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pipeline_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     variants = list(read_yaml(project / STUDY.variants)["variants"])
     for source in ("coco", "voc12", "context", "ade"):
         run_stage(monkeypatch, project, "source", source)

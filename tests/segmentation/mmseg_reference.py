@@ -1,4 +1,4 @@
-"""The plain road to scores: mmseg's dataset, sliding window, postprocessing and metric, image by image."""
+"""Scores for reference: by mmseg's dataset, sliding window, postprocessing and metric, image by image."""
 
 from __future__ import annotations
 
