@@ -121,8 +121,15 @@ def _with_lenders(place: Place) -> list[Place]:
     own = own_study(place.profile / "params.yaml").name
     names = [place.study.name]
     for name in names:  # grows
-        borrowed = load_borrowed(place_of(name, place.profile).study.variants).values()
-        names += dict.fromkeys(one.study for one in borrowed if one.study not in (own, *names))
+        variants = place_of(name, place.profile).study.variants
+        for key, one in load_borrowed(variants).items():
+            if one.study in (own, *names):
+                continue
+            try:
+                place_of(one.study, place.profile)
+            except RegroupError as error:
+                raise RegroupError(f"{variants}: borrowed.{key}.study: {error}") from None
+            names.append(one.study)
     return [place_of(name, place.profile) for name in reversed(names)]
 
 
