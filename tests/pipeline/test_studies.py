@@ -287,6 +287,13 @@ def test_only_another_study_has_a_pipeline_of_its_own(project: Path, study: str,
         make_on_demand(Path("studies", study, "dvc.yaml"))
 
 
+def test_results_are_not_called_as_a_profile_s(project: Path) -> None:
+    (project / "mini-mine").mkdir()
+    (project / "mini-mine/overrides.yaml").write_text("finetune.max_steps: 3\n")
+    with pytest.raises(RegroupError, match="its results would have the name of the profile mini-mine"):
+        make_on_demand(PIPELINE)
+
+
 def test_what_is_made_is_told_from_what_is_written(project: Path) -> None:
     make_on_demand(PIPELINE)
     assert is_made(PIPELINE)
