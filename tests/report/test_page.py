@@ -22,7 +22,7 @@ from regroup.report.settings import PageParams
 from regroup.run_facts import collapse, duration, write_index
 from regroup.safe_dvc.graph import read_graph
 from regroup.variants import load_variants
-from tests.thesis import thesis
+from tests.thesis import HERE, thesis
 
 from .page_project import ODD, make_project
 
@@ -132,7 +132,7 @@ def test_a_curve_has_its_ends_and_leaves_gaps_out(tmp_path: Path) -> None:
 def test_the_pipeline_is_drawn_from_dvc_yaml() -> None:
     root = Path(__file__).parents[2]
     found = read_graph([root / "pretrain/dvc.yaml", root / "dvc.yaml"], root=root)
-    variants = load_variants(root / "studies/thesis/variants.yaml")
+    variants = load_variants(HERE.variants)
     stages = {stage.name: stage for stage in collapse(found)}
     assert (stages["finetune"].count, stages["tables"].count) == (len(variants), None)
     assert stages["shards"].reads == ("source",)
