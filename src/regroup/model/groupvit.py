@@ -96,7 +96,7 @@ class GroupViT(nn.Module):
     def allocate(self) -> None:
         """Take memory for the weights; all but the scales are whatever it holds."""
         # what `to_empty` does, without `empty_like`, which on the meta device would import sympy
-        self._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))  # type: ignore[no-untyped-call]
+        self._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))  # type: ignore[no-untyped-call]  # torch does not type it
         with torch.no_grad():
             self.logit_scale.fill_(INITIAL_LOGIT_SCALE)
             self.multi_label_logit_scale.fill_(INITIAL_LOGIT_SCALE)

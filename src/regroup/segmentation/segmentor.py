@@ -38,7 +38,7 @@ NEVER = -1.0
 
 
 @MODELS.register_module()
-class GroupViTSegmentor(EncoderDecoder):  # type: ignore[misc]
+class GroupViTSegmentor(EncoderDecoder):  # type: ignore[misc]  # not typed
     """Sliding-window segmentation by GroupViT, in mmseg's hands."""
 
     def __init__(

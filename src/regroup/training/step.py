@@ -101,7 +101,7 @@ class TrainingStep:
 
         if self._chunks == 1 or share == 1:
             result = self._loss(batch, encode(0, share), encoded)
-            result.loss.backward()  # type: ignore[no-untyped-call]
+            result.loss.backward()
         else:
             result = self._in_chunks(batch, encode, encoded)
         average_gradients(self.parameters)
@@ -122,7 +122,7 @@ class TrainingStep:
         whole = _joined(outputs)
         leaves = [tensor.requires_grad_() for tensor in (whole.segments, *whole.soft)]
         result = self._loss(batch, whole, texts)
-        result.loss.backward()  # type: ignore[no-untyped-call]
+        result.loss.backward()
         if not any(parameter.requires_grad for parameter in self._model.image.parameters()):
             return result
         for first, count in spans:
