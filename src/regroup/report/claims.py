@@ -159,12 +159,7 @@ def check_claims(
     """
     reference = reference or thesis()
     claims = claims or load_claims(reference=reference)
-    files: dict[RowRef, set[Path]] = {}
-    for number, rows in runs.items():
-        for row, paths in rows.items():
-            reference.table(number).row(row)
-            files.setdefault(reference.first(RowRef(table=number, row=row)), set()).update(paths)
-    ours = {ref: read_runs(sorted(paths), profile=profile) for ref, paths in files.items()}
+    ours = _our_runs(runs, reference, profile)
     seeded = _seeded(ours)
     our_spreads = {dataset: _our_spread([ours[ref] for ref in seeded], dataset) for dataset in DATASET_TITLES}
     their_spreads = {dataset: _their_spread(reference, dataset) for dataset in DATASET_TITLES}
@@ -191,6 +186,18 @@ def check_claims(
         ]
         results.append(ClaimResult(claim, tuple(comparisons)))
     return WhatMoved(profile, drawn, claims.margin, our_spreads, seeded, tuple(results))
+
+
+def _our_runs(
+    runs: Mapping[int, Mapping[str, Sequence[Path]]], reference: Reference, profile: str
+) -> dict[RowRef, Sequence[Metrics]]:
+    """The metrics of each experiment, under the first row that it is printed in."""
+    files: dict[RowRef, set[Path]] = {}
+    for number, rows in runs.items():
+        for row, paths in rows.items():
+            reference.table(number).row(row)
+            files.setdefault(reference.first(RowRef(table=number, row=row)), set()).update(paths)
+    return {ref: read_runs(sorted(paths), profile=profile) for ref, paths in files.items()}
 
 
 def _outcome(
