@@ -29,7 +29,7 @@ def noise(height: int, width: int, channels: int = 3) -> np.ndarray:
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
-    image.save(file, kind, **options)  # type: ignore[arg-type]
+    image.save(file, kind, **options)
     return file.getvalue()
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO
 
@@ -132,11 +133,11 @@ def _open_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
-    sys.stdin = sys.stdin or open(os.devnull)  # noqa: PTH123, SIM115
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
-    with suppress(AttributeError):  # a name that is not UTF-8 is shown with its bytes as \udcXX
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open until the program ends
+    if isinstance(sys.stdout, TextIOWrapper):  # a name that is not UTF-8 is shown with its bytes as \udcXX
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _flush() -> None:

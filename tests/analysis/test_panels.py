@@ -136,7 +136,7 @@ def test_faulty_samples_are_named() -> None:
     with pytest.raises(ValueError, match="fine: no class name for id 4; there are 4"):
         PanelSample(good.image, good.truth, {"fine": good.truth * 0 + 4}, NAMES)
     with pytest.raises(ValueError, match="image: must be H x W x 3 of uint8"):
-        PanelSample(good.image / 255, good.truth, {}, NAMES)  # type: ignore[arg-type]
+        PanelSample(good.image / 255, good.truth, {}, NAMES)
     with pytest.raises(ValueError, match="at least one"):
         qualitative_panel([], title="T", profile="full", drawn=False)
     other = PanelSample(good.image, good.truth, {"x": good.truth}, NAMES)

@@ -159,7 +159,7 @@ def allowed(table: LabelTable, row: int, source: str) -> set[int]:
 def test_labels_are_distinct_labels_of_the_caption_as_many_as_there_are(
     table: LabelTable, source: str
 ) -> None:
-    sampler = LabelSampler(table, source=source, count=3, seed=1)  # type: ignore[arg-type]
+    sampler = LabelSampler(table, source=source, count=3, seed=1)
     rows = np.arange(len(table))
     for epoch in range(20):
         sampled = sampler.sample(rows, epoch)

@@ -185,7 +185,7 @@ def test_resizing_shrinks_the_short_side_and_leaves_small_and_broken_files(tmp_p
     assert report.unreadable == ("000000000004.jpg",)
     index = read_index(tmp_path / "out" / INDEX).to_pylist()
     with tarfile.open(tmp_path / "out" / "train-00000.tar") as tar:
-        stored = {n: tar.extractfile(f"{n:012d}.jpg").read() for n in originals}  # type: ignore[union-attr]
+        stored = {n: tar.extractfile(f"{n:012d}.jpg").read() for n in originals}
     assert [Image.open(io.BytesIO(stored[n])).size for n in (1, 2)] == [(32, 24), (24, 32)]
     assert [(entry["width"], entry["height"]) for entry in index[:2]] == [(32, 24), (24, 32)]
     assert (stored[3], stored[4]) == (originals[3], originals[4])

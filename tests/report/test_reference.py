@@ -124,7 +124,7 @@ def test_unknown_tables_and_rows_list_what_there_is() -> None:
 def test_rows_are_frozen() -> None:
     row: ReferenceRow = thesis().table(1).rows[0]
     with pytest.raises(ValueError, match="frozen"):
-        row.values = (0.0,)  # type: ignore[misc]
+        row.values = (0.0,)
 
 
 def test_a_run_given_for_one_row_fills_every_row_of_its_experiment() -> None:

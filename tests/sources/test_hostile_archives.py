@@ -32,7 +32,7 @@ def zipped(path: Path, files: Mapping[str, bytes] = FILES) -> Path:
 
 
 def tarred(path: Path, names: list[bytes], mode: str = "w") -> Path:
-    with tarfile.open(path, mode, format=tarfile.USTAR_FORMAT, encoding="utf-8") as archive:  # type: ignore[call-overload]
+    with tarfile.open(path, mode, format=tarfile.USTAR_FORMAT, encoding="utf-8") as archive:
         for name in names:
             info = tarfile.TarInfo(name.decode("utf-8", "surrogateescape"))
             info.size = 1

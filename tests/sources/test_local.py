@@ -63,7 +63,7 @@ def test_missing_parts_are_named_with_key_and_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["voc12", "context", "ade"])
 def test_wrong_archive_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(RegroupError, match=rf"^sources\.{name}\.root: "):
-        make_source(name, "local", tmp_path / "raw", root=_coco(tmp_path / "mine"))  # type: ignore[arg-type]
+        make_source(name, "local", tmp_path / "raw", root=_coco(tmp_path / "mine"))
 
 
 def test_no_folder_and_no_root(tmp_path: Path) -> None:

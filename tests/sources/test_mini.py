@@ -176,7 +176,7 @@ def test_web_maps_are_in_the_worlds_own_ids(raw: Path) -> None:
 def test_drawn_names_are_names_and_ids_of_the_protocol(dataset: str, protocol: str) -> None:
     segmentation = pytest.importorskip("regroup.segmentation.protocols")
     names = [str(name) for name in segmentation.load_protocol(protocol).classes]
-    drawn = drawn_names(dataset)  # type: ignore[arg-type]
+    drawn = drawn_names(dataset)
     places = [names.index(name) for name in drawn]
     assert places == sorted(places)
     key = {"voc12": "voc"}.get(dataset, dataset)

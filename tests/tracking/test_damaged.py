@@ -160,9 +160,9 @@ def test_many_runs_that_are_refused_do_not_hold_up_the_others(
     write = Store.write
 
     def refuse(store: Store, journal: object) -> None:
-        if len(journal.start["stage"]) == 1:  # type: ignore[attr-defined]
+        if len(journal.start["stage"]) == 1:
             raise ValueError("too short")
-        write(store, journal)  # type: ignore[arg-type]
+        write(store, journal)
 
     monkeypatch.setattr(Store, "write", refuse)
     assert publish(root) == 1
@@ -186,7 +186,7 @@ def test_a_deleted_experiment_is_restored(root: Path, capsys: pytest.CaptureFixt
 def test_a_run_that_is_deleted_while_its_stage_goes_on_is_made_again(root: Path, whose: str) -> None:
     with stage(root) as run:
         run.log_metrics({"loss": 3.0}, step=0)
-        run._file.flush()  # type: ignore[union-attr]
+        run._file.flush()
         publish(root)
         client(root).delete_run(runs(root, f"tags.kind = '{whose}'")[0].info.run_id)
         run.log_metrics({"loss": 2.0}, step=1)
@@ -260,7 +260,7 @@ def test_what_is_nowhere_is_not_kept(root: Path, capsys: pytest.CaptureFixture[s
 
 def test_of_a_wrapped_database_error_the_database_s_own_words_are_said() -> None:
     inner = RuntimeError("(Background on this error)")
-    inner.orig = sqlite3.OperationalError("database is locked")  # type: ignore[attr-defined]
+    inner.orig = sqlite3.OperationalError("database is locked")
     outer = RuntimeError("(Background on this error)\n[SQL: ...]")
     outer.__cause__ = inner
     assert _words(outer) == "OperationalError: database is locked"

@@ -173,7 +173,7 @@ def test_an_experiment_in_a_temporary_copy_is_recorded_with_the_project(
 def test_a_running_stage_can_be_watched(root: Path) -> None:
     with stage(root) as run:
         run.log_metrics({"loss": 3.0}, step=0)
-        run._file.flush()  # type: ignore[union-attr]  # written within a second anyway
+        run._file.flush()  # written within a second anyway
         publish(root)
         (found,) = runs(root)
         assert (found.info.status, found.data.metrics) == ("RUNNING", {"loss": 3.0})

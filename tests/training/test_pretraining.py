@@ -110,9 +110,9 @@ def test_patch_loss_is_the_weighted_cross_entropy() -> None:
 def test_class_scores_in_training_are_those_of_inference_and_leave_the_batch_norm() -> None:
     model = GroupViT(TINY).train()
     tokens, classes = torch.randn(2, 3, 16), torch.randn(5, 8)
-    before = model.image_projector.norm.running_mean.clone()  # type: ignore[union-attr]
+    before = model.image_projector.norm.running_mean.clone()
     scores = class_scores(model, tokens, classes)
-    assert torch.equal(before, model.image_projector.norm.running_mean)  # type: ignore[arg-type]
+    assert torch.equal(before, model.image_projector.norm.running_mean)
     assert model.image_projector.norm.training
     projected = model.eval().image_projector(tokens)
     cosine = torch.nn.functional.cosine_similarity(projected[:, :, None], classes, dim=-1)

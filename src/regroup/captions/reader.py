@@ -180,7 +180,7 @@ class CaptionReader:
             # more workers than cores is the caller's choice
             warnings.filterwarnings("ignore", message="This DataLoader will create")
             loader: DataLoader[Any] = DataLoader(
-                _Batches(load),  # type: ignore[arg-type]
+                _Batches(load),  # type: ignore[arg-type]  # all that a Dataset is, without torch
                 batch_size=None,
                 sampler=numbers,
                 num_workers=self.workers,

@@ -231,7 +231,7 @@ def _open_url(url: str) -> BinaryIO:
     if url.split("://", 1)[0] in _OWN_SCHEMES:
         response: BinaryIO = urllib.request.urlopen(url, timeout=_TIMEOUT)
         return response
-    import fsspec  # type: ignore[import-untyped]  # only here: its drivers start threads, which workers must not inherit
+    import fsspec  # only here: its drivers start threads, which workers must not inherit
 
     opened: BinaryIO = fsspec.open(url, "rb").open()
     return opened

@@ -59,7 +59,7 @@ def all_gather(x: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return x
-    gathered: Tensor = _AllGather.apply(x)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _AllGather.apply(x)  # type: ignore[no-untyped-call]  # torch does not type it
     return gathered
 
 
@@ -67,5 +67,5 @@ def all_reduce_sum(x: Tensor) -> Tensor:
     """Sum `x` over ranks; the gradient is summed over ranks too."""
     if world_size() == 1:
         return x
-    total: Tensor = _AllReduceSum.apply(x)  # type: ignore[no-untyped-call]
+    total: Tensor = _AllReduceSum.apply(x)  # type: ignore[no-untyped-call]  # torch does not type it
     return total

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from regroup.errors import RegroupError, shown
 from regroup.model.constants import CLIP_VOCABULARY
@@ -74,7 +74,7 @@ class StageConfig:
         group_tokens: learned tokens that the stage groups its input into; 0 = no grouping block at its end.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, never changed
+    __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid"}
 
     depth: int
     group_tokens: int = 0
@@ -102,7 +102,7 @@ class ImageConfig:
             make training unstable.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid"}
 
     image_size: int = 224
     patch_size: int = 16
@@ -153,7 +153,7 @@ class TextConfig:
         heads: attention heads.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid"}
 
     vocabulary: int = CLIP_VOCABULARY
     context: int = 77
@@ -198,7 +198,7 @@ class DinoConfig:
         layer: block whose keys are read, counted from 0; as many blocks come before it.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid"}
 
     kind: Literal["published", "stand-in"] = "published"
     image_size: int = 224
@@ -244,7 +244,7 @@ class GroupViTConfig:
             the second stage (section 5.14.2); None, as everywhere else in the study, for no such thing.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid"}
     architecture: ClassVar[str] = "groupvit"
     parts: ClassVar[frozenset[str]] = frozenset(
         {"nothing", "both_gbs", "gb2", "image_projector", "projectors", "image_tower", "all"}
@@ -348,7 +348,7 @@ def rebuild(cls: type[Config], value: object, source: str) -> Config:
             "`regroup`"
         ) from None
     # a default in place of a key that is not there would be another model, and nobody would see it
-    lacking = sorted(_keys(asdict(result)) - _keys(value) - {"stage_two"})  # type: ignore[call-overload]
+    lacking = sorted(_keys(asdict(result)) - _keys(value) - {"stage_two"})  # type: ignore[call-overload]  # of any dataclass
     if lacking:
         raise RegroupError(
             f"{source}: {lacking[0]}: this key is missing; compare with a config.json of `regroup`"

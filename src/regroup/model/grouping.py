@@ -46,7 +46,7 @@ def one_hot_argmax(scores: Tensor) -> Tensor:
 def straight_through(soft: Tensor) -> Tensor:
     """Hard assignment of eq. 18: one-hot argmax over axis -2 in value, `soft` in gradient."""
     if soft.requires_grad and torch.is_grad_enabled():
-        hard: Tensor = _StraightThrough.apply(soft)  # type: ignore[no-untyped-call]
+        hard: Tensor = _StraightThrough.apply(soft)  # type: ignore[no-untyped-call]  # torch does not type it
         return hard
     return one_hot_argmax(soft)
 

@@ -154,7 +154,7 @@ class _Place:
     def read(self, file: IO[bytes]) -> bytearray:
         content = bytearray(self.size)
         file.seek(self.start)
-        if file.readinto(content) != self.size:  # type: ignore[attr-defined]
+        if file.readinto(content) != self.size:  # type: ignore[attr-defined]  # every binary file has it
             raise ValueError("the file ends too early")
         if self.checksum is not None and zlib.crc32(content) != self.checksum:
             raise ValueError("its checksum is not that of its content")

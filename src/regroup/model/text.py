@@ -28,7 +28,7 @@ class TextTower(nn.Module):
         super().__init__()
         self.config = config
         # given its storage: drawing numbers on the meta device would import all of torch's compiler
-        self.token_embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
+        self.token_embedding = nn.Embedding.from_pretrained(
             torch.empty(config.vocabulary, config.width), freeze=False
         )
         self.positions = nn.Parameter(torch.empty(config.context, config.width))

@@ -163,12 +163,7 @@ def check_claims(
     Raises:
         RegroupError: an unknown table or row, or a metrics file that is malformed or of another profile.
     """
-    files: dict[RowRef, set[Path]] = {}
-    for number, rows in runs.items():
-        for row, paths in rows.items():
-            reference.table(number).row(row)
-            files.setdefault(reference.first(RowRef(table=number, row=row)), set()).update(paths)
-    ours = {ref: read_runs(sorted(paths), profile=profile) for ref, paths in files.items()}
+    ours = _our_runs(runs, reference, profile)
     seeded = _seeded(ours)
     columns = in_order(column for table in reference.tables for column in table.columns)
     our_spreads = {column: _our_spread([ours[ref] for ref in seeded], column) for column in columns}
@@ -196,6 +191,18 @@ def check_claims(
         ]
         results.append(ClaimResult(claim, tuple(comparisons)))
     return WhatMoved(profile, drawn, claims.margin, our_spreads, seeded, tuple(results))
+
+
+def _our_runs(
+    runs: Mapping[int, Mapping[str, Sequence[Path]]], reference: Reference, profile: str
+) -> dict[RowRef, Sequence[Run]]:
+    """The metrics of each experiment, under the first row that it is printed in."""
+    files: dict[RowRef, set[Path]] = {}
+    for number, rows in runs.items():
+        for row, paths in rows.items():
+            reference.table(number).row(row)
+            files.setdefault(reference.first(RowRef(table=number, row=row)), set()).update(paths)
+    return {ref: read_runs(sorted(paths), profile=profile) for ref, paths in files.items()}
 
 
 def _outcome(

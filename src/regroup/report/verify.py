@@ -153,23 +153,30 @@ def verify(
         for variant, dataset in both
         if before[variant, dataset] != now[variant, dataset]
     ]
-    shifts = {}
-    for dataset in dict.fromkeys(dataset for _, dataset in both):
-        trained = [key for key in both if key[1] == dataset and key[0] not in untrained]
-        if len(trained) > 1:
-            mean = statistics.fmean(now[key] - before[key] for key in trained)
-            limit = limits.get(dataset, PROCESSORS.largest) / math.sqrt(len(trained))
-            if abs(mean) > limit:
-                shifts[dataset] = (mean, limit)
+    trained = [(variant, dataset) for variant, dataset in both if variant not in untrained]
     return Verification(
         against,
         len(both),
         sorted(changed, key=lambda one: (-abs(one.points), one.variant, one.dataset)),
-        shifts,
+        _shifts(before, now, trained, limits),
         turns,
         [f"{variant} on {dataset}" for variant, dataset in before if (variant, dataset) not in now],
         sum(key not in before for key in now),
     )
+
+
+def _shifts(
+    before: Scores, now: Scores, trained: Sequence[tuple[str, str]], limits: Mapping[str, float]
+) -> dict[str, tuple[float, float]]:
+    """Datasets on which the trained variants together moved further than chance: how far, and the limit."""
+    shifts = {}
+    for dataset in dict.fromkeys(dataset for _, dataset in trained):
+        moved = [now[key] - before[key] for key in trained if key[1] == dataset]
+        mean = statistics.fmean(moved)
+        limit = limits.get(dataset, PROCESSORS.largest) / math.sqrt(len(moved))
+        if len(moved) > 1 and abs(mean) > limit:
+            shifts[dataset] = (mean, limit)
+    return shifts
 
 
 def _limits(scores: Scores, seeds: Sequence[Sequence[str]]) -> dict[str, float]:

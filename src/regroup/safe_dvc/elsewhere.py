@@ -27,7 +27,7 @@ _collect_all = dvc.repo.index.collect_files
 _read = Index.from_file
 
 
-class _Unneeded(DvcException):  # type: ignore[misc]
+class _Unneeded(DvcException):
     """A dvc.yaml that is not to be read."""
 
 

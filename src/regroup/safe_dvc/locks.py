@@ -46,7 +46,7 @@ def make_lock(
     return SharedLock(lockfile, tmp_dir=tmp_dir, hardlink_lock=hardlink_lock, wait=wait)
 
 
-class SharedLock(LockBase):  # type: ignore[misc]
+class SharedLock(LockBase):
     """A lock of DVC that holds between hosts and outlives no owner."""
 
     def __init__(self, lockfile: str, *, tmp_dir: str | None, hardlink_lock: bool, wait: bool) -> None:

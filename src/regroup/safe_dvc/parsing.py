@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 from dvc.utils import strictyaml
 from dvc.utils.serialize import _yaml
 from ruamel.yaml.resolver import implicit_resolvers
@@ -22,7 +22,10 @@ from ruamel.yaml.resolver import implicit_resolvers
 _parse_any: Callable[..., Any] = _yaml.parse_yaml
 
 
-class _Yaml12(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Yaml12(_Loader):
     """YAML 1.2, as DVC writes it: `yes` and `1:30` are text, `1e-5` and `010` are numbers."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own way

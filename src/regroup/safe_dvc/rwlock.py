@@ -39,7 +39,7 @@ _logger = logger.getChild(__name__)
 Info = dict[str, Any]
 
 
-class BusyError(LockError):  # type: ignore[misc]
+class BusyError(LockError):
     """A living process reads or writes what this one wants to write."""
 
     def __init__(self, message: str, is_free: Callable[[], bool]) -> None:

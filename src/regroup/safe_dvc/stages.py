@@ -31,7 +31,7 @@ _shell_command = dvc.stage.run._make_cmd
 _start = CmdRepro.__init__
 
 
-class CacheError(DvcException):  # type: ignore[misc]
+class CacheError(DvcException):
     """DVC's cache could not take what a stage made."""
 
 
@@ -87,7 +87,7 @@ def _transfer(source: Any, cache: Any, *arguments: Any, **options: Any) -> Any:
     result = _transfer_what_fits(source, cache, *arguments, **options)
     if result.failed:
         free = ""
-        if os.path.isdir(cache.path):  # noqa: PTH112 - a cache elsewhere has a path that is none here
+        if os.path.isdir(cache.path):  # noqa: PTH112 - elsewhere it is no path
             free = f" ({shutil.disk_usage(cache.path).free / 1e6:,.1f} MB are free there)"
         raise CacheError(
             f"{len(result.failed)} of a stage's outputs could not be saved in DVC's cache {cache.path}{free};"

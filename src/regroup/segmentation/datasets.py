@@ -19,7 +19,7 @@ from regroup.segmentation.settings import InferenceParams
 
 
 @TRANSFORMS.register_module()
-class ReadImage(BaseTransform):  # type: ignore[misc]
+class ReadImage(BaseTransform):  # type: ignore[misc]  # not typed
     """Reads `img_path` as blue, green, red [H, W, 3], mmseg's convention; errors as in `read_image`.
 
     The pixels stay as they are stored, whatever the file's orientation tag says, for so do the masks.
@@ -32,7 +32,7 @@ class ReadImage(BaseTransform):  # type: ignore[misc]
 
 
 @TRANSFORMS.register_module()
-class ScaleShortSide(BaseTransform):  # type: ignore[misc]
+class ScaleShortSide(BaseTransform):  # type: ignore[misc]  # not typed
     """Scales `img`, not the mask, like mmseg's `Resize`, but however thin the image is."""
 
     def __init__(self, short_side: int = 448, long_side: int = 2048) -> None:
@@ -46,7 +46,7 @@ class ScaleShortSide(BaseTransform):  # type: ignore[misc]
 
 
 @TRANSFORMS.register_module()
-class ReadMask(BaseTransform):  # type: ignore[misc]
+class ReadMask(BaseTransform):  # type: ignore[misc]  # not typed
     """Reads the mask of any protocol: class ids, and the dataset's `ignore_index` where nothing is scored."""
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class ReadMask(BaseTransform):  # type: ignore[misc]
 
 
 @DATASETS.register_module()
-class ProtocolDataset(BaseSegDataset):  # type: ignore[misc]
+class ProtocolDataset(BaseSegDataset):  # type: ignore[misc]  # not typed
     """Images and masks of one protocol below a raw data root."""
 
     METAINFO: dict[str, Any] = {}  # noqa: RUF012 - the classes come from the protocol

@@ -40,7 +40,7 @@ NEVER = -1.0
 
 
 @MODELS.register_module()
-class OpenVocabularySegmentor(EncoderDecoder):  # type: ignore[misc]
+class OpenVocabularySegmentor(EncoderDecoder):  # type: ignore[misc]  # not typed
     """Sliding-window segmentation by any backbone, in mmseg's hands."""
 
     def __init__(

@@ -66,9 +66,9 @@ class _Version:
 
     def differs(self, other: _Version) -> bool:
         """Whether anything that both say is not the same."""
-        pairs = [(self.total, other.total)]
+        pairs: list[tuple[object, object]] = [(self.total, other.total)]
         if self.url == other.url:
-            pairs += [(self.etag, other.etag), (self.modified, other.modified)]  # type: ignore[list-item]
+            pairs += [(self.etag, other.etag), (self.modified, other.modified)]
         return self.encoding != other.encoding or any(a != b for a, b in pairs if a and b)
 
 

@@ -180,7 +180,7 @@ def _opened(archive: Path) -> Iterator[tuple[Iterator[_Member], _Reader]]:
         with zipfile.ZipFile(archive) as packed:
             infos = (info for info in packed.infolist() if not info.is_dir())
             members = (_Member(_safe(archive, info.filename), info.file_size, info) for info in infos)
-            yield members, lambda member: packed.open(member.info)  # type: ignore[arg-type]
+            yield members, lambda member: packed.open(member.info)  # type: ignore[arg-type]  # a ZipInfo
     else:
         with tarfile.open(archive) as packed_tar:
             entries = (info for info in packed_tar if not info.isdir())

@@ -19,7 +19,7 @@ from regroup.errors import RegroupError
 from regroup.pictures import MAX_BYTES, BrokenImageError
 
 
-class Segmenter(PythonModel):  # type: ignore[misc]  # MLflow is not typed
+class Segmenter(PythonModel):
     """A checkpoint that segments images into classes that the request names."""
 
     def load_context(self, context: Any) -> None:
@@ -30,7 +30,7 @@ class Segmenter(PythonModel):  # type: ignore[misc]  # MLflow is not typed
         self._model = load_checkpoint(Path(context.artifacts["checkpoint"])).to(choose_device("auto"))
 
     # without types: MLflow would take them for a schema in place of the signature
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # see above
         """Segment each row of a data frame with the columns `image` and `classes`.
 
         Args:

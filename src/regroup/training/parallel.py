@@ -47,9 +47,7 @@ def start(work: Callable[..., None], processes: int, *arguments: object) -> None
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
-            spawn(  # type: ignore[no-untyped-call]
-                _enter, (processes, f"{folder}/meeting", work, arguments), nprocs=processes
-            )
+            spawn(_enter, (processes, f"{folder}/meeting", work, arguments), nprocs=processes)
         except ProcessExitedException as error:
             raise SystemExit(error.exit_code) from None
 

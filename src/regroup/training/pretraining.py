@@ -119,7 +119,7 @@ def _run_phase(
             batch = corpus.batch(next(small).tolist(), model.image_size, model.patch_size, params.area, rng)
         losses = step_losses(model, batch, draw_candidates(corpus.concepts, rng), params, rng, noise)
         optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(model.parameters(), params.clip)
         optimiser.step()
         if observe is not None and step % 20 == 19:
@@ -167,7 +167,7 @@ def warm_up_text(
         features = F.normalize(model.encode_text(torch.from_numpy(tokenize(texts))), dim=-1)
         logits = model.logit_scale.exp().detach() * features @ F.normalize(targets, dim=-1).T
         optimiser.zero_grad(set_to_none=True)
-        F.cross_entropy(logits, wanted).backward()  # type: ignore[no-untyped-call]
+        F.cross_entropy(logits, wanted).backward()
         optimiser.step()
 
 

@@ -120,7 +120,7 @@ class TrainingStep:
 
         if self._chunks == 1 or share == 1:
             result = self._loss(batch, encode(0, share), encoded)
-            result.loss.backward()  # type: ignore[no-untyped-call]
+            result.loss.backward()
         else:
             result = self._in_chunks(batch, encode, encoded)
         average_gradients(self.parameters)
@@ -151,7 +151,7 @@ class TrainingStep:
         whole = [TowerOutput.joined(views) for views in zip(*parts, strict=True)]
         leaves = [tensor.requires_grad_() for output in whole for tensor in output.differentiable()]
         result = self._loss(batch, whole, texts)
-        result.loss.backward()  # type: ignore[no-untyped-call]
+        result.loss.backward()
         if not any(parameter.requires_grad for parameter in self._model.image.parameters()):
             return result
         for first, count in spans:
