@@ -77,6 +77,32 @@ def test_every_row_of_every_table_has_a_run() -> None:
             "batch_divisor: 1",
             "256 images in params.yaml are more than the 128",
         ),
+        (
+            "variants.yaml",
+            "    epochs: 15\n",
+            "    epochs: 15\n    optimiser: {learning_rat: 1}\n",
+            "variants.yaml: variants.parts-both-gbs.optimiser: learning_rat: unknown key; did you",
+        ),
+        (
+            "variants.yaml",
+            "{name: segment_entropy}",
+            "{name: segment_entropy, options: {over_groups: 2000}}",
+            "variants.yaml: variants.se.objectives.segment_entropy: over_groups: Input should be less than",
+        ),
+        (
+            "variants.yaml",
+            "labels: {source: none, count: 0}\n    objectives: [{name: contrastive}]",
+            "labels: {source: none, count: 0}\n    objectives: [{name: multi_label}]",
+            "variants.yaml: variants.labels-caption-seed0.labels: multi_label needs labels",
+        ),
+        (
+            "variants.yaml",
+            "    title: Fine-tuning\n    labels: {count: 5, padding: caption}\n"
+            "    objectives: [{name: contrastive}, {name: multi_label}]",
+            "    title: Fine-tuning\n    objectives: [{name: contrastive}, "
+            "{name: multi_label, options: {form: published}}]",
+            "variants.refined: is the same run as variants.vanilla, every default filled in",
+        ),
         ("params.yaml", "coco_train: 1600", "coco_train: 5", "are more than the 25 captions of an epoch"),
         ("params.yaml", "batch_divisor: 8", "batch_divisor: 200", "leaves no two images to tell apart"),
         ("params.yaml", "{224: 64, 384: 112}", "{224: 64}", "has no size for 384"),

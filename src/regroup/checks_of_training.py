@@ -56,16 +56,15 @@ def _overrides(variants: Mapping[str, Variant], params: Params) -> Iterator[str]
     for name, variant in variants.items():
         where = f"{params.variants_file}: variants.{name}"
         try:
-            run = json.dumps(
-                [
-                    variant.checkpoint,
-                    fill_in(variant, where=where),
-                    overridden(params.finetune, variant, where=where).model_dump_json(),
-                ]
-            )
+            scale = overridden(params.finetune, variant, where=where)
         except RegroupError as error:
             yield str(error)
             continue
+        try:
+            science = fill_in(variant, where=where)
+        except RegroupError:
+            continue  # among the faults of plugins
+        run = json.dumps([variant.checkpoint, science, scale.model_dump(mode="json")])
         if run in seen and variant.trained:
             yield f"{where}: is the same run as variants.{seen[run]}, every default filled in; keep one"
         seen[run] = name

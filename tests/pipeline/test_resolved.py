@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,11 +15,20 @@ from ruamel.yaml import YAML
 
 from regroup.dino.settings import DinoParams
 from regroup.errors import RegroupError
+from regroup.objectives import OBJECTIVES
 from regroup.params import Params, load_params
-from regroup.resolved import read_dino, read_run, resolve_dino, write_resolved
+from regroup.resolved import (
+    fill_in,
+    overridden,
+    read_dino,
+    read_run,
+    resolve_dino,
+    resolve_run,
+    write_resolved,
+)
 from regroup.settings import parse, read_yaml
 from regroup.stage import Stage, run
-from regroup.variants import load_variants
+from regroup.variants import Variant, load_variants
 from tests.thesis import HERE, STUDY, copy_project
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +112,16 @@ def test_only_what_a_change_changes_is_run_again(project: Project) -> None:
     assert project.reproduce() == {"ge", "ge-384", "features"}
     project.edit("params.yaml", "{224: 64, 384: 112}", "{224: 64, 384: 128}")
     assert project.reproduce() == {"ge-384"}
+    # a new objective is nobody's; a default of one is its users', and so is its code
+    new = project.root / "src/regroup/objectives/new.py"
+    shutil.copy(new.with_name("group_entropy.py"), new)
+    assert project.reproduce() == set()
+    project.edit(
+        "src/regroup/objectives/group_entropy.py", 'form: Form = "thesis"\n', 'form: Form = "published"\n'
+    )
+    assert project.reproduce() == {"ge", "ge-384"}
+    project.edit("src/regroup/objectives/multi_label.py", "Which of the two forms.", "Which form.")
+    assert project.reproduce() == {"ge", "ge-384", "batch-256"}
 
 
 def params(**changed: Any) -> Params:
@@ -123,7 +143,7 @@ def test_what_is_written_is_what_a_run_gets(folder: Path) -> None:
     assert len(written) == len(variants) + 1
     for name, variant in variants.items():
         run = read_run(known.layout.resolved(name))
-        assert run.variant.science == variant.science
+        assert run.variant.science == variant.science | fill_in(variant, where=name)
         assert run.checkpoint == known.checkpoint
         if variant.trained:
             sizes = {variant.resolution: known.finetune.image_sizes[variant.resolution]}
@@ -131,6 +151,13 @@ def test_what_is_written_is_what_a_run_gets(folder: Path) -> None:
         text = known.layout.resolved(name).read_text()
         assert variant.title not in text.split('"')
         assert '"rows"' not in text
+        code = json.loads(text)["code"]
+        assert {name for name in code if name.startswith("objectives.")} == {
+            f"objectives.{term.name}" for term in variant.objectives
+        }
+        assert all(
+            code[f"objectives.{one.name}"] == OBJECTIVES.digest(one.name) for one in variant.objectives
+        )
     dino = read_dino(known.layout.dino_settings)
     assert dino.dino.stand_in == known.dino.stand_in
     assert dino.view == known.dino.stand_in.view
@@ -149,6 +176,54 @@ def test_unchanged_files_stay_and_those_of_no_variant_go(folder: Path) -> None:
     assert rewritten == {
         known.layout.resolved(name) for name, one in variants.items() if one.resolution == 384
     }
+
+
+def variant(**values: Any) -> Variant:
+    return parse(Variant, {"title": "T", "objectives": [{"name": "contrastive"}], **values}, "v")
+
+
+def test_a_variant_replaces_single_values_of_the_profile(folder: Path) -> None:
+    known = load_params(ROOT / "params.yaml")
+    own = variant(optimiser={"learning_rate": 0.01, "betas": [0.8, 0.9]}, augmentation={"flip": 0})
+    write_resolved(known, {"own": own, "plain": variant(seed=1)}, known.layout)
+    run, plain = (read_run(known.layout.resolved(name)).finetune for name in ("own", "plain"))
+    profile = known.finetune.model_copy(update={"image_sizes": plain.image_sizes})
+    assert plain == profile
+    assert run.augmentation == profile.augmentation.model_copy(update={"flip": 0})
+    changed = {"learning_rate": 0.01, "betas": (0.8, 0.9)}
+    assert run.optimiser == profile.optimiser.model_copy(update=changed)
+    # without values of its own, what is written is what it was before there could be any
+    assert "optimiser" not in json.loads(known.layout.resolved("own").read_text())["variant"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"optimiser": {"learning_rat": 1}}, "v.optimiser: learning_rat: unknown key; did you mean `learn"),
+        ({"optimiser": {"learning_rate": -1}}, "v.optimiser: learning_rate: Input should be greater than 0"),
+        # in range by itself, and below the profile's warm-up
+        ({"optimiser": {"learning_rate": 1e-8}}, "`warmup_learning_rate` 5e-07 is above `learning_rate`"),
+        ({"augmentation": {"flip": 2}}, "v.augmentation: flip: Input should be less than or equal to 1"),
+        ({"augmentation": {"crop_scale": [0.9, 0.1]}}, "v.augmentation: crop_scale: the first of"),
+    ],
+)
+def test_values_of_its_own_are_checked_beside_the_profile_s(values: dict[str, Any], message: str) -> None:
+    known = load_params(ROOT / "params.yaml")
+    with pytest.raises(RegroupError) as error:
+        overridden(known.finetune, variant(**values), where="v")
+    assert message in str(error.value)
+
+
+def test_options_of_plugins_are_filled_in_and_checked() -> None:
+    known = load_params(ROOT / "params.yaml")
+    terms = [{"name": "segment_entropy", "options": {"over_groups": 0.5}}]
+    (term,) = resolve_run(variant(objectives=terms), known.checkpoint, known.finetune)["variant"][
+        "objectives"
+    ]
+    assert term["options"] == {"form": "thesis", "over_labels": 0.2, "over_groups": 0.5}
+    terms[0]["options"] = {"over_groups": "much"}
+    with pytest.raises(RegroupError, match=r"^v\.objectives\.segment_entropy: over_groups: "):
+        resolve_run(variant(objectives=terms), known.checkpoint, known.finetune, where="v")
 
 
 def test_published_features_do_not_depend_on_the_stand_in() -> None:
