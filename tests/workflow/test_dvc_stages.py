@@ -8,6 +8,7 @@ from dvc_stages import StageRule, chosen_pipeline, read_stages
 
 from regroup.errors import RegroupError
 from regroup.sources.make import make_source
+from regroup.sources.manifest import copy_manifest
 from regroup.sources.settings import SOURCES
 
 from .toy_project import Project
@@ -111,6 +112,7 @@ def test_a_stage_that_always_runs_is_stale_only_if_its_folder_changed(project: P
         (mine / part).mkdir(parents=True)
         (mine / part / "1.png").write_bytes(b"a")
     make_source("ade", "local", raw, root=mine)
+    copy_manifest(raw, project.root / "data/mini/manifests/ade.json")
     pipeline = project.root / "dvc.yaml"
     pipeline.write_text(pipeline.read_text().replace("stages:\n", WATCHED, 1))
     project.dvc("commit", "--force", "--quiet", "watched")
@@ -133,6 +135,8 @@ stages:
     - work.py
     outs:
     - data/mini/raw/ade:
+        persist: true
+    - data/mini/manifests/ade.json:
         persist: true
 """
 
