@@ -60,8 +60,15 @@ def test_every_row_of_every_table_has_a_run() -> None:
             "params.yaml",
             "  voc12: {",
             "  # ",
-            "evaluate.datasets.voc.source: voc12 is not under `sources` (coco,",
+            "evaluate.segmentation.datasets.voc.source: voc12 is not under `sources` (coco,",
         ),
+        (
+            "params.yaml",
+            "protocol: voc,",
+            "protocol: vox,",
+            "voc.protocol: vox: no such protocol; did you mean `voc`",
+        ),
+        ("params.yaml", "  voc12: {", "  voc2012: {", "voc2012: no such source; did you mean `voc12`"),
         (VARIANTS, "vocabulary: freq1k", "vocabulary: freq2k", "freq2k in `nouns.vocabularies`"),
         ("params.yaml", "processes: null", "processes: 3", "cannot be shared by 3 processes evenly"),
         (

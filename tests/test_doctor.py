@@ -142,7 +142,7 @@ def test_a_dataset_without_source_is_missing(project: Path, capsys: pytest.Captu
     path.write_text("\n".join(lines))
     status, said = ask(capsys)
     assert status == 1
-    assert "evaluate.datasets.ade MISSING its source ade is not under `sources`" in said
+    assert "evaluate.segmentation.datasets.ade MISSING its source ade is not under `sources`" in said
 
 
 def test_a_missing_tool_and_another_version_are_said(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from regroup.checks_of_training import untrainable
 from regroup.errors import RegroupError
+from regroup.metrics import SEGMENTATION
 from regroup.params import Params, load_params, weight_folders
 from regroup.pipelines import pipeline_faults
 from regroup.places import place_faults
@@ -216,21 +217,24 @@ def _misplaced(params: Params, path: Path) -> Iterator[str]:
 
 
 def _unscorable(params: Params, path: Path) -> Iterator[str]:
+    known = ", ".join(params.sources)
     for name, one in params.evaluate.items():
-        for source in one.sources:
+        for source in one.sources if name != SEGMENTATION else ():
             if source not in params.sources:
-                known = ", ".join(params.sources)
                 yield f"{path}: evaluate.{name}: reads {source}, which is not under `sources` ({known})"
     if params.sweep and not params.sweep.combined(params.segmentation):
         yield f"{path}: sweep.stride: every stride is larger than every window"
     for name, dataset in params.segmentation.datasets.items():
         where = f"{path}: evaluate.segmentation.datasets.{name}"
+        if dataset.source not in params.sources:
+            yield f"{where}.source: {dataset.source} is not under `sources` ({known})"
         try:
             classes = load_protocol(dataset.protocol).classes
+            drawn = set(drawn_names(dataset.source)) if dataset.names == "drawn" else set()
         except RegroupError as error:
-            yield f"{where}.protocol: {error}"
+            yield f"{where}: {error}"
             continue
-        if dataset.names == "drawn" and (missing := set(drawn_names(dataset.source)).difference(classes)):
+        if missing := drawn.difference(classes):
             yield (
                 f"{where}.names: {dataset.protocol} has no class for the drawn {', '.join(sorted(missing))}; "
                 "give `names: all`"

@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 
 from regroup.commands.arguments import Parser
 from regroup.errors import readable_errors
@@ -20,6 +19,7 @@ COMMANDS = {
     "verify": ("regroup.commands.verify", "compare the scores that were made with those that are checked in"),
     "page": ("regroup.commands.page", "write the report's page with the facts of the last run"),
     "checkpoint": ("regroup.commands.checkpoint", "inspect and convert checkpoints"),
+    "datasets": ("regroup.commands.datasets", "list datasets; check or score any folder of images and masks"),
     "shards": ("regroup.commands.shards", "verify caption shards"),
     "segment": ("regroup.commands.segment", "segment images with class names of your own"),
     "sweep": ("regroup.commands.sweep", "score a checkpoint over a grid of inference settings"),
@@ -48,17 +48,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     known = chosen if chosen in COMMANDS else None
     with readable_errors(f"regroup {known}" if known else "regroup"):
         arguments = make_parser(known).parse_args(argv)
-        _refresh(getattr(arguments, "params", None))
+        if (params := getattr(arguments, "params", None)) is not None:
+            import_module("regroup.profile").follow_profile(params)
         status = arguments.run(arguments) or 0
     raise SystemExit(status)
-
-
-def _refresh(params: Path | None) -> None:
-    """Let a study's params.yaml follow its profile's before it is read."""
-    if params is not None and params.parts[:1] == ("studies",):
-        from regroup.profile import make_on_demand
-
-        make_on_demand(params.with_name("dvc.yaml"))
 
 
 class _Version(argparse.Action):

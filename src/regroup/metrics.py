@@ -1,4 +1,4 @@
-"""Metrics files: what one checkpoint scored on one task, as written by whatever scores and read by the report.
+"""Metrics files: what one checkpoint scored on one task, written by whatever scores, read by the report.
 
 The only module that knows the format. A file is self-contained: each metric has a title and a unit, each
 dataset the protocol that made its values.

@@ -116,8 +116,8 @@ class Params(Settings):
         found = self.evaluate.get(SEGMENTATION)
         if found is None or not isinstance(found.options, EvaluateParams):
             raise RegroupError(
-                f"{self.params_file}: evaluate.{SEGMENTATION}: this key is missing, and sweeps, dissections and "
-                "figures take its settings"
+                f"{self.params_file}: evaluate.{SEGMENTATION}: this key is missing, and sweeps, "
+                "dissections and figures take its settings"
             )
         return found.options
 

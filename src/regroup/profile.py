@@ -27,7 +27,7 @@ from regroup.io import write_text
 from regroup.params import Params
 from regroup.pipelines import OPTIONAL, render_pipeline, round_trip
 from regroup.settings import parse, read_yaml
-from regroup.study import Place, find_place, load_borrowed, own_study, place_of
+from regroup.study import STUDIES, Place, find_place, load_borrowed, own_study, place_of
 
 MADE = "# Made from "
 HEADER = """\
@@ -118,13 +118,30 @@ def make_on_demand(pipeline: Path) -> list[Path]:
     return [*make_on_demand(place.profile / "dvc.yaml"), *(one.folder / "dvc.yaml" for one in places)]
 
 
+def follow_profile(params_file: Path) -> None:
+    """Let a study's params.yaml follow its profile's before it is read; others are left as they are.
+
+    Raises:
+        RegroupError: as `make_on_demand`.
+    """
+    if params_file.parts[:1] == STUDIES.parts:
+        make_on_demand(params_file.with_name("dvc.yaml"))
+
+
 def _with_lenders(place: Place) -> list[Place]:
     """A study, behind others that have runs which it shows, or which those show."""
     own = own_study(place.profile / "params.yaml").name
     names = [place.study.name]
     for name in names:  # grows
-        borrowed = load_borrowed(place_of(name, place.profile).study.variants).values()
-        names += dict.fromkeys(one.study for one in borrowed if one.study not in (own, *names))
+        variants = place_of(name, place.profile).study.variants
+        for key, one in load_borrowed(variants).items():
+            if one.study in (own, *names):
+                continue
+            try:
+                place_of(one.study, place.profile)
+            except RegroupError as error:
+                raise RegroupError(f"{variants}: borrowed.{key}.study: {error}") from None
+            names.append(one.study)
     return [place_of(name, place.profile) for name in reversed(names)]
 
 
@@ -156,10 +173,15 @@ def render(overrides: Path) -> str:
 def _render_study(place: Place, base: Path) -> str:
     """The text of a study's params.yaml: the profile's, less what the profile's own study asks for."""
     profile = str(read_yaml(base)["name"])
+    name = f"{profile}-{place.study.name}"
+    if Path(name, "overrides.yaml").is_file():
+        raise RegroupError(
+            f"{place.study.folder}: its results would be called as those of the profile {name}"
+        )
     text = _laid_over(
         base,
         {
-            "name": f"{profile}-{place.study.name}",
+            "name": name,
             "root": "/".join([".."] * len(place.folder.parts)),
             "params_file": (place.folder / "params.yaml").as_posix(),
             "study": place.study.folder.as_posix(),

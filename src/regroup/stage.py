@@ -13,6 +13,7 @@ from pathlib import Path
 from regroup.errors import RegroupError, readable_errors
 from regroup.journal import StageRun, track_stage
 from regroup.params import Params, ProfilePaths, Resources, load_params
+from regroup.profile import follow_profile
 from regroup.resolved import write_resolved
 from regroup.settings import Settings
 from regroup.tasks import item_name
@@ -112,6 +113,8 @@ def run(main: Callable[[Stage], None], argv: Sequence[str] | None = None) -> Non
     os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
     with readable_errors(parser.prog):
         arguments = parser.parse_args(argv)
+        if STARTED_BY_DVC not in os.environ:  # which has seen to it
+            follow_profile(arguments.params)
         stage = Stage(name, load_params(arguments.params), arguments.item)
         check_item(stage)
         if name in READ_RESOLVED and STARTED_BY_DVC not in os.environ:

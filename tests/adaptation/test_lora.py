@@ -11,8 +11,11 @@ from torch import nn
 
 from regroup.adaptation import Adapted
 from regroup.adaptation.lora import Target
+from regroup.backbones import ROOM as BACKBONES
 from regroup.captions.tokens import tokenize
 from regroup.model import GroupViT
+from regroup.model.dropout import Rows, place_rows, row_dropouts
+from tests.backbones.test_room import made
 from tests.training.tiny import model
 
 from .test_adapt import apply, lora
@@ -109,3 +112,38 @@ def test_a_copy_is_exported_without_touching_the_model_that_trains() -> None:
         for layer in ("qkv", "out")
         for kind in ("weight", "bias")
     }
+
+
+@pytest.mark.parametrize("name", BACKBONES.names)
+def test_every_backbone_takes_adapters_and_is_plain_again(name: str) -> None:
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    start = made(name).eval()
+    adapted, trained = learned(
+        start, targets=["image_attention", "image_mlp", "text_attention", "projectors"]
+    )
+    with torch.no_grad():
+        before, ends = start.encode_image(pixels).feature, trained.encode_image(pixels).feature
+        assert (ends - before).abs().max() > 1e-3
+        merged = adapted.export(trained)
+        torch.testing.assert_close(merged.encode_image(pixels).feature, ends, rtol=0, atol=1e-6)
+    assert str(merged) == str(start)
+    assert merged.state_dict().keys() == start.state_dict().keys()
+
+
+def test_a_compiled_step_is_that_of_the_plain_code() -> None:
+    """Dropout breaks the graph, and nothing else: its draws are the same."""
+    gradients = []
+    for compiled in (False, True):
+        trained = model(drop_path=0.0)
+        apply(trained, lora(dropout=0.3))
+        trained.train()
+        if compiled:
+            trained.image.compile(dynamic=False, backend="eager")
+        place_rows(row_dropouts(trained.image), Rows(seed=4, count=3))
+        pixels = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        noise = trained.draw_noise(pixels, torch.Generator().manual_seed(1))
+        trained.encode_image(pixels, noise=noise).feature.square().sum().backward()
+        gradients.append([parameter.grad for parameter in trained.parameters() if parameter.requires_grad])
+    assert any(float(gradient.abs().max()) > 1e-4 for gradient in gradients[0])
+    for plain, compiled_too in zip(*gradients, strict=True):
+        torch.testing.assert_close(compiled_too, plain, rtol=0, atol=1e-6)

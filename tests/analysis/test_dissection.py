@@ -21,6 +21,7 @@ from regroup.model import GroupViT, save_checkpoint
 from regroup.segmentation.images import DEVIATION, MEAN, read_image, scale_image
 from regroup.segmentation.inference import Decision
 from regroup.segmentation.protocols import load_protocol
+from regroup.segmentation.resolved import resolve_dataset
 from regroup.segmentation.segmentor import OpenVocabularySegmentor
 from regroup.segmentation.settings import DatasetParams, InferenceParams
 
@@ -127,7 +128,7 @@ def test_a_region_has_one_label(model: GroupViT, voc: Path) -> None:
     params = EvaluateParams(**SMALL.model_dump(), datasets={"voc": VOC})
     for image, mask in images_of(voc, "val"):
         labels = load_protocol("voc").class_prompts()
-        found = align(encode(model, image, VOC, params), labels, Decision(0.1, 5), mask)
+        found = align(encode(model, image, resolve_dataset(VOC, voc), params), labels, Decision(0.1, 5), mask)
         assert all(len(np.unique(found[mask == label])) == 1 for label in np.unique(mask))
 
 
@@ -221,7 +222,7 @@ def test_the_command_writes_a_file_for_each_row_and_the_same_bytes_twice(
     metrics = json.loads(contents[0]["k5.json"])
     assert metrics["profile"] == "mini"
     assert metrics["datasets"]["voc"]["protocol"]["neighbours"] == 5
-    assert f"| {metrics['datasets']['voc']['miou']:.2f} |" in contents[0]["dissection.md"].decode()
+    assert f"| {metrics['datasets']['voc']['values']['miou']:.2f} |" in contents[0]["dissection.md"].decode()
     assert "(mini)" in capsys.readouterr().out
 
 

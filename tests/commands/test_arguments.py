@@ -100,7 +100,7 @@ def test_what_is_unknown_or_said_twice_is_refused(
 
 def test_stages_with_items_are_those_of_the_pipeline() -> None:
     stages = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
-    assert set(ITEMS) == {name for name, stage in stages.items() if "foreach" in stage}
+    assert set(ITEMS) == {name for name, stage in stages.items() if {"foreach", "matrix"} & set(stage)}
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,8 @@ def test_stages_with_items_are_those_of_the_pipeline() -> None:
         ),
         ("source", [], "--item is missing"),
         ("evaluate", ["--item", ""], "no item of the stage `evaluate`"),
+        ("evaluate", ["--item", "original"], "known: segmentation-original"),
+        ("evaluate", ["--item", "retrieval-original"], "known: segmentation-original"),
         ("dissect", ["--item", "no-such-variant"], "known: original"),
         ("finetune", ["--ite", "original"], "unrecognized arguments"),
     ],

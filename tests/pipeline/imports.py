@@ -24,6 +24,7 @@ CARRIERS = (
     "owner.py",
     "journal/",
     "run_facts.py",
+    "plugins.py",
 )
 """They carry values which DVC tracks by key or in the files of `resolve`, or write what others made or
 what is no output of DVC: neither declared nor followed."""

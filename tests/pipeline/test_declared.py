@@ -61,11 +61,13 @@ def in_digests(stage: str) -> tuple[str, ...]:
 
 
 def declared(stage: str) -> list[str]:
-    return [dep for dep in STAGES[stage]["deps"] if dep.startswith(PACKAGE)]
+    return [dep for dep in STAGES[stage]["deps"] if dep.startswith(PACKAGE) or f"{dep}/" == PACKAGE]
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_module_a_stage_imports_is_declared(stage: str) -> None:
+    if declared(stage) == [PACKAGE.removesuffix("/")]:
+        return  # all of them
     deps = [dep.removeprefix(PACKAGE) for dep in declared(stage)]
     used = imported_modules(ROOT / "stages" / f"{stage}.py")
     assert not undeclared(used, deps, in_digests(stage))
@@ -113,7 +115,7 @@ def test_every_declared_module_is_imported(stage: str) -> None:
         assert path.exists(), dep
         modules = sorted(path.rglob("*.py")) if path.is_dir() else [path] * (path.suffix == ".py")
         names = {module.relative_to(SOURCE / "regroup").as_posix() for module in modules}
-        data = not names  # a data file, or a folder of them
+        data = not names or path.name == "__init__.py"  # a data file, a folder of them, or a package's face
         assert data or names & used, f"{stage} does not use {dep}"
 
 
@@ -125,13 +127,13 @@ def test_a_stage_has_one_name_everywhere(stage: str) -> None:
     params = load_params(ROOT / "params.yaml")
     assert stage in params.resources
     # what is resolved is of several sections
-    section = {"source": "sources", "resolve": "finetune"}.get(stage, stage)
+    section = {"source": "sources", "resolve": "finetune", "tasks": "evaluate"}.get(stage, stage)
     assert section in Params.model_fields
 
 
 def test_the_layout_is_what_dvc_declares() -> None:
     layout, outs = ProfilePaths("${name}", "${data}"), outputs()
-    assert outs["source"] == [str(layout.raw("${key}"))]
+    assert outs["source"] == [str(layout.raw("${key}")), str(layout.manifest("${key}"))]
     assert outs["shards"] == [str(layout.shards)]
     assert outs["nouns"] == [str(layout.captions)]
     assert outs["noun_report"] == [str(layout.nouns)]
@@ -141,10 +143,10 @@ def test_the_layout_is_what_dvc_declares() -> None:
     assert str(layout.dino_settings) in STAGES["dino"]["deps"]
     assert outs["dino"] == [str(layout.dino)]
     assert outs["finetune"] == [str(layout.run("${key}")), f"{layout.curves}/${{key}}.csv"]
-    assert set(outs["evaluate"]) == {
-        *(f"{layout.metrics}/${{key}}.{kind}" for kind in ("parquet", "csv", "json")),
-        *(f"{layout.validation}/${{key}}.{kind}" for kind in ("parquet", "csv")),
-    }
+    assert outs["tasks"] == [str(layout.tasks)]
+    assert str(layout.manifests) in STAGES["tasks"]["deps"]
+    assert str(layout.task("${item.task}")) in STAGES["evaluate"]["deps"]
+    assert outs["evaluate"] == [str(layout.scores("${item.task}", "${item.variant}"))]
     assert outs["sweep"] == [str(layout.sweep)]
     assert outs["dissect"] == [f"{layout.dissection}/${{item}}"]
     assert outs["tables"] == [str(layout.tables), str(layout.table_data)]
@@ -241,13 +243,14 @@ def raw_deps(pipeline: dict[str, Any], stage: str) -> set[str]:
 
 def test_stages_read_the_manifests_of_the_sources_that_a_profile_has() -> None:
     root = read_yaml(ROOT / "dvc.yaml")
-    assert raw_deps(root, "evaluate") == {
+    assert raw_deps(root, "evaluate") == set()  # in the file of each task, those that it reads
+    assert raw_deps(root, "sweep") == {
         f"data/${{data}}/raw/{source}/manifest.json" for source in ("coco", "voc12", "context", "ade")
     }
     params = load_params(ROOT / "full/params.yaml")
     fewer = params.model_copy(update={"sources": {"coco": params.sources["coco"]}})
     made = YAML(typ="safe", pure=True).load(render_pipeline(ROOT / "dvc.yaml", fewer))
-    assert raw_deps(made, "evaluate") == raw_deps(made, "nouns") == {"data/${data}/raw/coco/manifest.json"}
+    assert raw_deps(made, "sweep") == raw_deps(made, "nouns") == {"data/${data}/raw/coco/manifest.json"}
 
 
 def test_only_a_folder_in_use_is_looked_at_in_every_run() -> None:
@@ -258,7 +261,8 @@ def test_only_a_folder_in_use_is_looked_at_in_every_run() -> None:
         for params in (full, drawn)
     )
     assert watched["always_changed"] is True
-    assert watched["outs"] == [{"data/${data}/raw/${key}": {"persist": True}}]
+    outs = ["data/${data}/raw/${key}", "data/${data}/manifests/${key}.json"]
+    assert watched["outs"] == [{out: {"persist": True}} for out in outs]
     assert "always_changed" not in quiet
 
 
@@ -288,8 +292,8 @@ def test_everything_that_is_reported_is_on_the_page() -> None:
     """The page shows what lies below reports/<profile>, so it has to wait for all of it."""
     made = {path for outs in outputs().values() for path in outs if path.startswith("reports/${name}/")}
     folders = {"/".join(path.split("/")[:3]) for path in made} - {"reports/${name}/page.html"}
-    # of the metrics it shows what the tables say of them; the Markdown and the cover are there for git
-    others = {"reports/${name}/metrics", "reports/${name}/tables", "reports/${name}/qualitative.png"}
+    # the Markdown and the cover are there for git
+    others = {"reports/${name}/tables", "reports/${name}/qualitative.png"}
     assert folders - others <= set(STAGES["page"]["deps"])
 
 

@@ -83,7 +83,7 @@ def test_the_pipeline_ends_in_table_11(project: Path, monkeypatch: pytest.Monkey
     run_stage(monkeypatch, project, "dino")
     for variant in variants:
         run_stage(monkeypatch, project, "finetune", variant)
-        run_stage(monkeypatch, project, "evaluate", variant)
+        run_stage(monkeypatch, project, "evaluate", f"segmentation-{variant}")
     for variant in ("original", "noise-free-ge-384"):
         run_stage(monkeypatch, project, "dissect", variant)
     run_stage(monkeypatch, project, "sweep")
@@ -95,8 +95,9 @@ def test_the_pipeline_ends_in_table_11(project: Path, monkeypatch: pytest.Monkey
     rows = list(csv.DictReader((project / "reports/mini/table_data/table11.csv").read_text().splitlines()))
     assert len(rows) == 4
     for name, row in zip(TABLE_11, rows, strict=True):
-        metrics = json.loads((project / f"reports/mini/metrics/{name}.json").read_text())
-        assert float(row["coco_ours"]) == pytest.approx(metrics["datasets"]["coco"]["miou"], abs=0.006)
+        metrics = json.loads((project / f"reports/mini/metrics/segmentation/{name}/metrics.json").read_text())
+        scored = metrics["datasets"]["coco"]["values"]["miou"]
+        assert float(row["coco_ours"]) == pytest.approx(scored, abs=0.006)
     nouns = project / "reports/mini/nouns"
     assert json.loads((nouns / "noun_frequency.json").read_text())["profile"] == "mini"
     assert "mini" in (nouns / "frequent_nouns.md").read_text()

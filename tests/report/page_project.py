@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from regroup.metrics import METRICS, DatasetScores, Metric, Metrics, write_metrics
 from regroup.report.tables import write_table
 from regroup.report.what_moved import write_what_moved
 from tests.thesis import build_table, check_claims, copy_project
@@ -31,17 +32,20 @@ def make_project(root: Path) -> None:
     runs = {}
     for row, name, coco, voc in (("original", "original", 9.5, 44.0), ("ge", "ge-384", 31.0, 40.25)):
         scores = {"coco": coco, "voc": voc}
-        content = {
-            "variant": name,
-            "profile": "mini",
-            "checkpoint": {"sha256": name},
-            "datasets": {
-                dataset: {"miou": value, "images": 5, "protocol": {"name": dataset}}
+        found = Metrics(
+            profile="mini",
+            variant=name,
+            task="segmentation",
+            checkpoint={"sha256": name},
+            main="miou",
+            metrics={"miou": Metric(title="mIoU")},
+            datasets={
+                dataset: DatasetScores(values={"miou": value}, images=5, protocol={"name": dataset})
                 for dataset, value in scores.items()
             },
-        }
-        runs[row] = [report / "metrics" / f"{name}.json"]
-        runs[row][0].write_text(json.dumps(content))
+        )
+        runs[row] = [report / "metrics" / "segmentation" / name / METRICS]
+        write_metrics(runs[row][0], found)
     for number in (5, 11):
         table = build_table(number, runs if number == 11 else {}, profile="mini", drawn=True)
         write_table(table, report / "tables", data=report / "table_data")
@@ -51,7 +55,7 @@ def make_project(root: Path) -> None:
         Image.new("RGB", (800, 500), (40, 90 + 60 * k, 160)).save(report / "figures" / f"{name}.png")
     about = {"title": "What is seen", "caption": ODD, "thesis": [12, 13], "profile": "mini"}
     (report / "figures" / "panel.json").write_text(json.dumps(about))
-    (report / "curves" / "ge-384.csv").write_text(
-        "step,epoch,loss,val_coco\n5,1,4.0,\n10,2,3.0,20\n15,3,2.5,25\n"
-    )
+    (report / "curves" / "ge-384.csv").write_text("step,epoch,loss\n5,1,4.0\n10,2,3.0\n15,3,2.5\n")
+    validation = report / "metrics" / "segmentation" / "ge-384" / "validation.csv"
+    validation.write_text("step,epoch,val_coco\n10,2,20\n15,3,25\n")
     (report / "curves" / "original.csv").write_text("step,epoch,loss\n")

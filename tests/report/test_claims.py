@@ -71,7 +71,7 @@ def test_seeds_decide_between_agree_disagree_and_cannot_tell(metrics: WriteMetri
     found = by_id(check_claims(runs, profile="mini", drawn=True))
     assert found["recipe_improves_coco"].ours == "agree"
     assert found["recipe_keeps_pascal"].ours == "disagree"
-    keeps = {one.dataset: one.ours for one in found["recipe_keeps_pascal"].comparisons}
+    keeps = {one.column: one.ours for one in found["recipe_keeps_pascal"].comparisons}
     # -3.0 points on PVOC refute it; -0.2, give or take t(2) x 0.1 = 0.43, do not settle a margin of 0.5
     assert (keeps["voc"].verdict, keeps["context"].verdict) == ("disagree", "cannot tell")
     assert keeps["context"].found is not None
@@ -138,7 +138,7 @@ def test_runs_of_another_profile_and_unknown_rows_are_refused(metrics: WriteMetr
         check_claims({11: {"gee": []}}, profile="full", drawn=False)
 
 
-CLAIM = "id: c, table: 11, section: '1', text: T, rows: [ge], datasets: [coco], relation: higher"
+CLAIM = "id: c, table: 11, section: '1', text: T, rows: [ge], columns: [coco], relation: higher"
 
 
 @pytest.mark.parametrize(

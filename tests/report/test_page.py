@@ -22,7 +22,7 @@ from regroup.report.settings import PageParams
 from regroup.run_facts import collapse, duration, write_index
 from regroup.safe_dvc.graph import read_graph
 from regroup.variants import load_variants
-from tests.thesis import thesis
+from tests.thesis import HERE, thesis
 
 from .page_project import ODD, make_project
 
@@ -110,36 +110,37 @@ def test_a_sidecar_that_means_nothing_is_named(tmp_path: Path, content: str) -> 
 
 def test_a_curve_has_its_ends_and_leaves_gaps_out(tmp_path: Path) -> None:
     file = tmp_path / "ge.csv"
-    file.write_text("step,loss,contrastive,val_coco\n5,4.0,1,\n10,2.0,1,20.5\n15,nan,1,\n20,1.0,1,22.5\n")
-    curve = read_curve([file], "GE")
+    file.write_text("step,loss,contrastive\n5,4.0,1\n10,2.0,1\n15,nan,1\n20,1.0,1\n")
+    later = tmp_path / "validation.csv"
+    later.write_text("step,val_coco,val_voc\n5,,\n10,20.5,40\n20,22.5,41\n")
+    curve = read_curve("ge", "GE", file, [later])
     assert curve is not None
     loss, scores = curve.charts
     assert [line.name for line in loss.lines] == ["loss"]
     assert (loss.low, loss.high, loss.steps) == (1.0, 4.0, 20)
     assert loss.lines[0].path == "M0.0 0.0L80.0 64.0L240.0 96.0"
-    (coco,) = scores.lines
-    assert (coco.name, coco.first, coco.last) == ("coco", 20.5, 22.5)
-    later = tmp_path / "validation.csv"
-    later.write_text("step,val_voc\n10,40\n20,41\n")
-    both = read_curve([file, later, tmp_path / "missing.csv"], "GE")
-    assert both is not None
-    assert [line.name for line in both.charts[1].lines] == ["coco", "voc"]
+    coco, voc = scores.lines
+    assert (coco.name, coco.first, coco.last, voc.name) == ("coco", 20.5, 22.5, "voc")
+    assert scores.unit == "mIoU, %"
     file.write_text("step,loss\n")
-    assert read_curve([file], "GE") is None
+    assert read_curve("ge", "GE", file, []) is None
     file.write_text("step,loss\n5,four\n")
     with pytest.raises(RegroupError, match=r"ge\.csv: not a learning curve"):
-        read_curve([file], "GE")
+        read_curve("ge", "GE", file, [])
 
 
 def test_the_pipeline_is_drawn_from_dvc_yaml() -> None:
     root = Path(__file__).parents[2]
     found = read_graph([root / "pretrain/dvc.yaml", root / "dvc.yaml"], root=root)
-    variants = load_variants(root / "variants.yaml")
+    variants = load_variants(HERE.variants)
     stages = {stage.name: stage for stage in collapse(found)}
     assert (stages["finetune"].count, stages["tables"].count) == (len(variants), None)
     assert stages["shards"].reads == ("source",)
     assert {"pretrain", "shards", "nouns"} <= set(stages["finetune"].reads)
-    assert {"source", "finetune"} <= set(stages["evaluate"].reads)
+    assert stages["tasks"].reads == ("source",)
+    assert set(stages["evaluate"].reads) == {"tasks", "finetune"}
+    assert stages["evaluate"].count == len(variants)
+    assert {"evaluate"} <= set(stages["tables"].reads) & set(stages["learning"].reads)
     assert {"tables", "figures", "finetune"} <= set(stages["page"].reads)
     assert stages["pretrain"].frozen
     assert stages["finetune"].command == "python stages/finetune.py --params 'params.yaml' --item 'ITEM'"

@@ -48,11 +48,9 @@ def test_rows_printed_twice_agree_except_where_declared() -> None:
             if row.same_as is None:
                 continue
             first = thesis().table(row.same_as.table)
-            for dataset in set(table.datasets) & set(first.datasets):
-                here, there = table.value(row.id, dataset), first.value(row.same_as.row, dataset)
-                assert (here != there) == (dataset in row.same_as.differs), (
-                    f"{table.number} {row.id} {dataset}"
-                )
+            for column in set(table.columns) & set(first.columns):
+                here, there = table.value(row.id, column), first.value(row.same_as.row, column)
+                assert (here != there) == (column in row.same_as.differs), f"{table.number} {row.id} {column}"
                 checked += 1
     assert checked > 40
 
@@ -99,7 +97,7 @@ ROW = "{id: a, labels: [A], values: [1.0]}"
     [
         ("{id: a, labels: [A], valuse: [1.0]}", "did you mean `values`"),
         ("{id: a, labels: [A], values: [1.0, 2.0]}", "row a: values: 2 given, 1 columns"),
-        ("{id: a, labels: [A], values: [101.0]}", "less than or equal to 100"),
+        ("{id: a, labels: [A], values: [101.0]}", "row a: voc: 101.0 is no percentage"),
         (f"{ROW}, {ROW}", "row a is listed twice"),
         ("{id: a, labels: [A], values: [1.0], same_as: {table: 1, row: b}}", "there is no table 1, row b"),
         ("{id: a, labels: [A], values: [1.0], runs: 3}", "`runs` above 1 and `variance` go together"),
@@ -108,7 +106,7 @@ ROW = "{id: a, labels: [A], values: [1.0]}"
 def test_faults_in_a_reference_file_are_named(tmp_path: Path, rows: str, message: str) -> None:
     file = tmp_path / "reference.yaml"
     file.write_text(
-        "tables:\n  - {number: 1, section: '1', title: T, setting: S, labels: [L], datasets: [voc], "
+        "tables:\n  - {number: 1, section: '1', title: T, setting: S, labels: [L], columns: [voc], "
         f"rows: [{rows}]}}\n"
     )
     with pytest.raises(RegroupError, match=r"reference\.yaml: .*") as error:

@@ -54,12 +54,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def place(file: Path, project: Path) -> None:
+    """Put a metrics file where the project's run would have left it."""
+    folder = project / "reports/mini/metrics/segmentation" / file.parent.name
+    folder.mkdir(parents=True)
+    file.rename(folder / file.name)
+
+
 def test_the_command_shows_the_scores_that_are_there(
     project: Path, metrics: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = project / "reports" / "mini" / "metrics"
-    folder.mkdir(parents=True)
-    metrics("original", coco=31.25).rename(folder / "original.json")
+    place(metrics("original", coco=31.25), project)
     with pytest.raises(SystemExit) as done:
         main(["summary", "--table", "11", "--table", "6", "--claims"])
     assert done.value.code == 0
@@ -81,8 +86,7 @@ def test_without_scores_the_command_says_what_to_run(
 def test_an_unknown_table_is_refused(
     project: Path, metrics: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (project / "reports" / "mini" / "metrics").mkdir(parents=True)
-    metrics("original", coco=31.25).rename(project / "reports" / "mini" / "metrics" / "original.json")
+    place(metrics("original", coco=31.25), project)
     with pytest.raises(SystemExit) as done:
         main(["summary", "--table", "15"])
     assert done.value.code == 2

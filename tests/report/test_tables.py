@@ -53,8 +53,8 @@ def test_without_runs_every_table_says_missing_and_nothing_is_blank(number: int,
     assert list(rows) == [row.id for row in thesis().table(number).rows]
     for row in rows.values():
         assert all(row.values())
-        for dataset in table.datasets:
-            assert (row[f"{dataset}_ours"], row[f"{dataset}_delta"]) == ("missing", "missing")
+        for column in table.columns:
+            assert (row[f"{column}_ours"], row[f"{column}_delta"]) == ("missing", "missing")
     lines = (tmp_path / f"table{number:02}.md").read_text().splitlines()
     cells = [line.strip("|").split("|") for line in lines if line.startswith("|")]
     assert len({len(line) for line in cells}) == 1
@@ -69,9 +69,9 @@ def test_a_dataset_that_a_run_was_not_scored_on_is_missing(metrics: WriteMetrics
 
 
 def test_runs_that_do_not_exist_yet_are_counted(metrics: WriteMetrics, tmp_path: Path) -> None:
-    table = build_table(
-        11, {"ge": [metrics("a", coco=30.0), tmp_path / "later.json"]}, profile="mini", drawn=True
-    )
+    there = metrics("a", coco=30.0)
+    later = there.parents[1] / "later" / there.name
+    table = build_table(11, {"ge": [there, later]}, profile="mini", drawn=True)
     assert "GE: 1 of 2 runs." in table.notes
     assert read_csv(table, tmp_path)["ge"]["coco_ours_runs"] == "1"
 
@@ -162,13 +162,13 @@ def test_readers_of_single_runs_are_told_what_chance_does() -> None:
 
 
 def test_scores_of_all_runs_are_one_small_file(metrics: WriteMetrics, tmp_path: Path) -> None:
-    folder = metrics("ge", coco=30.126, voc=40.0).parent
-    write_scores(folder, ["ge", "later"], tmp_path / "tables", profile="mini")
+    folder = metrics("ge", coco=30.126, voc=40.0).parents[2]
+    write_scores(folder, ["segmentation"], ["ge", "later"], tmp_path / "tables", profile="mini")
     assert (tmp_path / "tables/scores.csv").read_text() == "variant,coco,voc,context,ade\nge,30.13,40.0,,\n"
 
 
 def test_a_summary_for_dvc_is_a_few_numbers(metrics: WriteMetrics, tmp_path: Path) -> None:
-    folder = metrics("ge", coco=30.126, birds=5.0).parent
+    folder = metrics("ge", coco=30.126, birds=5.0).parents[2]
     verdicts: dict[Verdict, int] = {"agree": 7, "cannot tell": 2}
     write_summary(folder, "ge", verdicts, tmp_path, profile="mini")
     summary = read_yaml(tmp_path / "summary.yaml")
@@ -178,9 +178,9 @@ def test_a_summary_for_dvc_is_a_few_numbers(metrics: WriteMetrics, tmp_path: Pat
 
 
 def test_scores_have_datasets_of_ones_own(metrics: WriteMetrics, tmp_path: Path) -> None:
-    folder = metrics("ge", birds=5.0, voc=40.0).parent
+    folder = metrics("ge", birds=5.0, voc=40.0).parents[2]
     metrics("old", coco=1.0)
-    write_scores(folder, ["old", "ge"], tmp_path / "tables", profile="mini")
+    write_scores(folder, ["segmentation"], ["old", "ge"], tmp_path / "tables", profile="mini")
     lines = (tmp_path / "tables/scores.csv").read_text().splitlines()
     assert lines == ["variant,coco,voc,context,ade,birds", "old,1.0,,,,", "ge,,40.0,,,5.0"]
 
@@ -204,7 +204,9 @@ def test_protocols_are_named_and_a_mixed_column_is_flagged(metrics: WriteMetrics
 
 def test_files_of_another_profile_are_refused(metrics: WriteMetrics) -> None:
     file = metrics("ge", profile="mini", coco=30.0)
-    with pytest.raises(RegroupError, match=r"ge\.json: profile: made by profile 'mini'.*about 'full'"):
+    with pytest.raises(
+        RegroupError, match=r"ge/metrics\.json: profile: made by profile 'mini'.*about 'full'"
+    ):
         build_table(11, {"ge": [file]}, profile="full", drawn=False)
 
 
@@ -219,7 +221,7 @@ def test_a_row_that_the_table_does_not_have_is_refused() -> None:
 def test_impossible_scores_are_refused(value: str, metrics: WriteMetrics) -> None:
     file = metrics("ge", coco=30.0)
     file.write_text(file.read_text().replace("30.0", value))
-    with pytest.raises(RegroupError, match=r"ge\.json: datasets\.coco\.miou: "):
+    with pytest.raises(RegroupError, match=r"ge/metrics\.json: datasets\.coco\.values\.miou: "):
         build_table(11, {"ge": [file]}, profile="mini", drawn=True)
 
 

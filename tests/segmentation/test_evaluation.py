@@ -12,11 +12,13 @@ from PIL import Image
 
 from regroup.errors import RegroupError
 from regroup.model import GroupViT, load_checkpoint, save_checkpoint
-from regroup.segmentation.evaluation import evaluate, evaluate_all, evaluate_decisions
+from regroup.segmentation.evaluation import evaluate, evaluate_decisions
 from regroup.segmentation.inference import Decision
 from regroup.segmentation.resolved import resolve_dataset
 from regroup.segmentation.scores import DatasetScores, PixelCounter
 from regroup.segmentation.settings import DatasetParams, EvaluateParams, InferenceParams
+from regroup.tasks import Evaluation, Work
+from regroup.tasks._results import write_result
 
 from .mmseg_reference import mmseg_scores
 
@@ -89,22 +91,28 @@ def test_files_hold_scores_protocol_and_classes_in_the_same_bytes_twice(
     params = EvaluateParams(**SMALL.model_dump(), datasets={"voc": VOC})
     contents = []
     for _ in range(2):
-        scores = evaluate_all(load_checkpoint(checkpoint), params, {"voc12": voc})
-        metrics, table = tmp_path / "original.json", tmp_path / "original.parquet"
-        scores.write(metrics, table, variant="original", profile="tiny", checkpoint=checkpoint)
-        contents.append((metrics.read_bytes(), table.read_bytes()))
+        one = Evaluation("segmentation", "segmentation", params)
+        result = one.run(load_checkpoint(checkpoint), Work({"voc12": voc}))
+        found = write_result(
+            result, one, tmp_path / "out", variant="original", profile="tiny", checkpoint=checkpoint
+        )
+        contents.append({path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()})
     assert contents[0] == contents[1]
-    written = json.loads(contents[0][0])
-    assert written["variant"] == "original"
+    assert set(contents[0]) == {"metrics.json", "per_class.parquet", "per_class.csv"}
+    written = json.loads(contents[0]["metrics.json"])
+    assert (written["variant"], written["task"], written["main"]) == ("original", "segmentation", "miou")
     assert len(written["checkpoint"]["sha256"]) == 64
+    assert written["settings"]["window"] == SMALL.window
     dataset = written["datasets"]["voc"]
-    assert dataset["miou"] == scores.datasets["voc"].miou == scores.metrics()["voc/mIoU"]
+    scored = evaluate(load_checkpoint(checkpoint), VOC, SMALL, voc)
+    assert dataset["values"]["miou"] == scored.miou == found.flat()["voc/mIoU"]
     assert dataset["protocol"]["threshold"] == 0.1
     assert dataset["protocol"]["short_side"] == 48
+    table = tmp_path / "out" / "per_class.parquet"
     rows = pq.read_table(table).to_pylist()
     assert [row["class"] for row in rows][:3] == ["background", "aeroplane", "bicycle"]
     assert np.nanmean([np.nan if row["iou"] is None else row["iou"] for row in rows]) == pytest.approx(
-        dataset["miou"]
+        dataset["values"]["miou"]
     )
     assert rows[2]["confusion"][2] == rows[2]["intersection"]
     with table.with_suffix(".csv").open(newline="") as file:

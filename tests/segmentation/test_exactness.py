@@ -49,6 +49,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("coco", "coco_object_stuffthingmaps"),
         ("coco", "coco_object_instances"),
         ("voc12", "voc"),
+        ("voc12", "voc20"),
         ("context", "context60"),
         ("context", "context59"),
         ("ade", "ade150"),
@@ -72,7 +73,7 @@ def test_scores_on_every_drawn_dataset_are_mmsegs_own(
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 @pytest.mark.parametrize("name", ["coco", "voc", "context", "ade"])
 def test_the_mini_checkpoint_scores_the_same_on_both_paths(drawn: Path, name: str) -> None:
-    params = load_params(ROOT / "params.yaml").evaluate
+    params = load_params(ROOT / "params.yaml").segmentation
     dataset = params.datasets[name]
     model = load_checkpoint(ROOT / "pretrain/groupvit-mini").eval()
     scores = evaluate(model, resolve_dataset(dataset, raw_root(drawn / dataset.source)), params)

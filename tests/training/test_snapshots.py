@@ -8,9 +8,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from regroup.segmentation.validation import validation_curve, write_validation
 
 from regroup.errors import RegroupError
+from regroup.metrics import DatasetScores, Metric
+from regroup.plugins import NoOptions
+from regroup.tasks import Evaluation, TaskResult, Work
+from regroup.tasks._validation import validation_curve, write_validation
 from regroup.training.finetune import finetune
 from regroup.training.snapshots import (
     FOLDER,
@@ -69,19 +72,17 @@ def test_a_curve_has_a_point_a_snapshot(run, monkeypatch: pytest.MonkeyPatch, tm
     folder, end = run
     seen: list[float] = []
 
-    class Scored:
-        def __init__(self, miou: float) -> None:
-            self.datasets = {"coco": self}
-            self.miou = miou
-
-    def score(scored: Any, params: Any, roots: Any, *, progress: bool) -> Scored:
+    def score(_: Evaluation, scored: Any, work: Work) -> TaskResult:
+        assert work.token_cache is None
         seen.append(float(scored.state_dict()["image.stages.0.grouping.norm_groups.weight"].sum()))
-        return Scored(10.0 + len(seen) / 3)
+        values = DatasetScores(values={"top_1": 10.0 + len(seen) / 3}, images=1, protocol={})
+        return TaskResult("top_1", {"top_1": Metric(title="top-1")}, {"coco": values})
 
-    monkeypatch.setattr("regroup.segmentation.validation.evaluate_all", score)
+    monkeypatch.setattr(Evaluation, "run", score)
+    point, work = Evaluation("any", "any", NoOptions()), Work({}, token_cache=tmp_path / "tokens")
     trained = model()
     trained.load_state_dict(end)
-    rows = validation_curve(trained, list_snapshots(folder), apply_snapshot, None, {})
+    rows = validation_curve(trained, list_snapshots(folder), apply_snapshot, point, work)
     assert len(set(seen)) == 3
     write_validation(tmp_path / "curve.csv", rows)
     assert (tmp_path / "curve.csv").read_text().splitlines() == [
@@ -92,7 +93,7 @@ def test_a_curve_has_a_point_a_snapshot(run, monkeypatch: pytest.MonkeyPatch, tm
     ]
     assert pq.read_table(tmp_path / "curve.parquet").to_pylist() == rows
     assert rows[0]["val_coco"] == 10 + 1 / 3
-    untrained = validation_curve(trained, [], apply_snapshot, None, {})
+    untrained = validation_curve(trained, [], apply_snapshot, point, work)
     assert [(row["step"], row["epoch"]) for row in untrained] == [(0, 0.0)]
 
 

@@ -22,10 +22,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from regroup.errors import RegroupError, shortlist
-from regroup.plugins import Room
+from regroup.plugins import Room, Use
 
 if TYPE_CHECKING:
     import torch
@@ -40,18 +40,6 @@ FrozenBatchNorm = Literal["train", "eval"]
 `train` normalises by the batch and moves the running statistics: that is what `requires_grad = False` alone
 leaves it doing, and so most plausibly what the study did. `eval` uses and keeps the pretrained statistics.
 """
-
-
-class Adaptation(Protocol):
-    """An entry of a variant's list."""
-
-    @property
-    def name(self) -> str:
-        """Of a module of this package."""
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """What it is told."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +79,7 @@ class Adapted:
 
 def adapt(
     model: Backbone,
-    adaptations: Sequence[Adaptation],
+    adaptations: Sequence[Use],
     *,
     seed: int,
     frozen_batch_norm: FrozenBatchNorm = "train",

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-import tarfile
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +24,7 @@ from regroup.captions.coco import (
 from regroup.captions.images import resize_short_side
 from regroup.captions.index import CAPTIONS, INDEX, SCHEMA
 from regroup.captions.settings import ShardsParams
+from regroup.captions.tars import TarWriter
 from regroup.errors import RegroupError
 from regroup.io import atomic_path
 from regroup.pictures import BrokenImageError
@@ -172,7 +169,7 @@ def build_shard(plan: ShardPlan, *, images: Path, out: Path, params: ShardsParam
     part_path(path).unlink(missing_ok=True)  # a part that is there belongs to the shard that is there
     unreadable: list[str] = []
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        writer = _TarWriter(file)
+        writer = TarWriter(file)
         entries = [_add(writer, image, images, params, unreadable) for image in plan.images]
         writer.close()
     _write_part(path, entries, plan, params, writer)
@@ -234,56 +231,8 @@ def _read_part(path: Path) -> pa.Table:
     )
 
 
-class _TarWriter:
-    """An uncompressed tar with fixed headers, and the SHA-256 of all that went through."""
-
-    def __init__(self, file: io.BufferedWriter) -> None:
-        self._file = file
-        self._hash = hashlib.sha256()
-        # mode 0644, user and group 0, time 0
-        self._header = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
-        self.bytes = 0
-
-    def add(self, files: Sequence[tuple[str, bytes]]) -> list[int]:
-        """Append files; returns the offset of each one's content."""
-        parts, offsets, size = [], [], self.bytes
-        for name, content in files:
-            padding = bytes(-len(content) % tarfile.BLOCKSIZE)
-            parts += [self._header_of(name, len(content)), content, padding]
-            offsets.append(size + tarfile.BLOCKSIZE)
-            size += tarfile.BLOCKSIZE + len(content) + len(padding)
-        self._write(parts)
-        return offsets
-
-    def close(self) -> None:
-        """Write the end mark."""
-        end = self.bytes + 2 * tarfile.BLOCKSIZE
-        self._write([bytes(2 * tarfile.BLOCKSIZE + -end % tarfile.RECORDSIZE)])
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
-
-    def _header_of(self, name: str, size: int) -> bytes:
-        """`tarfile`'s own header with another name, size and checksum (ten times faster than asking it)."""
-        header = bytearray(self._header)
-        encoded = name.encode("ascii")
-        assert len(encoded) <= 100, name
-        header[: len(encoded)] = encoded
-        header[124:136] = b"%011o\0" % size
-        header[148:156] = b" " * 8
-        header[148:156] = b"%06o\0 " % sum(header)
-        return bytes(header)
-
-    def _write(self, parts: list[bytes]) -> None:
-        self._file.writelines(parts)
-        for part in parts:
-            self._hash.update(part)
-            self.bytes += len(part)
-
-
 def _add(
-    writer: _TarWriter, image: CaptionedImage, images: Path, params: ShardsParams, unreadable: list[str]
+    writer: TarWriter, image: CaptionedImage, images: Path, params: ShardsParams, unreadable: list[str]
 ) -> _Entry:
     with open(f"{images}/{image.file_name}", "rb", buffering=0) as file:  # noqa: PTH123 (a third of the time)
         content = file.readall()
@@ -311,7 +260,7 @@ def _add(
 
 
 def _write_part(
-    shard: Path, entries: list[_Entry], plan: ShardPlan, params: ShardsParams, writer: _TarWriter
+    shard: Path, entries: list[_Entry], plan: ShardPlan, params: ShardsParams, writer: TarWriter
 ) -> None:
     rows, row = [], plan.first_row
     for entry in entries:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
+from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -55,6 +56,20 @@ class FoundNouns:
     words: Counter[str]
 
 
+class SentenceTagger(Protocol):
+    """Tags tokenised sentences by numbers, each of which stands for one of `tag_names`."""
+
+    @property
+    def tag_names(self) -> Sequence[str]:
+        """Penn tags."""
+
+    def tag_numbers(self, sentences: Sequence[Sequence[str]]) -> list[list[int]]:
+        """For each sentence, the index of each word's tag."""
+
+
+MakeTagger = Callable[[TaggerWeights], SentenceTagger]
+
+
 class CaptionTagger:
     """Finds nouns and noun phrases in captions.
 
@@ -63,13 +78,15 @@ class CaptionTagger:
     its words are joined by a blank.
     """
 
-    def __init__(self, weights: TaggerWeights, *, verbs: bool = False) -> None:
+    def __init__(
+        self, weights: TaggerWeights, *, verbs: bool = False, make_tagger: MakeTagger = BatchTagger
+    ) -> None:
         """Set up a tagger; takes about half a second."""
         from nltk.tokenize import NLTKWordTokenizer  # here, because it takes seconds and training needs none
 
         self.weights = weights
         self.verbs = verbs
-        self._tagger = BatchTagger(weights)
+        self._tagger = make_tagger(weights)
         self._tokenizer = NLTKWordTokenizer()
         letters = [_LETTER.get(tag, "V" if tag in _VERBS else "-") for tag in self._tagger.tag_names]
         self._letters = letters
@@ -89,8 +106,11 @@ class CaptionTagger:
     def tag(self, captions: Sequence[str]) -> list[list[tuple[str, str]]]:
         """(word, Penn tag) pairs of each caption, as NLTK's `tagger.tag(tokenizer.tokenize(caption))`."""
         sentences = [self.tokenize(caption) for caption in captions]
-        tags = self._tagger.tag(sentences)
-        return [list(zip(words, names, strict=True)) for words, names in zip(sentences, tags, strict=True)]
+        names, tags = self._tagger.tag_names, self._tagger.tag_numbers(sentences)
+        return [
+            [(word, names[number]) for word, number in zip(words, numbers, strict=True)]
+            for words, numbers in zip(sentences, tags, strict=True)
+        ]
 
     def find(self, captions: Sequence[str]) -> list[CaptionNouns]:
         """Nouns and phrases of each caption, in order."""
@@ -128,6 +148,7 @@ def find_nouns(
     verbs: bool = False,
     processes: int = 1,
     progress: bool = False,
+    make_tagger: MakeTagger = BatchTagger,
 ) -> FoundNouns:
     """Nouns and phrases of each caption, each distinct caption tagged once.
 
@@ -137,6 +158,7 @@ def find_nouns(
         verbs: verbs count as nouns, as in GroupViT's own pretraining.
         processes: at most so many processes; fewer where there is too little work. The result is the same.
         progress: show a progress bar.
+        make_tagger: what tags the words; the benchmark puts NLTK's own there.
     """
     repeats = Counter(captions)
     distinct = list(repeats)
@@ -145,7 +167,7 @@ def find_nouns(
     processes = max(1, min(processes, len(distinct) // _PROCESS_WORTH))
     parts = []
     with tqdm(total=len(distinct), unit="caption", unit_scale=True, disable=not progress) as bar:
-        for part in _map(chunks, counts, weights, verbs, processes):
+        for part in _map(chunks, counts, (weights, verbs, make_tagger), processes):
             parts.append(part)
             bar.update(len(part.nouns))
     number = {caption: row for row, caption in enumerate(distinct)}
@@ -158,16 +180,19 @@ def find_nouns(
 
 
 def _map(
-    chunks: list[list[str]], counts: list[list[int]], weights: TaggerWeights, verbs: bool, processes: int
+    chunks: list[list[str]],
+    counts: list[list[int]],
+    setup: tuple[TaggerWeights, bool, MakeTagger],
+    processes: int,
 ) -> Iterator[FoundNouns]:
     if processes == 1:
-        yield from map(CaptionTagger(weights, verbs=verbs).find_encoded, chunks, counts)
+        yield from map(_caption_tagger(*setup).find_encoded, chunks, counts)
         return
     # Forks of a fresh process that has imported all this once: a fork of this one would copy arrow's locks.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "nltk.tokenize", "nltk.tag.perceptron"])
     with ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_start_worker, initargs=(weights, verbs)
+        processes, mp_context=context, initializer=_start_worker, initargs=setup
     ) as pool:
         yield from pool.map(_find_in_worker, chunks, counts)
 
@@ -175,9 +200,13 @@ def _map(
 _worker: CaptionTagger | None = None
 
 
-def _start_worker(weights: TaggerWeights, verbs: bool) -> None:
+def _start_worker(weights: TaggerWeights, verbs: bool, make_tagger: MakeTagger) -> None:
     global _worker
-    _worker = CaptionTagger(weights, verbs=verbs)
+    _worker = _caption_tagger(weights, verbs, make_tagger)
+
+
+def _caption_tagger(weights: TaggerWeights, verbs: bool, make_tagger: MakeTagger) -> CaptionTagger:
+    return CaptionTagger(weights, verbs=verbs, make_tagger=make_tagger)
 
 
 def _find_in_worker(captions: list[str], repeats: list[int]) -> FoundNouns:

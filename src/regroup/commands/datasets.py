@@ -1,124 +1,146 @@
-"""What commands that score a checkpoint have in common: which checkpoint, which datasets, where they lie."""
+"""`regroup datasets`: those that are known, and any folder of images and masks that a YAML file describes."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from regroup.commands.arguments import (
-    MOST_IMAGES,
-    add_device,
-    add_params,
-    check_known,
-    path,
-    shown,
-    text,
-    whole,
-)
-from regroup.errors import RegroupError
+from regroup.commands.arguments import MOST_IMAGES, add_device, number, path, text, whole
+from regroup.commands.scoring import add_window_arguments, window_params
 
 if TYPE_CHECKING:
-    from regroup.params import Params
-    from regroup.segmentation.settings import DatasetParams, InferenceParams
+    from regroup.segmentation.checking import DatasetReport
 
-MOST_WINDOWS = 10_000
-"""Windows of one square image."""
+EXAMPLES = """examples:
+  regroup datasets list
+  regroup datasets check mine.yaml --root /data/mine
+  regroup datasets score mine.yaml --root /data/mine --checkpoint runs/mini/original
+
+docs/datasets.md says what such a file may hold; exit status of `check`: 0 all is well, 1 some files are not,
+2 there is nothing to look at"""
+
+FAULTS = 8
+"""That are shown."""
 
 
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the checkpoint, the profile and its datasets."""
-    parser.add_argument("checkpoint", type=path, help="a folder of ours or of Hugging Face, or a .pth")
-    add_params(parser)
-    parser.add_argument(
-        "--datasets",
-        nargs="+",
-        type=text,
-        metavar="NAME",
-        help="of the profile's `evaluate.segmentation` (all)",
+def add_parser(commands: Any) -> None:
+    """Add the command `datasets` to the parser of `regroup`."""
+    parser = commands.add_parser(
+        "datasets",
+        help="list datasets; check or score any folder of images and masks",
+        description=__doc__,
+        epilog=EXAMPLES,
     )
-    parser.add_argument(
-        "--root",
-        action="append",
-        default=[],
-        type=source_folder,
-        metavar="SOURCE=FOLDER",
-        help="where a source's data lies, in place of the profile's raw data; may be given again",
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listed = actions.add_parser("list", help="protocols and sources by name")
+    listed.set_defaults(run=_list)
+    check = actions.add_parser("check", help="look at every image and mask")
+    _add_dataset(check)
+    check.set_defaults(run=_check)
+    score = actions.add_parser("score", help="mIoU of a checkpoint")
+    _add_dataset(score)
+    score.add_argument("--checkpoint", type=path, required=True, help="a folder, or a .pth")
+    score.add_argument(
+        "--threshold", type=number(0, 1), help="of background, where it has one (the protocol's)"
     )
-    parser.add_argument(
-        "--limit", type=whole(1, MOST_IMAGES), metavar="N", help="only the first N images of a dataset"
+    score.add_argument(
+        "--batch", type=whole(1, 65_536), default=8, metavar="N", help="windows in a pass of the model (8)"
     )
-    parser.add_argument("--batch", type=whole(1, 65_536), metavar="N", help="windows in a pass of the model")
-    add_device(parser, None)
+    add_window_arguments(score)
+    add_device(score, "auto")
+    score.set_defaults(run=_score)
 
 
-def source_folder(given: str) -> tuple[str, Path]:
-    """`SOURCE=FOLDER` as its two parts."""
-    source, equals, folder = given.partition("=")
-    if not (source and equals and folder):
-        raise argparse.ArgumentTypeError(f"{shown(given)} is not SOURCE=FOLDER")
-    return source, path(folder)
+def _add_dataset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("protocol", type=text, help="a protocol's name, or a YAML file of your own")
+    parser.add_argument("--root", type=path, required=True, metavar="FOLDER", help="what its paths start at")
+    parser.add_argument("--split", choices=("train", "val"), default="val", help="(val)")
+    parser.add_argument("--limit", type=whole(1, MOST_IMAGES), metavar="N", help="only the first N images")
 
 
-def choose_data(
-    arguments: argparse.Namespace, params: Params
-) -> tuple[dict[str, DatasetParams], dict[str, Path]]:
-    """The datasets asked for, by name, and the root of each source they need.
+def _list(arguments: argparse.Namespace) -> None:
+    from regroup.segmentation.protocols import load_protocol
+    from regroup.segmentation.settings import PROTOCOLS
+    from regroup.sources.settings import SOURCES
 
-    Raises:
-        RegroupError: no such dataset, a root for a source that none of them has, or raw data that is not
-            there.
-    """
-    from regroup.sources.manifest import raw_root
-
-    names = arguments.datasets or list(params.segmentation.datasets)
-    check_known(names, list(params.segmentation.datasets), f"{arguments.params}: --datasets")
-    datasets = params.segmentation.chosen(names, f"{arguments.params}: --datasets")
-    if arguments.limit is not None:
-        datasets = {name: one.model_copy(update={"limit": arguments.limit}) for name, one in datasets.items()}
-    roots = _given_roots(arguments.root, datasets)
-    for dataset in datasets.values():
-        if dataset.source not in roots:
-            roots[dataset.source] = raw_root(params.layout.raw(dataset.source))
-    return datasets, roots
+    width = max(map(len, PROTOCOLS.names))
+    print("protocols:")
+    for name in PROTOCOLS.names:
+        protocol = load_protocol(name)
+        print(f"  {name:{width}}  {len(protocol.classes):3} classes  {protocol.title}")
+    print(f"sources: {', '.join(name for name in SOURCES.names if not SOURCES.load(name).pretraining)}")
 
 
-def _given_roots(given: Iterable[tuple[str, Path]], datasets: Mapping[str, DatasetParams]) -> dict[str, Path]:
-    given = list(given)
-    sources = list(dict.fromkeys(dataset.source for dataset in datasets.values()))
-    read = ", ".join(f"{name} from {dataset.source}" for name, dataset in datasets.items())
-    for source, _ in given:
-        if source not in sources:
-            raise RegroupError(f"--root {shown(source)}: no source that is read here; what is: {read}")
-    check_known([source for source, _ in given], sources, "--root")
-    for source, folder in given:
-        if not folder.is_dir():
-            raise RegroupError(f"--root {source}: no such folder {folder}")
-    return dict(given)
+def _check(arguments: argparse.Namespace) -> int:
+    from regroup.segmentation.checking import check_dataset
+    from regroup.segmentation.protocols import load_protocol
+
+    protocol = load_protocol(arguments.protocol)
+    report = check_dataset(protocol, _root(arguments), arguments.split, arguments.limit)
+    _print_classes(report)
+    if unseen := report.unseen:
+        print(f"never seen: {', '.join(unseen)}")
+    for fault in report.faults[:FAULTS]:
+        print(f"fault: {fault}")
+    if (more := len(report.faults) - FAULTS) > 0:
+        print(f"and {more} faults more")
+    print(
+        f"{protocol.name}: {report.images:,} images of split {arguments.split}, {len(report.faults)} faults"
+    )
+    return 1 if report.faults else 0
 
 
-def say_limit(limit: int | None, images: Mapping[str, int]) -> None:
-    """Say where a dataset has fewer images than were asked for."""
-    for name, count in images.items():
-        if limit is not None and count < limit:
-            print(f"{name}: has {count} images, fewer than --limit {limit}; all were scored")
+def _print_classes(report: DatasetReport) -> None:
+    total = max(1, int(report.pixels.sum()) + report.unscored)
+    width = max(map(len, report.classes))
+    print(f"{'id':>4}  {'class':{width}}  {'images':>7}  {'pixels':>7}")
+    for number_, (name, pixels, shown) in enumerate(
+        zip(report.classes, report.pixels.tolist(), report.shown.tolist(), strict=True)
+    ):
+        if pixels:
+            print(f"{number_:4}  {name:{width}}  {shown:7,}  {pixels / total:7.2%}")
+    print(f"{'':4}  {'(not scored)':{width}}  {'':7}  {report.unscored / total:7.2%}")
 
 
-def check_windows(params: InferenceParams, patch: int) -> None:
-    """Refuse windows smaller than a patch of the model, and more of them than anyone can wait for.
+def _score(arguments: argparse.Namespace) -> None:
+    from regroup.backbones import load_checkpoint
+    from regroup.device import choose_device
+    from regroup.segmentation.evaluation import evaluate
+    from regroup.segmentation.protocols import load_protocol
+    from regroup.segmentation.resolved import ResolvedDataset
 
-    Raises:
-        RegroupError: says what would be possible.
-    """
-    short_side, window, stride = params.short_side, params.window, params.stride
-    if min(short_side, window) < patch:
+    protocol, root = load_protocol(arguments.protocol), _root(arguments)
+    threshold = protocol.threshold if arguments.threshold is None else arguments.threshold
+    dataset = ResolvedDataset(
+        name=protocol.name,
+        protocol=protocol,
+        prompts=protocol.class_prompts(),
+        threshold=threshold or 0.0,
+        root=root,
+        split=arguments.split,
+        limit=arguments.limit,
+    )
+    assert dataset.samples  # a missing file is found before the model is loaded
+    model = load_checkpoint(arguments.checkpoint).to(choose_device(arguments.device))
+    params = window_params(arguments, model)
+    scores = evaluate(model, dataset, params, batch=arguments.batch, progress=True)
+    width = max(map(len, scores.classes))
+    for name, iou, accuracy in zip(scores.classes, scores.iou, scores.accuracy, strict=True):
+        if iou == iou:  # a class that is neither there nor predicted has none
+            print(f"{name:{width}}  IoU {iou:6.2f}  accuracy {accuracy:6.2f}")
+    print(
+        f"{protocol.name}: mIoU {scores.miou:.2f}, mean accuracy {scores.macc:.2f}, pixel accuracy "
+        f"{scores.aacc:.2f} on {scores.images:,} images"
+    )
+
+
+def _root(arguments: argparse.Namespace) -> Path:
+    from regroup.errors import RegroupError
+
+    root: Path = arguments.root
+    if not root.is_dir():
         raise RegroupError(
-            f"--short-side {short_side}, --window {window}: a patch of the model, {patch} pixels, must fit in"
+            f"--root: no such folder {root}; give the folder that the protocol's paths start at"
         )
-    along = max(0, short_side - window) // stride + 1
-    if along**2 > MOST_WINDOWS:
-        raise RegroupError(
-            f"--stride {stride}: {along**2:,} windows in a square image, more than the {MOST_WINDOWS:,} that "
-            "are possible; give a larger stride or window"
-        )
+    return root

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from regroup.commands.arguments import check_distinct, path, whole
-from regroup.commands.datasets import add_data_arguments, check_windows, choose_data, say_limit
 from regroup.commands.outputs import Made, check_output, checkpoint_name, results_folder
+from regroup.commands.scoring import add_data_arguments, check_windows, choose_data, say_limit
 
 EXAMPLES = """examples:
   regroup dissect runs/mini/noise-free-ge-384 --datasets voc

@@ -13,6 +13,7 @@ from regroup.commands.arguments import path
 from regroup.doctor import Finding, examine
 from regroup.errors import RegroupError
 from regroup.params import load_params
+from regroup.profile import follow_profile
 from regroup.variants import load_variants
 
 EXAMPLES = """examples:
@@ -42,6 +43,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    follow_profile(arguments.profile / "params.yaml")
     if not (arguments.profile / "params.yaml").is_file():
         here = ", ".join(str(one.parent) for one in sorted(Path().glob("*/params.yaml")))
         raise RegroupError(

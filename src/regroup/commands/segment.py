@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from regroup.commands.arguments import MOST_PIXELS, add_device, number, path, text, whole
-from regroup.commands.datasets import check_windows
+from regroup.commands.arguments import add_device, number, path, text
 from regroup.commands.outputs import Made, check_output
+from regroup.commands.scoring import add_window_arguments, window_params
 from regroup.errors import RegroupError
 
 EXAMPLES = """examples:
@@ -60,13 +60,7 @@ def add_parser(commands: Any) -> None:
         help="label pixels whose best score is below the threshold (0.95) as background",
     )
     parser.add_argument("--out", type=path, default=Path("segmented"), metavar="FOLDER", help="(segmented)")
-    pixels = whole(1, MOST_PIXELS)
-    parser.add_argument("--short-side", type=pixels, metavar="PIXELS", help="(twice the model's image size)")
-    parser.add_argument("--window", type=pixels, metavar="PIXELS", help="(the short side)")
-    parser.add_argument("--stride", type=pixels, metavar="PIXELS", help="(half the window)")
-    parser.add_argument(
-        "--top-k", type=whole(1, 1000), default=5, metavar="K", help="classes a window may contain (5)"
-    )
+    add_window_arguments(parser)
     add_device(parser, "auto")
     parser.set_defaults(run=_run)
 
@@ -75,8 +69,6 @@ def _run(arguments: argparse.Namespace) -> int:
     from regroup.backbones import load_checkpoint
     from regroup.device import choose_device
     from regroup.segmentation.segment import output_names, segment_images, segmented_files, unknown_names
-    from regroup.segmentation.settings import InferenceParams
-    from regroup.settings import parse
 
     names = class_names(arguments.classes, background=arguments.background is not None)
     check_output(arguments.out)
@@ -85,17 +77,7 @@ def _run(arguments: argparse.Namespace) -> int:
     stems = output_stems(images)
     check_targets(made, images, [name for stem in stems.values() for name in output_names(stem)])
     model = load_checkpoint(arguments.checkpoint).to(choose_device(arguments.device))
-    short_side = arguments.short_side or 2 * model.image_size
-    window = arguments.window or short_side
-    given = {
-        "short_side": short_side,
-        "long_side": max(2048, short_side),
-        "window": window,
-        "stride": arguments.stride or max(1, window // 2),
-        "top_k": arguments.top_k,
-    }
-    params = parse(InferenceParams, given, Path("command line"))
-    check_windows(params, model.patch_size)
+    params = window_params(arguments, model)
     if unknown := unknown_names(model, names):
         print(
             f"warning: {arguments.checkpoint} has never seen a word of: {', '.join(unknown)}", file=sys.stderr

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from regroup.errors import RegroupError, shortlist
 from regroup.io import json_bytes, read_json, write_bytes
-from regroup.plugins import Room
-from regroup.settings import Settings
+from regroup.plugins import Room, Use
+from regroup.settings import Settings, parse
 
 if TYPE_CHECKING:
     import torch
@@ -45,19 +45,7 @@ class HeadOptions(Settings):
     rate: float = Field(default=1.0, gt=0, le=100_000)
 
 
-class Head(Protocol):
-    """An entry of a variant's list."""
-
-    @property
-    def name(self) -> str:
-        """Of a module of this package."""
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """What it is told."""
-
-
-def build_heads(config: BackboneConfig, heads: Sequence[Head], *, seed: int) -> nn.ModuleDict:
+def build_heads(config: BackboneConfig, heads: Sequence[Use], *, seed: int) -> nn.ModuleDict:
     """Make the heads of a run, by name, on the CPU.
 
     Args:
@@ -82,12 +70,12 @@ def build_heads(config: BackboneConfig, heads: Sequence[Head], *, seed: int) -> 
     return built
 
 
-def learning_rates(heads: Sequence[Head]) -> dict[str, float]:
+def learning_rates(heads: Sequence[Use]) -> dict[str, float]:
     """Each head's learning rate as a multiple of the run's."""
     return {head.name: getattr(_options(head), "rate", 1.0) for head in heads}
 
 
-def save_heads(modules: nn.ModuleDict, heads: Sequence[Head], folder: Path) -> None:
+def save_heads(modules: nn.ModuleDict, heads: Sequence[Use], folder: Path) -> None:
     """Write weights and options beside a checkpoint; without heads, see that none lie there."""
     from safetensors.torch import save
 
@@ -115,19 +103,15 @@ def load_heads(folder: Path, config: BackboneConfig) -> nn.ModuleDict:
 
     if not (folder / CONFIG).is_file():
         return build_heads(config, (), seed=0)
-    modules = build_heads(config, _read_entries(folder / CONFIG), seed=0)
+    entries = parse(_Entries, {"heads": read_json(folder / CONFIG)}, folder / CONFIG)
+    modules = build_heads(config, entries.heads, seed=0)
     tensors = read_safetensors(folder / WEIGHTS)
     require_finite(tensors, str(folder / WEIGHTS))
-    fill_heads(modules, tensors, source=str(folder / WEIGHTS))
+    _fill(modules, tensors, folder / WEIGHTS)
     return modules.eval()
 
 
-def fill_heads(modules: nn.ModuleDict, tensors: Mapping[str, torch.Tensor], *, source: str) -> None:
-    """Put tensors into heads, which must be exactly these.
-
-    Raises:
-        RegroupError: lists those that are missing, unexpected or misshapen.
-    """
+def _fill(modules: nn.ModuleDict, tensors: Mapping[str, torch.Tensor], source: Path) -> None:
     own = modules.state_dict()
     wrong = [name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape]
     if problems := sorted({*(own.keys() ^ tensors.keys()), *wrong}):
@@ -135,23 +119,11 @@ def fill_heads(modules: nn.ModuleDict, tensors: Mapping[str, torch.Tensor], *, s
     modules.load_state_dict(dict(tensors))
 
 
-def _read_entries(path: Path) -> list[_Entry]:
-    from regroup.settings import parse
-
-    values = read_json(path)
-    return list(parse(_Entries, {"heads": values}, path).heads)
-
-
-class _Entry(Settings):
-    name: str
-    options: Mapping[str, Any]
-
-
 class _Entries(Settings):
-    heads: tuple[_Entry, ...]
+    heads: tuple[Use, ...]
 
 
-def _options(head: Head) -> Settings:
+def _options(head: Use) -> Settings:
     return HEADS.options(head.name, head.options, where=f"heads: {head.name}")
 
 

@@ -20,8 +20,8 @@ def write_scores(
     """Write `scores.csv` from the metrics files of some runs.
 
     A column is called as in tables: a dataset for its mIoU, then the other tasks' percentages as
-    `task/metric/dataset`. Two decimals, as in the tables; runs without a file are left out, and what a run was
-    not scored on is empty. Datasets of one's own come after the thesis's.
+    `task/metric/dataset`. Two decimals, as in the tables; runs without a file are left out, and what a run
+    was not scored on is empty. Datasets of one's own come after the thesis's.
 
     Args:
         metrics: folder of the metrics files, `<task>/<run>/metrics.json`.

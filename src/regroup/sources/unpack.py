@@ -77,23 +77,36 @@ def unpack(
     check_places(folder, parts.values())
     places = {part: (folder / place).resolve() for part, place in parts.items()}
     halfway = {part: place.with_name(f".{place.name}.unpacking") for part, place in places.items()}
+    with _damage_named(archive, folder, remedy):
+        try:
+            for part, place in places.items():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                _remove(halfway[part])  # of an earlier run that was killed
+            with _opened(archive) as (members, read):
+                wanted = _wanted(archive, members, parts)
+                for place in places.values():
+                    check_room(place, sum(member.size for member in wanted))
+                for member in tqdm(wanted, desc=f"unpack {archive.name}", unit="file", disable=not progress):
+                    own = _part_of(member.name, parts) or ""
+                    target = halfway[own] / PurePosixPath(member.name).relative_to(own)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with read(member) as source, target.open("xb") as file:
+                        shutil.copyfileobj(source, file, 1 << 20)
+            for part, place in places.items():
+                _remove(place)
+                halfway[part].replace(place)
+        finally:
+            for path in halfway.values():
+                with suppress(OSError):
+                    _remove(path)
+    return len(wanted)
+
+
+@contextmanager
+def _damage_named(archive: Path, folder: Path, remedy: str) -> Iterator[None]:
+    """What is raised inside the block over a bad archive, or over a place, as an error that names it."""
     try:
-        for part, place in places.items():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            _remove(halfway[part])  # of an earlier run that was killed
-        with _opened(archive) as (members, read):
-            wanted = _wanted(archive, members, parts)
-            for place in places.values():
-                check_room(place, sum(member.size for member in wanted))
-            for member in tqdm(wanted, desc=f"unpack {archive.name}", unit="file", disable=not progress):
-                own = _part_of(member.name, parts) or ""
-                target = halfway[own] / PurePosixPath(member.name).relative_to(own)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with read(member) as source, target.open("xb") as file:
-                    shutil.copyfileobj(source, file, 1 << 20)
-        for part, place in places.items():
-            _remove(place)
-            halfway[part].replace(place)
+        yield
     except NotImplementedError as error:
         raise RegroupError(f"{archive}: cannot be unpacked here ({error}). {_BY_HAND}") from None
     except UnicodeDecodeError:
@@ -110,11 +123,6 @@ def unpack(
         raise RegroupError(
             f"{_printable(where)}: {error.strerror}; {archive} was not unpacked, and is not to blame"
         ) from None
-    finally:
-        for path in halfway.values():
-            with suppress(OSError):
-                _remove(path)
-    return len(wanted)
 
 
 _BY_HAND = "Unpack it by hand (7-Zip reads most), or get it packed otherwise"

@@ -15,8 +15,8 @@ Its imports of torch and of whatever is heavy belong into the functions: a profi
 the options of its tasks, where nothing is scored. Modules that it imports need not be declared anywhere: the
 stage `tasks` writes the digest of all of them down (`regroup.tasks._code`), and `evaluate` depends on that.
 
-The profile names what it evaluates, a mapping of names to options. `task:` says which module is meant and may be
-left out where the name is the module's:
+The profile names what it evaluates, a mapping of names to options. `task:` says which module is meant and may
+be left out where the name is the module's:
 
     evaluate:
       segmentation: {...}

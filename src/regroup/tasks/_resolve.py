@@ -1,7 +1,7 @@
 """What each evaluation uses, every default filled in: the files of the stage `tasks`.
 
-`evaluate` depends on such a file alone for its options, the code of its task and its raw data. So an evaluation
-that is added, or one whose data has changed, scores nothing else again.
+`evaluate` depends on such a file alone for its options, the code of its task and its raw data. So an
+evaluation that is added, or one whose data has changed, scores nothing else again.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from safetensors import SafetensorError
 from torch import nn
 
 from regroup.errors import RegroupError
-from regroup.heads import fill_heads
 from regroup.io import atomic_path
 from regroup.model import Backbone
 from regroup.model.weights import read_safetensors, require_finite
@@ -106,14 +105,14 @@ def apply_snapshot(model: Backbone, snapshot: Snapshot, heads: nn.ModuleDict | N
     Raises:
         RegroupError: the file is damaged, or a tensor is not finite or not the model's.
     """
-    own = model.state_dict()
+    own = dict(model.state_dict())
+    if heads is not None:
+        own |= {f"{_HEADS}{name}": tensor for name, tensor in heads.state_dict().items()}
     tensors = read_safetensors(snapshot.path)
     require_finite(tensors, str(snapshot.path))
-    of_heads = {name for name in tensors if name.startswith(_HEADS)}
-    for name in tensors.keys() - of_heads:
-        if name not in own or own[name].shape != tensors[name].shape:
+    for name, tensor in tensors.items():
+        if heads is None and name.startswith(_HEADS):
+            continue
+        if name not in own or own[name].shape != tensor.shape:
             raise RegroupError(f"{snapshot.path}: {name} does not fit the model of its run")
-        own[name].copy_(tensors[name])
-    if heads is not None:
-        beside = {name.removeprefix(_HEADS): tensors[name] for name in of_heads}
-        fill_heads(heads, beside, source=str(snapshot.path))
+        own[name].copy_(tensor)

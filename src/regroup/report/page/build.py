@@ -155,7 +155,7 @@ def _verdicts(claims: ShownTable | None) -> dict[str, int]:
 
 
 def _curves(report: Path, titles: Mapping[str, str]) -> list[Curve]:
-    """The loss of every run, and its scores on each task that it was validated on; in the order of the variants."""
+    """The loss of every run and what it scored meanwhile, task by task; in the order of the variants."""
     order = {name: k for k, name in enumerate(titles)}
     losses = {path.stem: path for path in (report / "curves").glob("*.csv")}
     scores: dict[str, list[Path]] = {}

@@ -146,3 +146,15 @@ def some_of(samples: Sequence[Sample]) -> Iterable[Path]:
         with suppress(OSError):
             if sample.mask.is_file():
                 yield sample.mask
+
+
+def spare_masks(
+    protocol: Protocol, options: PairOptions, root: Path, split: str, samples: Sequence[Sample]
+) -> list[Path]:
+    """Masks that no image has; with a list of images they are nobody's business, and there are none."""
+    if protocol.list is not None:
+        return []
+    folder, wanted = protocol.path(root, protocol.labels, split), {sample.mask for sample in samples}
+    files = list_files(folder, subfolders=options.subfolders)
+    images = {sample.image for sample in samples}
+    return [path for path in files if path.name.endswith(options.mask_suffix) and path not in wanted | images]

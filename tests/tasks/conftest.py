@@ -1,0 +1,60 @@
+"""A small COCO archive, and a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from regroup.model import GroupViT, GroupViTConfig, ImageConfig, StageConfig, TextConfig
+from tests.telling import telling_model
+
+CAPTIONS = {
+    4: ["A red dog.", "Two  dogs"],
+    7: ["a cat", "A red dog."],
+    9: ["two dogs", "A blue house", "A tall house"],
+    12: ["Nothing much"],
+    15: [],
+}
+"""By image; `two dogs` and `a red dog.` are captions of two images each."""
+
+
+@pytest.fixture(scope="session")
+def model() -> GroupViT:
+    config = GroupViTConfig(
+        ImageConfig(
+            image_size=32,
+            patch_size=8,
+            width=32,
+            heads=2,
+            stages=(StageConfig(1, 16), StageConfig(1, 8), StageConfig(1)),
+        ),
+        TextConfig(vocabulary=49408, context=16, width=32, depth=1, heads=2),
+        projector_hidden=64,
+        joint_width=16,
+    )
+    return telling_model(config, logit_scale=2.5).eval()
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    """Images of several shapes with captions, in COCO's layout."""
+    root = tmp_path / "coco"
+    (root / "val2017").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    images, annotations = [], []
+    sizes = ((40, 60), (61, 33), (32, 32), (20, 90), (50, 50))
+    for (image, captions), (height, width) in zip(CAPTIONS.items(), sizes, strict=True):
+        name = f"{image:012}.png"
+        coarse = np.random.default_rng(image).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((width, height)).save(root / "val2017" / name)
+        images.append({"id": image, "file_name": name, "width": width, "height": height})
+        annotations += [
+            {"id": 10 * image + k, "image_id": image, "caption": text} for k, text in enumerate(captions)
+        ]
+    content = {"images": images, "annotations": annotations}
+    (root / "annotations/captions_val2017.json").write_text(json.dumps(content))
+    return root
