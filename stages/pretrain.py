@@ -6,7 +6,7 @@ from pathlib import Path
 from regroup.io import write_json
 from regroup.sources.make import make_source
 from regroup.sources.manifest import raw_root
-from regroup.stage import Stage, run
+from regroup.stage import Stage, fix_threads, run
 from regroup.training.pretraining import pretrain, save_half
 from regroup.training.web import WebCorpus
 
@@ -16,6 +16,7 @@ OUT = Path("pretrain")
 def main(stage: Stage) -> None:
     """Pretrain the model that `--item` names from random weights."""
     settings, world = stage.params.pretrain[stage.key], stage.params.world
+    fix_threads(settings.threads or stage.resources.threads)
     checkpoint, metrics = OUT / stage.key, OUT / f"{stage.key}.json"
     with stage.tracked(settings, world, inputs=[], outputs=[checkpoint, metrics]) as tracked:
         with tempfile.TemporaryDirectory() as folder:

@@ -140,7 +140,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_is_written_is_what_a_run_gets(folder: Path) -> None:
     known, variants = load_params(ROOT / "params.yaml"), load_variants(HERE.variants)
     written = write_resolved(known, variants, known.layout)
-    assert len(written) == len(variants) + 1
+    assert len(written) == 2 * len(variants) + 1
     for name, variant in variants.items():
         run = read_run(known.layout.resolved(name))
         assert run.variant.science == variant.science | fill_in(variant, where=name)
@@ -170,7 +170,7 @@ def test_unchanged_files_stay_and_those_of_no_variant_go(folder: Path) -> None:
     del variants["se"]
     changed = write_resolved(params(finetune={"image_sizes": {224: 64, 384: 96}}), variants, known.layout)
     after = {path: path.stat().st_mtime_ns for path in known.layout.variants.iterdir()}
-    assert set(before) - set(after) == {known.layout.resolved("se")}
+    assert set(before) - set(after) == {known.layout.resolved("se"), known.layout.backbone("se")}
     rewritten = {path for path in after if after[path] != before[path]}
     assert rewritten == set(changed)
     assert rewritten == {

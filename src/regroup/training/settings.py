@@ -170,6 +170,9 @@ class PretrainParams(Settings):
     """How a mini checkpoint is pretrained; phase n draws from seed + n and goes on from the one before."""
 
     seed: int = Field(default=5, ge=0, le=2**31)
+    threads: int | None = Field(
+        default=None, ge=1, le=1024, description="in place of the stage's; another number, other last digits"
+    )
     phases: Annotated[tuple[PretrainPhase, ...], Field(min_length=1)] = (
         PretrainPhase(steps=2400, until=2000, learning_rate=4e-4, text_steps=200),
         PretrainPhase(steps=1800, learning_rate=6e-4),
