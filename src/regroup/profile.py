@@ -175,9 +175,7 @@ def _render_study(place: Place, base: Path) -> str:
     profile = str(read_yaml(base)["name"])
     name = f"{profile}-{place.study.name}"
     if Path(name, "overrides.yaml").is_file():
-        raise RegroupError(
-            f"{place.study.folder}: its results would be called as those of the profile {name}"
-        )
+        raise RegroupError(f"{place.study.folder}: its results would have the name of the profile {name}")
     text = _laid_over(
         base,
         {
