@@ -4,9 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
 from regroup.errors import RegroupError
-from regroup.plugins import Room
+from regroup.plugins import Room, Shelf
+from regroup.settings import Settings
 
 FILES = {
     "__init__.py": "",
@@ -89,3 +91,20 @@ def test_a_digest_knows_nothing_of_lines_or_places(folder: Path) -> None:
     before = room().digest("strict")
     (folder / "strict.py").write_bytes(FILES["strict.py"].replace("\n", "\r\n").encode())
     assert room().digest("strict") == before
+
+
+def test_a_shelf_lists_its_files_and_refuses_what_is_none(tmp_path: Path) -> None:
+    class Coat(Settings):
+        size: int = Field(default=1, ge=1, le=9)
+
+    for name, text in (("red", "size: 3"), ("blue", "{}"), ("_shared", "size: 1"), ("torn", "sise: 3")):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    shelf = Shelf(tmp_path, "coat", Coat)
+    assert shelf.names == ("blue", "red", "torn")
+    assert (shelf.load("red").size, shelf.load("blue").size) == (3, 1)
+    with pytest.raises(
+        RegroupError, match=r"rad: no such coat; did you mean `red`\?; there are blue, red, torn"
+    ):
+        shelf.load("rad")
+    with pytest.raises(RegroupError, match=r"torn\.yaml: sise: unknown key; did you mean `size`"):
+        shelf.load("torn")
