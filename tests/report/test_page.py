@@ -25,9 +25,6 @@ from regroup.variants import load_variants
 
 from .page_project import ODD, make_project
 
-# DVC's use of pygtrie
-pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
-
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
