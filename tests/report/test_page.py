@@ -26,9 +26,6 @@ from tests.thesis import HERE, thesis
 
 from .page_project import ODD, make_project
 
-# DVC's use of pygtrie
-pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
-
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

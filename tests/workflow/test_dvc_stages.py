@@ -13,9 +13,6 @@ from regroup.sources.settings import SOURCES
 
 from .toy_project import Project
 
-# DVC's use of pygtrie
-pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
-
 
 def stages(project: Project, pipeline: str = "dvc.yaml", *, set_stamps: bool = False) -> dict[str, StageRule]:
     return {stage.rule: stage for stage in read_stages(pipeline, set_stamps=set_stamps)}
