@@ -78,25 +78,25 @@ def test_every_row_of_every_table_has_a_run() -> None:
             "256 images in params.yaml are more than the 128",
         ),
         (
-            "variants.yaml",
+            VARIANTS,
             "    epochs: 15\n",
             "    epochs: 15\n    optimiser: {learning_rat: 1}\n",
             "variants.yaml: variants.parts-both-gbs.optimiser: learning_rat: unknown key; did you",
         ),
         (
-            "variants.yaml",
+            VARIANTS,
             "{name: segment_entropy}",
             "{name: segment_entropy, options: {over_groups: 2000}}",
             "variants.yaml: variants.se.objectives.segment_entropy: over_groups: Input should be less than",
         ),
         (
-            "variants.yaml",
+            VARIANTS,
             "labels: {source: none, count: 0}\n    objectives: [{name: contrastive}]",
             "labels: {source: none, count: 0}\n    objectives: [{name: multi_label}]",
             "variants.yaml: variants.labels-caption-seed0.labels: multi_label needs labels",
         ),
         (
-            "variants.yaml",
+            VARIANTS,
             "    title: Fine-tuning\n    labels: {count: 5, padding: caption}\n"
             "    objectives: [{name: contrastive}, {name: multi_label}]",
             "    title: Fine-tuning\n    objectives: [{name: contrastive}, "

@@ -225,7 +225,11 @@ def missing(filled: Any, written: Any, path: str = "") -> Iterator[str]:
 
 def test_every_knob_is_in_params_yaml() -> None:
     """But for what its first lines name: looks of drawn datasets, recipes of shipped checkpoints."""
-    filled = keys(load_params(ROOT / "params.yaml").model_dump(mode="json", by_alias=True))
+    params = load_params(ROOT / "params.yaml")
+    filled = keys(params.model_dump(mode="json", by_alias=True))
+    filled["evaluate"] = {
+        name: keys(one.options.model_dump(mode="json")) for name, one in params.evaluate.items()
+    }
     absent = set(missing(filled, keys(read_yaml(ROOT / "params.yaml"))))
     looks = {f"world.{source}_style" for source in ("web", "coco", "voc12", "context", "ade")}
     recipe = {f"pretrain.{name}.{key}" for name, one in filled["pretrain"].items() for key in one}

@@ -18,13 +18,11 @@ CARRIERS = (
     "settings.py",
     "plugins.py",
     "errors.py",
-    "plugins.py",
     "io.py",
     "lease.py",
     "owner.py",
     "journal/",
     "run_facts.py",
-    "plugins.py",
 )
 """They carry values which DVC tracks by key or in the files of `resolve`, or write what others made or
 what is no output of DVC: neither declared nor followed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,9 @@ import pytest
 from regroup.checks import check_study
 from regroup.cli import main
 from regroup.errors import RegroupError
-from regroup.params import load_params
+from regroup.metrics import METRICS, MIOU, SEGMENTATION, DatasetScores, Metric, Metrics
+from regroup.metrics import write_metrics as write_metrics_file
+from regroup.params import ProfilePaths, load_params
 from regroup.profile import is_made, make_on_demand, make_profile, make_study
 from regroup.profile_tables import printed_numbers, table_files
 from regroup.report.claims import load_claims
@@ -40,7 +41,7 @@ tables:
     title: Captions
     setting: 30 epochs
     labels: [Model]
-    datasets: [coco, voc]
+    columns: [coco, voc]
     rows:
       - {id: original, labels: [Original], trained: false}
       - {id: captions, labels: [Captions alone]}
@@ -93,7 +94,7 @@ def test_a_folder_with_two_files_is_a_study(project: Path) -> None:
 def test_no_output_is_made_twice(project: Path) -> None:
     """What is made of the data alone is the profile's, results are each study's own."""
     make_on_demand(PIPELINE)
-    assert list(stages(PIPELINE)) == ["resolve", "finetune", "evaluate", "tables", "page"]
+    assert list(stages(PIPELINE)) == ["resolve", "finetune", "tasks", "evaluate", "tables", "page"]
     assert all("${name}" in out for out in outputs(PIPELINE))
     made = {path.replace("${name}", "mini").replace("${data}", "mini") for path in outputs(Path("dvc.yaml"))}
     read = {
@@ -101,6 +102,7 @@ def test_no_output_is_made_twice(project: Path) -> None:
     }
     assert {path.replace("${data}", "mini").removesuffix("/manifest.json") for path in read} <= {
         *made,
+        "data/mini/manifests",
         *(f"data/mini/raw/{source}" for source in ("coco", "voc12", "context", "ade")),
     }
     write_resolved(
@@ -115,7 +117,7 @@ def test_the_tables_wait_for_a_borrowed_run_and_read_its_scores(
 ) -> None:
     make_on_demand(PIPELINE)
     tables = stages(PIPELINE)["tables"]
-    assert "reports/mini/metrics/original.json" in tables["deps"]
+    assert "reports/mini/metrics/segmentation/original/metrics.json" in tables["deps"]
     assert {"${study}/variants.yaml": ["variants", "borrowed"]} in tables["params"]
     # of what this study lacks, nothing is waited for and nothing is watched
     assert not [
@@ -129,8 +131,8 @@ def test_the_tables_wait_for_a_borrowed_run_and_read_its_scores(
             params, load_variants(params.variants_file), reference, load_borrowed(params.variants_file)
         )
     )
-    assert (1, "original", Path("reports/mini/metrics/original.json")) in files
-    assert (1, "captions", Path("reports/mini-mine/metrics/captions.json")) in files
+    assert (1, "original", Path("reports/mini/metrics/segmentation/original/metrics.json")) in files
+    assert (1, "captions", Path("reports/mini-mine/metrics/segmentation/captions/metrics.json")) in files
     assert printed_numbers(params, reference) == (1,)
     assert not load_claims(params.files.claims, reference=reference).claims
 
@@ -159,11 +161,20 @@ def test_the_summary_shows_ours_alone_where_nothing_is_published(
 @pytest.fixture
 def write_metrics(project: Path) -> Callable[..., None]:
     def write(results: str, name: str, *, profile: str | None = None, **miou: float) -> None:
-        path = project / "reports" / results / "metrics" / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scores = {key: {"miou": value, "images": 5, "protocol": {"name": key}} for key, value in miou.items()}
-        content = {"variant": name, "profile": profile or results, "checkpoint": {"sha256": name}}
-        path.write_text(json.dumps(content | {"datasets": scores}))
+        scores = {
+            key: DatasetScores(values={MIOU: value}, images=5, protocol={"name": key})
+            for key, value in miou.items()
+        }
+        metrics = Metrics(
+            profile=profile or results,
+            variant=name,
+            task=SEGMENTATION,
+            checkpoint={"sha256": name},
+            main=MIOU,
+            metrics={MIOU: Metric(title="mIoU")},
+            datasets=scores,
+        )
+        write_metrics_file(ProfilePaths(results).scores(SEGMENTATION, name) / METRICS, metrics)
 
     return write
 
@@ -202,7 +213,10 @@ def test_a_study_runs_with_any_profile(project: Path) -> None:
     assert params.finetune.batch_divisor == 2
     assert params.evaluate.window == 448
     assert make_on_demand(Path("studies/mine/full/dvc.yaml"))[0] == Path("full/dvc.yaml")
-    assert "reports/full/metrics/original.json" in stages(place.folder / "dvc.yaml")["tables"]["deps"]
+    assert (
+        "reports/full/metrics/segmentation/original/metrics.json"
+        in stages(place.folder / "dvc.yaml")["tables"]["deps"]
+    )
     assert results_of("thesis", "full") == "full"
     assert check_study(params.params_file).trained == 1
 
@@ -219,7 +233,9 @@ def test_a_study_may_borrow_from_another_and_that_one_from_it(project: Path) -> 
         "study: other, variant: captions",
     )
     assert make_on_demand(PIPELINE) == [Path("dvc.yaml"), Path("studies/other/dvc.yaml"), PIPELINE]
-    assert "reports/mini-other/metrics/captions.json" in stages(PIPELINE)["tables"]["deps"]
+    assert (
+        "reports/mini-other/metrics/segmentation/captions/metrics.json" in stages(PIPELINE)["tables"]["deps"]
+    )
     assert check_study(PARAMS).rows == 2
 
 

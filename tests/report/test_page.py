@@ -135,7 +135,7 @@ def test_the_pipeline_is_drawn_from_dvc_yaml() -> None:
     assert stages["shards"].reads == ("source",)
     assert {"pretrain", "shards", "nouns"} <= set(stages["finetune"].reads)
     assert stages["tasks"].reads == ("source",)
-    assert set(stages["evaluate"].reads) == {"tasks", "finetune"}
+    assert set(stages["evaluate"].reads) == {"resolve", "tasks", "finetune"}
     assert stages["evaluate"].count == len(variants)
     assert {"evaluate"} <= set(stages["tables"].reads) & set(stages["learning"].reads)
     assert {"tables", "figures", "finetune"} <= set(stages["page"].reads)

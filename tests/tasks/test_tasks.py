@@ -133,7 +133,7 @@ def test_code_is_followed_to_what_a_task_imports(tmp_path: Path, monkeypatch: py
     assert edited("tasks/_ranks.py", "retrieval")
     assert edited("captions/coco.py", "retrieval")
     assert edited("pictures.py", "retrieval")
-    assert edited("segmentation/masks.py", "segmentation")
+    assert edited("segmentation/resolved.py", "segmentation")
     assert edited("sources/mini/names.yaml", "segmentation")
     assert not edited("tasks/retrieval.py", "segmentation")
     assert not edited("tasks/_ranks.py", "segmentation")

@@ -13,6 +13,15 @@ from regroup.tasks import TASKS
 _PACKAGE = Path(regroup.__file__).parent
 _CARRIERS = frozenset({"errors", "io", "lease", "owner", "plugins", "settings"})
 """They carry values that are written down themselves, or write what others computed."""
+_OF_EVERY_TASK = (
+    "backbones/__init__.py",
+    "sources/manifest.py",
+    "tasks/_resolve.py",
+    "tasks/_results.py",
+    "tasks/_validation.py",
+    "training/snapshots.py",
+)
+"""What the stage `evaluate` does before and after a task runs."""
 
 
 def code_of(task: str, files: Iterable[Path] = ()) -> dict[str, str]:
@@ -30,16 +39,17 @@ def code_of(task: str, files: Iterable[Path] = ()) -> dict[str, str]:
 
 
 def library(task: str) -> tuple[Path, ...]:
-    """Modules outside `regroup.tasks` that a task imports, directly or not, and the tables beside them.
+    """Modules that a task and the stage around it import, directly or not, and the tables beside them.
 
-    A table is a YAML file of a module's name. `settings` of packages are left out: the options have their
-    values.
+    The task's own are not among them. A table is a YAML file of a module's name. `settings` of packages are
+    left out: the options have their values.
     """
-    found: set[Path] = set()
-    waiting = [*TASKS.files(task)]
+    own = set(TASKS.files(task))
+    found = {_PACKAGE / name for name in _OF_EVERY_TASK}
+    waiting = [*own, *found]
     while waiting:
         for file in _imports(waiting.pop()):
-            if file not in found and not file.is_relative_to(TASKS.folder) and not _carries(file):
+            if file not in found and file not in own and not _carries(file):
                 found.add(file)
                 waiting.append(file)
     tables = {file.with_suffix(".yaml") for file in found}

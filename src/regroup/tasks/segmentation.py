@@ -22,10 +22,13 @@ def sources(options: Options) -> Iterable[str]:
 
 
 def files(options: Options) -> Iterable[Path]:
-    """The class lists of its protocols."""
-    from regroup.segmentation.protocols import protocol_file
+    """The class lists of its protocols, and the readers of their masks, which are found by name."""
+    from regroup.segmentation.layouts import LAYOUTS
+    from regroup.segmentation.protocols import load_protocol, protocol_file
 
-    return (protocol_file(dataset.protocol) for dataset in options.datasets.values())
+    names = {dataset.protocol for dataset in options.datasets.values()}
+    readers = {file for name in names for file in LAYOUTS.files(load_protocol(name).masks.layout)}
+    return [*map(protocol_file, names), *readers]
 
 
 def validating(options: Options) -> Options | None:
