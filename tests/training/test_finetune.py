@@ -13,6 +13,7 @@ import torch
 from regroup.errors import RegroupError
 from regroup.io import source_digest
 from regroup.lease import LeaseLostError
+from regroup.plugins import Room
 from regroup.training.finetune import CODE, finetune
 from regroup.training.plan import Plan
 from regroup.training.settings import FinetuneParams, OptimiserParams
@@ -91,7 +92,7 @@ def test_a_state_of_other_settings_is_not_resumed(corpus: Path, tmp_path: Path) 
     assert all(torch.equal(resumed[name], tensor) for name, tensor in fresh.items())
 
 
-@pytest.mark.parametrize("mended", ["objective", "layer"])
+@pytest.mark.parametrize("mended", ["objective", "layer", "backbone"])
 def test_a_state_of_other_code_is_not_resumed(
     mended: str,
     corpus: Path,
@@ -110,6 +111,8 @@ def test_a_state_of_other_code_is_not_resumed(
     if mended == "objective":
         digests = {**code_digests(VARIANT), "objectives.noise_free": "another"}
         monkeypatch.setattr("regroup.training.finetune.code_digests", lambda variant: digests)
+    elif mended == "backbone":
+        monkeypatch.setattr(Room, "digest", lambda room, name: f"another {room.key}")
     else:
         (source / "model" / "module.py").write_text("weight = 3\n")
     loaded = load_steps(monkeypatch)
