@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from regroup.model import GroupViT, GroupViTConfig, ImageConfig, StageConfig, TextConfig
@@ -13,15 +11,6 @@ from tests.telling import telling_model
 
 SIZES = ((60, 90), (91, 61), (75, 75), (33, 120), (40, 40))
 """(height, width): landscape, portrait, square, wide, smaller than a window."""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Several threads share out a sum and round it otherwise; here last bits are compared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
