@@ -6,26 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regroup.model import GroupViT, GroupViTConfig, ImageConfig, StageConfig, TextConfig
-from tests.telling import telling_model
+from regroup.model import GroupViT
+from tests.telling import small_telling_model
 
 
 @pytest.fixture(scope="session")
 def model() -> GroupViT:
     """A small GroupViT whose segments differ from image to image."""
-    config = GroupViTConfig(
-        ImageConfig(
-            image_size=32,
-            patch_size=8,
-            width=32,
-            heads=2,
-            stages=(StageConfig(1, 12), StageConfig(1, 6), StageConfig(1)),
-        ),
-        TextConfig(vocabulary=49408, context=16, width=32, depth=1, heads=2),
-        projector_hidden=64,
-        joint_width=16,
-    )
-    return telling_model(config, logit_scale=2.5)
+    return small_telling_model(image_size=32, groups=(12, 6))
 
 
 def blobs(height: int, width: int, seed: int) -> np.ndarray:
