@@ -22,7 +22,7 @@ from regroup.training.state import TrainingState, claimed, load_state
 from regroup.training.texts import TextFeatures
 from regroup.variants import Variant, code_digests
 
-from .tiny import SETTINGS, VARIANT, model, opened
+from .tiny import SETTINGS, VARIANT, finetune_until, model, opened
 
 
 def train(
@@ -33,22 +33,14 @@ def train(
     settings: FinetuneParams = SETTINGS,
     stop_at: int = 0,
 ) -> tuple[Any, Any]:
+    """The weights and the curve; with `stop_at`, the run is killed there and has no curve."""
     trained = model()
     data, plan = opened(corpus, variant, settings)
 
-    class KilledError(Exception):
-        pass
-
-    def observe(step: int, row: dict[str, float]) -> None:
-        if step == stop_at:
-            raise KilledError
-
-    arguments = {"state": state, "inputs_digest": "inputs", "observe": observe, "progress": False}
-    if stop_at:
-        with pytest.raises(KilledError):
-            finetune(trained, data, variant, settings, plan, **arguments)
-        return None, None
-    return trained.state_dict(), finetune(trained, data, variant, settings, plan, **arguments)
+    curve = finetune_until(
+        stop_at, trained, data, variant, settings, plan, state=state, inputs_digest="inputs"
+    )
+    return trained.state_dict(), curve
 
 
 def test_plan_scales_the_study() -> None:
