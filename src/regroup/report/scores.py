@@ -34,7 +34,7 @@ def read_runs(paths: Sequence[Path], *, profile: str) -> tuple[Run, ...]:
             would make the spread over seeds look smaller than it is.
     """
     there = [path for path in sorted(set(paths)) if path.is_file()]
-    files = [(path, read_metrics(path, profile=_whose(path, profile))) for path in there]
+    files = [(path, read_metrics(path, profile=profile)) for path in there]
     seen: dict[tuple[str, str], Path] = {}
     found: dict[str, list[Metrics]] = {}
     for path, one in files:
@@ -47,11 +47,6 @@ def read_runs(paths: Sequence[Path], *, profile: str) -> tuple[Run, ...]:
         seen[key] = path
         found.setdefault(one.weights, []).append(one)
     return tuple(Run(weights, tuple(some)) for weights, some in found.items())
-
-
-def _whose(path: Path, profile: str) -> str:
-    """What results a file is of: those it lies among, which for a borrowed run are another study's."""
-    return path.parts[1] if path.parts[0] == "reports" else profile
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def build_table(
     unfilled = [_label(row.labels) for row in printed.rows if row.id not in rows]
     incomplete = {name: (len(runs[name]), _wanted(paths)) for name, paths in rows.items()}
     notes = [
-        *([note] if (note := table_note(profile, drawn=drawn)) else []),
+        *([note] if (note := table_note(profile, drawn=drawn, printed=printed.printed)) else []),
         f"{_units(printed, runs)}{f'; section {printed.section}' if printed.section else ''}. "
         f"{printed.setting}.",
         *([printed.note] if printed.note else []),

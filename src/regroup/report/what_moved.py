@@ -67,7 +67,7 @@ def _cell(result: ClaimResult, outcomes: Sequence[Outcome]) -> str:
 
 def _notes(moved: WhatMoved) -> list[str]:
     known = {column: spread for column, spread in moved.spreads.items() if spread is not None}
-    note = table_note(moved.profile, drawn=moved.drawn)
+    note = table_note(moved.profile, drawn=moved.drawn, printed=True)
     texts = [
         "A claim is one or more comparisons of two rows on a dataset; the count says how many of them come "
         "out as claimed, seeds aside.",
