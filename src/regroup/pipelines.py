@@ -146,9 +146,9 @@ def _take_over(stages: Any, outline: Outline, params: Params) -> None:
     for name in ("resolve", "tables", "page"):
         for files in stages[name]["params"]:
             if _OWN_RUNS in files:
-                files[_OWN_RUNS] = kinds
+                files[_OWN_RUNS] = list(kinds)
     for name, watched in (("resolve", {**theirs, **starts}), ("page", theirs)):
-        stages[name]["params"] += [{file: keys} for file, keys in watched.items()]
+        stages[name]["params"] += [{file: list(keys)} for file, keys in watched.items()]
 
 
 def _left_out(params: Params, outline: Outline) -> list[str]:

@@ -71,6 +71,13 @@ def score(runs: Sequence[Run], column: Column) -> Score | None:
     )
 
 
+def chance(value: Value) -> float | None:
+    """What a random answer scores in the place of a value, where its task says so."""
+    told = value.scores.details.get("chance")
+    found = told.get(value.name) if isinstance(told, dict) else None
+    return float(found) if isinstance(found, int | float) else None
+
+
 def protocol_name(value: Value) -> str | None:
     """The name of the protocol that made a value, where the metrics file gives one."""
     name = value.scores.protocol.get("name")

@@ -20,7 +20,7 @@ from regroup.metrics import METRICS, Unit
 from regroup.report.columns import Column, is_miou
 from regroup.report.comparison import Spread, t95
 from regroup.report.reference import Reference, ReferenceTable
-from regroup.report.scores import Run, Score, protocol_name, read_runs, score
+from regroup.report.scores import Run, Score, chance, protocol_name, read_runs, score
 
 MISSING = "missing"
 """What a cell shows when there is no run behind it."""
@@ -140,6 +140,7 @@ def build_table(
         *([printed.note] if printed.note else []),
         *(f"{_label(row.labels)}: {row.note}." for row in printed.rows if row.note),
         *_protocol_notes(printed, runs),
+        *_chance_notes(printed, runs),
         *(
             f"{_label(printed.row(name).labels)}: {have} of {want} runs."
             for name, (have, want) in incomplete.items()
@@ -321,3 +322,13 @@ def _protocol_notes(printed: ReferenceTable, runs: Mapping[str, Sequence[Run]]) 
         elif names:
             same.append(f"{title} {names[0]}")
     return [*([f"Protocols: {', '.join(same)}."] if same else []), *mixed]
+
+
+def _chance_notes(printed: ReferenceTable, runs: Mapping[str, Sequence[Run]]) -> list[str]:
+    """What a random answer would score, of tasks that say so."""
+    said = []
+    for column in printed.columns:
+        every = [value for row in runs.values() for run in row if (value := run.at(column)) is not None]
+        found = {f"{rounded(score)}" for one in every if (score := chance(one)) is not None}
+        said += [f"{printed.heading(column)} {', '.join(sorted(found))}"] if found else []
+    return [f"By chance alone: {'; '.join(said)}."] if said else []
