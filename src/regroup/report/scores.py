@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 
 from regroup.errors import RegroupError
@@ -56,6 +57,11 @@ class Score:
     mean: float
     std: float | None = None
     runs: int = 1
+
+
+def rounded(value: float) -> Decimal:
+    """A percentage to two decimals, half to even."""
+    return Decimal(repr(value)).quantize(Decimal("0.01"), ROUND_HALF_EVEN)
 
 
 def score(runs: Sequence[Run], column: Column) -> Score | None:

@@ -10,7 +10,8 @@ from regroup.drawing.labelling import table_note
 from regroup.report.claims import ClaimResult, Outcome, WhatMoved
 from regroup.report.columns import column_title
 from regroup.report.comparison import Verdict, overall
-from regroup.report.tables import MISSING, NOT_PRINTED, rounded
+from regroup.report.scores import rounded
+from regroup.report.tables import MISSING, NOT_PRINTED
 
 
 def write_what_moved(moved: WhatMoved, folder: Path, *, data: Path | None = None) -> list[Path]:
