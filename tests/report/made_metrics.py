@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+
+from pydantic import JsonValue
 
 from regroup.metrics import METRICS, DatasetScores, Metric, Metrics, write_metrics
 
@@ -19,6 +22,7 @@ def make_metrics(
     metrics: Mapping[str, Metric] = MIOU,
     profile: str = "mini",
     protocol: str | None = None,
+    details: Mapping[str, JsonValue] = MappingProxyType({}),
 ) -> Path:
     """Write the metrics file of weights called `name`; `folder` is that of all metrics.
 
@@ -34,7 +38,12 @@ def make_metrics(
         main=next(iter(metrics)),
         metrics=dict(metrics),
         datasets={
-            dataset: DatasetScores(values=dict(values), images=5, protocol={"name": protocol or dataset})
+            dataset: DatasetScores(
+                values=dict(values),
+                images=5,
+                protocol={"name": protocol or dataset},
+                details=dict(details),
+            )
             for dataset, values in scores.items()
         },
     )
