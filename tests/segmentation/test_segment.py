@@ -131,7 +131,8 @@ def test_who_takes_one_image_and_stops_still_has_gradients(model: GroupViT, phot
     paths = [photos / f"p{i}.png" for i in range(3)]
     results = segment_images(model, paths, ["dog", "sky"], SMALL, threshold=0.3, batch=1)
     next(results)
-    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
     results.close()  # type: ignore[attr-defined]  # a generator
     assert model.training is training
 
