@@ -101,6 +101,11 @@ class Variant(Settings):
     def _parts_fit(self) -> Variant:
         if self.objectives and not self.adapt and not self.heads:
             raise ValueError("`trainable: nothing` leaves nothing to its `objectives`; drop one of the two")
+        trains = [use for use in self.adapt if (use.name, use.options.get("train")) != ("parts", "nothing")]
+        if self.objectives and not trains and not self.heads:
+            raise ValueError(
+                "adapt: `train: nothing` leaves nothing to the `objectives`; drop one of the two"
+            )
         if self.objectives and not any(term.weight for term in self.objectives):
             raise ValueError("objectives: every weight is 0, so there is nothing to minimise")
         if self.dino_input and self.grouping_blocks == 1:
