@@ -15,6 +15,7 @@ FILES = {
     "_shared.py": "from toy_room._deeper import x\n",
     "_deeper.py": "x = 1\n",
     "plain.py": "import os\n",
+    "plain.yaml": "read: by plain.py\n",
     "strict.py": (
         "from pydantic import Field\n"
         "from regroup.settings import Settings\n"
@@ -83,6 +84,7 @@ def test_a_digest_is_of_a_plugins_own_code(folder: Path) -> None:
     assert changed("plain.py") == {"plain"}
     assert changed("_deeper.py") == {"strict"}
     assert changed("large/part.py") == {"large"}
+    assert changed("plain.yaml") == {"plain"}
     (folder / "new.py").touch()
     assert {name: room().digest(name) for name in before} == before
 

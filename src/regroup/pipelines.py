@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from regroup.params import Params
+from regroup.segmentation.settings import EvaluateParams
 from regroup.settings import read_yaml
 from regroup.sources.settings import SourceParams
 from regroup.study import Outline, files_of, load_outline, params_of, results_of
@@ -28,10 +28,10 @@ _OWN_RUNS = "${study}/variants.yaml"
 def render_pipeline(pipeline: Path, params: Params) -> str:
     """The text of a profile's or a study's dvc.yaml, from the root's.
 
-    The variants are looked for above the folder; manifests of sources that the profile does not have are no
-    dependencies; metrics and plots are the default profile's alone, so that DVC does not complain about
-    results that nobody has made here. A source that is used in place lies outside DVC's sight: its stage
-    then looks at the folder at every run, and leaves a manifest that still holds as it is.
+    The variants are looked for above the folder; files that its parameters alone name, checkpoints and
+    protocols, become dependencies; metrics and plots are the default profile's alone, so that DVC does not
+    complain about results that nobody has made here. A source that is used in place lies outside DVC's sight:
+    its stage then looks at the folder at every run, and leaves a manifest that still holds as it is.
 
     A study beside the profile's own has no stages that make data: it reads what those of the profile's
     dvc.yaml write, and DVC finds them there. A stage whose section the parameters lack is left out, and so is
@@ -65,10 +65,13 @@ def render_pipeline(pipeline: Path, params: Params) -> str:
         stage["params"] = [_watched(files, params) for files in stage.get("params", ())]
         for dep in list(stage.get("deps", ())):
             lost = any(_meet(dep, out) for out in gone) and not any(_meet(dep, out) for out in kept)
-            if lost or _source_of(dep) not in (None, *params.sources) or _missing_claims(dep, params):
+            if lost or _missing_claims(dep, params):
                 stage["deps"].remove(dep)
         if beside:
             stage["outs"] = [out for out in stage["outs"] if not _path(out).startswith(_DATA)]
+    for name, files in _further_files(params).items():
+        deps = stages[name]["deps"]
+        deps += [file for file in files if not _declared(file, deps, params)]
     if "source" in stages and used_in_place(params):
         source = _body(stages["source"])
         source.insert(1, "always_changed", True)
@@ -105,10 +108,13 @@ def pipeline_faults(params: Params) -> Iterator[str]:
             " your own"
         )
     stages = read_yaml(pipeline)["stages"]
-    deps = {dep for entry in stages.values() for dep in _body(entry).get("deps", ())}
-    read = {_source_of(dep) for dep in deps} - {None}
-    for missing in sorted(map(str, read.difference(params.sources))):
-        yield f"{params.params_file}: sources: {pipeline} reads {missing}; a profile of your own may lack it"
+    for stage, files in _further_files(params).items():
+        for file in files:
+            if not _declared(file, _body(stages[stage]).get("deps", ()), params):
+                yield (
+                    f"{pipeline}: stages.{stage}.deps: {file} is missing, which {params.params_file} names: "
+                    "a change of it would go unseen; add that line"
+                )
     for section in OPTIONAL:
         if section in stages and getattr(params, section) is None:
             yield (
@@ -188,11 +194,19 @@ def _meet(dep: str, out: str) -> bool:
     return dep == out or dep.startswith(f"{out}/") or out.startswith(f"{dep}/")
 
 
+def _further_files(params: Params) -> dict[str, tuple[str, ...]]:
+    """What stages read because a parameter names it, and no parameter that a template could write."""
+    named = (one.options for one in params.evaluate.values())
+    protocols = (file for some in named if isinstance(some, EvaluateParams) for file in some.own_protocols)
+    checkpoints = (one.path.as_posix() for one in params.checkpoints.values())
+    return {"resolve": tuple(dict.fromkeys(checkpoints)), "tasks": tuple(dict.fromkeys(protocols))}
+
+
+def _declared(file: str, deps: Sequence[str], params: Params) -> bool:
+    """Whether a file is one of the dependencies, or lies in one."""
+    paths = (dep.replace("${name}", params.name).replace("${data}", params.data) for dep in deps)
+    return any(file == path or file.startswith(f"{path}/") for path in paths)
+
+
 def _missing_claims(dep: str, params: Params) -> bool:
     return dep == "${study}/claims.yaml" and not params.files.claims.is_file()
-
-
-def _source_of(dep: str) -> str | None:
-    """The source whose manifest a dependency is, or None."""
-    found = re.fullmatch(r"data/[^/]+/raw/([^/]+)/manifest\.json", dep)
-    return found[1] if found else None

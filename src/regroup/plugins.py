@@ -30,6 +30,9 @@ from regroup.settings import Settings, parse, read_yaml
 
 Entry = TypeVar("Entry", bound=Settings)
 
+_KINDS = frozenset({".py", ".csv", ".json", ".txt", ".yaml", ".yml"})
+"""Endings of the files that a plugin may be made of: its code, and data that it reads."""
+
 
 class NoOptions(Settings):
     """Of what takes none."""
@@ -109,7 +112,8 @@ class Room:
     def files(self, name: str) -> tuple[Path, ...]:
         """The files of this room that a module is made of: its own, and all that they import.
 
-        The room's `__init__` is among them: importing a module runs it.
+        Data files are its own if they lie in its folder, or beside it and are named like it. The room's
+        `__init__` is among them: importing a module runs it.
 
         Raises:
             RegroupError: there is none of this name.
@@ -144,9 +148,10 @@ class Room:
         if not module:
             yield path / "__init__.py"
         elif path.with_suffix(".py").is_file():
-            yield path.with_suffix(".py")
+            # data of its name may lie beside it
+            yield from (file for file in path.parent.glob(f"{path.name}.*") if file.suffix in _KINDS)
         elif (path / "__init__.py").is_file():
-            yield from (file for file in path.rglob("*") if file.suffix in {".py", ".yaml", ".json"})
+            yield from (file for file in path.rglob("*") if file.suffix in _KINDS)
 
     def _imported(self, file: Path) -> Iterator[str]:
         """Modules below this package that a file imports, as dotted names below it."""

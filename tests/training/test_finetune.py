@@ -13,6 +13,7 @@ import torch
 from regroup.errors import RegroupError
 from regroup.io import source_digest
 from regroup.lease import LeaseLostError
+from regroup.plugins import Room
 from regroup.training.finetune import CODE, finetune
 from regroup.training.plan import Plan
 from regroup.training.settings import FinetuneParams, OptimiserParams
@@ -21,7 +22,7 @@ from regroup.training.state import TrainingState, claimed, load_state
 from regroup.training.texts import TextFeatures
 from regroup.variants import Variant, code_digests
 
-from .tiny import SETTINGS, VARIANT, model, opened
+from .tiny import SETTINGS, VARIANT, finetune_until, model, opened
 
 
 def train(
@@ -32,22 +33,14 @@ def train(
     settings: FinetuneParams = SETTINGS,
     stop_at: int = 0,
 ) -> tuple[Any, Any]:
+    """The weights and the curve; with `stop_at`, the run is killed there and has no curve."""
     trained = model()
     data, plan = opened(corpus, variant, settings)
 
-    class KilledError(Exception):
-        pass
-
-    def observe(step: int, row: dict[str, float]) -> None:
-        if step == stop_at:
-            raise KilledError
-
-    arguments = {"state": state, "inputs_digest": "inputs", "observe": observe, "progress": False}
-    if stop_at:
-        with pytest.raises(KilledError):
-            finetune(trained, data, variant, settings, plan, **arguments)
-        return None, None
-    return trained.state_dict(), finetune(trained, data, variant, settings, plan, **arguments)
+    curve = finetune_until(
+        stop_at, trained, data, variant, settings, plan, state=state, inputs_digest="inputs"
+    )
+    return trained.state_dict(), curve
 
 
 def test_plan_scales_the_study() -> None:
@@ -91,7 +84,7 @@ def test_a_state_of_other_settings_is_not_resumed(corpus: Path, tmp_path: Path) 
     assert all(torch.equal(resumed[name], tensor) for name, tensor in fresh.items())
 
 
-@pytest.mark.parametrize("mended", ["objective", "layer"])
+@pytest.mark.parametrize("mended", ["objective", "layer", "backbone"])
 def test_a_state_of_other_code_is_not_resumed(
     mended: str,
     corpus: Path,
@@ -110,6 +103,8 @@ def test_a_state_of_other_code_is_not_resumed(
     if mended == "objective":
         digests = {**code_digests(VARIANT), "objectives.noise_free": "another"}
         monkeypatch.setattr("regroup.training.finetune.code_digests", lambda variant: digests)
+    elif mended == "backbone":
+        monkeypatch.setattr(Room, "digest", lambda room, name: f"another {room.key}")
     else:
         (source / "model" / "module.py").write_text("weight = 3\n")
     loaded = load_steps(monkeypatch)

@@ -210,31 +210,39 @@ torch.save(trained.state_dict(), folder / "model.pt")
 """
 
 
+def launch(corpus: Path, folder: Path) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, str(corpus), str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The model of a run that nobody ended."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with launch(corpus, folder) as run:
+        assert len(run.stdout.read().split()) == 120
+    return (folder / "model.pt").read_bytes()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("end", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)])
 def test_a_run_that_is_ended_goes_on_to_the_same_bytes(
-    corpus: Path, tmp_path: Path, end: signal.Signals, status: int
+    corpus: Path, tmp_path: Path, undisturbed: bytes, end: signal.Signals, status: int
 ) -> None:
-    def launch(folder: Path) -> subprocess.Popen[str]:
-        folder.mkdir(exist_ok=True)
-        path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-        return subprocess.Popen(
-            [sys.executable, "-c", RUN, str(corpus), str(folder)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": path},
-        )
-
-    with launch(tmp_path / "undisturbed") as run:
-        assert len(run.stdout.read().split()) == 120
-    with launch(tmp_path / "ended") as run:
+    with launch(corpus, tmp_path / "ended") as run:
         while int(run.stdout.readline()) < 30:
             pass
         run.send_signal(end)
         run.stdout.read()
     assert run.returncode == status
     assert not (tmp_path / "ended" / "model.pt").exists()
-    with launch(tmp_path / "ended") as run:
+    with launch(corpus, tmp_path / "ended") as run:
         steps = [int(line) for line in run.stdout.read().split()]
     assert steps[0] > 20
-    assert (tmp_path / "ended/model.pt").read_bytes() == (tmp_path / "undisturbed/model.pt").read_bytes()
+    assert (tmp_path / "ended/model.pt").read_bytes() == undisturbed

@@ -14,9 +14,6 @@ from regroup.safe_dvc import install
 from regroup.safe_dvc.elsewhere import leave_out_others
 from tests.thesis import copy_project
 
-# DVC's use of pygtrie
-pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
-
 VARIANTS = """
 variants:
   captions: {title: Captions, labels: {source: none, count: 0}, objectives: [{name: contrastive}]}
