@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
-
-from pydantic import JsonValue
 
 from regroup.metrics import METRICS, DatasetScores, Metric, Metrics, write_metrics
 
@@ -22,12 +19,12 @@ def make_metrics(
     metrics: Mapping[str, Metric] = MIOU,
     profile: str = "mini",
     protocol: str | None = None,
-    details: Mapping[str, JsonValue] = MappingProxyType({}),
+    chance: Mapping[str, float] | None = None,
 ) -> Path:
     """Write the metrics file of weights called `name`; `folder` is that of all metrics.
 
     `scores`: dataset -> metric -> value; the first of `metrics` is the main one; a protocol is called as its
-    dataset where none is named.
+    dataset where none is named; `chance` is what a random answer scores, by metric.
     """
     path = folder / task / name / METRICS
     found = Metrics(
@@ -42,7 +39,7 @@ def make_metrics(
                 values=dict(values),
                 images=5,
                 protocol={"name": protocol or dataset},
-                details=dict(details),
+                details={} if chance is None else {"chance": dict(chance)},
             )
             for dataset, values in scores.items()
         },

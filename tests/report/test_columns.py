@@ -48,7 +48,7 @@ def retrieval(tmp_path: Path) -> Callable[[str, float, float], Path]:
                 "text_median": Metric(title="text median rank", unit="rank"),
             },
             protocol="captions",
-            details={"chance": {"text_r1": 0.206}},
+            chance={"text_r1": 0.206},
         )
 
     return write
