@@ -19,7 +19,7 @@ from pydantic import (
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from regroup.errors import RegroupError, check_regular, os_words
+from regroup.errors import RegroupError, check_regular, os_words, shown
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -146,7 +146,7 @@ def _explain(fault: dict[str, Any], model: type[BaseModel]) -> str:
         message = "a name is lower-case letters and digits, then also - and _"
     if isinstance(fault["input"], dict | BaseModel):  # the message says what in it is wrong
         return f"{key}: {message}" if key else message
-    return f"{key or '(top level)'}: {message} (got {fault['input']!r})"
+    return f"{key or '(top level)'}: {message} (got {shown(repr(fault['input']), 300)})"
 
 
 def _keys(schema: Any) -> set[str]:

@@ -219,6 +219,16 @@ def test_a_background_may_be_asked_for_by_words(tmp_path: Path) -> None:
         ({"words": {"road": ["a"]}, "background": True, "threshold": 0.5}, "is found by the threshold"),
         ({"template": "a photo"}, r"template: "),
         ({"images": None}, r"images: "),
+        ({"images": "/photos"}, r"images: give a path below the root of the raw data, without `\.\.`"),
+        ({"labels": "../masks"}, r"labels: give a path below the root"),
+        ({"list": "/etc/passwd"}, r"list: give a path below the root"),
+        ({"splits": {"val": "../../etc"}}, r"splits\.val: give a path below the root"),
+        ({"masks": {"ignore": [255, 1]}}, r"masks\.ignore: 1 stands for 'car', which would never be scored"),
+        (
+            {"classes": ["road", "c\x1b[31mar"]},
+            r"classes: 'c\\x1b\[31mar' has characters that cannot be seen",
+        ),
+        ({"classes": [f"c{i}" for i in range(10_001)]}, r"classes: .*at most 10000 items"),
     ],
 )
 def test_a_bad_file_is_named_with_its_key(tmp_path: Path, keys: dict[str, Any], complaint: str) -> None:

@@ -79,8 +79,10 @@ def _check(arguments: argparse.Namespace) -> int:
     protocol = load_protocol(arguments.protocol)
     report = check_dataset(protocol, _root(arguments), arguments.split, arguments.limit)
     _print_classes(report)
+    from regroup.errors import shortlist
+
     if unseen := report.unseen:
-        print(f"never seen: {', '.join(unseen)}")
+        print(f"never seen: {shortlist(list(unseen))}")
     for fault in report.faults[:FAULTS]:
         print(f"fault: {fault}")
     if (more := len(report.faults) - FAULTS) > 0:

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import DTypeLike
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 from torch import Tensor
 
 from regroup.captions.prompts import INFERENCE_TEMPLATE
@@ -31,6 +31,19 @@ IGNORED = 255
 
 IGNORED_16_BIT = 65_535
 """The same of protocols with more than 255 classes."""
+
+
+MOST_CLASSES = 10_000
+"""Of a protocol: a matrix of all pairs of classes is counted."""
+
+
+def _below_the_root(path: str) -> str:
+    if Path(path).is_absolute() or ".." in Path(path).parts or not path.isprintable():
+        raise ValueError("give a path below the root of the raw data, without `..`")
+    return path
+
+
+Below = Annotated[str, AfterValidator(_below_the_root)]
 
 
 class Masks(Settings):
@@ -64,16 +77,16 @@ class Protocol(Settings):
     name: str
     title: str
     source: str = ""
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = Field(max_length=MOST_CLASSES)
     words: dict[str, tuple[str, ...]] = Field(default={})
     background: bool
     threshold: Share | None = None
     template: str = Field(default=INFERENCE_TEMPLATE, pattern=r"\{\}")
     masks: Masks
-    images: str
-    labels: str
-    list: str | None = None
-    splits: Mapping[str, str] = Field(default={})
+    images: Below
+    labels: Below
+    list: Below | None = None
+    splits: Mapping[str, Below] = Field(default={})
 
     @model_validator(mode="after")
     def _words_are_of_classes(self) -> Protocol:
@@ -200,7 +213,7 @@ def free_prompts(
 
 
 def check_names(names: Iterable[str], where: str) -> tuple[str, ...]:
-    """Drop spaces around names; refuse a list that is empty, or has an empty name or a name twice.
+    """Drop spaces around names; refuse a list that is empty, or a name that is empty, unseen or there twice.
 
     Raises:
         RegroupError: names the offender.
@@ -210,6 +223,8 @@ def check_names(names: Iterable[str], where: str) -> tuple[str, ...]:
         raise RegroupError(f"{where}: the list of class names is empty; name at least one")
     if "" in cleaned:
         raise RegroupError(f"{where}: a class name is empty")
+    if hidden := [name for name in cleaned if not name.isprintable()]:
+        raise RegroupError(f"{where}: {hidden[0]!r} has characters that cannot be seen; leave them out")
     twice = sorted(name for name, count in Counter(cleaned).items() if count > 1)
     if twice:
         raise RegroupError(f"{where}: class named twice: {', '.join(twice)}; keep one of each")

@@ -117,6 +117,11 @@ def check(protocol: Protocol) -> None:
         raise ValueError(
             f"masks.others: {options.others!r} is neither `error`, `ignore` nor one of `classes`"
         )
+    if options.values is None and options.colours is None:
+        first = int(options.reduce_zero_label)
+        if both := [one for one in options.ignore or () if first <= one < first + len(protocol.classes)]:
+            name = protocol.classes[both[0] - first]
+            raise ValueError(f"masks.ignore: {both[0]} stands for {name!r}, which would never be scored")
     if protocol.background and options.reduce_zero_label:
         raise ValueError("`reduce_zero_label` ignores the background: set `background: false`")
 
