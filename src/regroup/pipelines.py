@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,10 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from regroup.params import Params
+from regroup.segmentation.settings import EvaluateParams
 from regroup.settings import read_yaml
 from regroup.sources.settings import SourceParams
+from regroup.study import Outline, files_of, load_outline, params_of, results_of
 
 OF_THE_DATA = ("source", "shards", "nouns", "noun_report", "dino")
 """Stages that make what every study of a profile shares; only the profile's own dvc.yaml has them."""
@@ -21,24 +22,28 @@ OPTIONAL = ("sweep", "dissect", "figures", "learning")
 """Stages that are there if the parameters have a section of that name."""
 
 _DATA = "data/${data}/"
+_OWN_RUNS = "${study}/variants.yaml"
 
 
-def render_pipeline(pipeline: Path, params: Params, borrowed: Sequence[Path] = ()) -> str:
+def render_pipeline(pipeline: Path, params: Params) -> str:
     """The text of a profile's or a study's dvc.yaml, from the root's.
 
-    The variants are looked for above the folder; manifests of sources that the profile does not have are no
-    dependencies; metrics and plots are the default profile's alone, so that DVC does not complain about
-    results that nobody has made here. A source that is used in place lies outside DVC's sight: its stage
-    then looks at the folder at every run, and leaves a manifest that still holds as it is.
+    The variants are looked for above the folder; files that its parameters alone name, checkpoints and
+    protocols, become dependencies; metrics and plots are the default profile's alone, so that DVC does not
+    complain about results that nobody has made here. A source that is used in place lies outside DVC's sight:
+    its stage then looks at the folder at every run, and leaves a manifest that still holds as it is.
 
     A study beside the profile's own has no stages that make data: it reads what those of the profile's
     dvc.yaml write, and DVC finds them there. A stage whose section the parameters lack is left out, and so is
-    whatever others would read of it.
+    whatever others would read of it. Runs that it borrows are items of the stage `borrow`, and from there on
+    like its own.
 
     Args:
         pipeline: the root's dvc.yaml.
         params: of the profile or study.
-        borrowed: scores of another study's runs that the tables read too.
+
+    Raises:
+        RegroupError: the study's variants.yaml cannot be read.
     """
     yaml = round_trip()
     yaml.indent(mapping=2, sequence=4, offset=2)
@@ -48,8 +53,11 @@ def render_pipeline(pipeline: Path, params: Params, borrowed: Sequence[Path] = (
         document["vars"][number] = (params.root / own).as_posix()
     for section in ("metrics", "plots"):
         document.pop(section, None)
-    stages = document["stages"]
-    left_out = {name: stages.pop(name) for name in _left_out(params) if name in stages}
+    stages, beside = document["stages"], params.data != params.name
+    outline = load_outline(params.variants_file) if beside else Outline.model_construct(variants={"": None})
+    if outline.borrowed:
+        _take_over(stages, outline, params)
+    left_out = {name: stages.pop(name) for name in _left_out(params, outline) if name in stages}
     kept = [out for entry in stages.values() for out in _outputs(_body(entry))]
     gone = [out for entry in left_out.values() for out in _outputs(_body(entry)) if _DATA not in out]
     for entry in stages.values():
@@ -57,16 +65,13 @@ def render_pipeline(pipeline: Path, params: Params, borrowed: Sequence[Path] = (
         stage["params"] = [_watched(files, params) for files in stage.get("params", ())]
         for dep in list(stage.get("deps", ())):
             lost = any(_meet(dep, out) for out in gone) and not any(_meet(dep, out) for out in kept)
-            if lost or _source_of(dep) not in (None, *params.sources) or _missing_claims(dep, params):
+            if lost or _missing_claims(dep, params):
                 stage["deps"].remove(dep)
-        if params.data != params.name:
+        if beside:
             stage["outs"] = [out for out in stage["outs"] if not _path(out).startswith(_DATA)]
-    if borrowed:
-        tables = stages["tables"]
-        tables["deps"] += [path.as_posix() for path in borrowed]
-        next(files for files in tables["params"] if "${study}/variants.yaml" in files)[
-            "${study}/variants.yaml"
-        ] += ["borrowed"]
+    for name, files in _further_files(params).items():
+        deps = stages[name]["deps"]
+        deps += [file for file in files if not _declared(file, deps, params)]
     if "source" in stages and used_in_place(params):
         source = _body(stages["source"])
         source.insert(1, "always_changed", True)
@@ -103,10 +108,13 @@ def pipeline_faults(params: Params) -> Iterator[str]:
             " your own"
         )
     stages = read_yaml(pipeline)["stages"]
-    deps = {dep for entry in stages.values() for dep in _body(entry).get("deps", ())}
-    read = {_source_of(dep) for dep in deps} - {None}
-    for missing in sorted(map(str, read.difference(params.sources))):
-        yield f"{params.params_file}: sources: {pipeline} reads {missing}; a profile of your own may lack it"
+    for stage, files in _further_files(params).items():
+        for file in files:
+            if not _declared(file, _body(stages[stage]).get("deps", ()), params):
+                yield (
+                    f"{pipeline}: stages.{stage}.deps: {file} is missing, which {params.params_file} names: "
+                    "a change of it would go unseen; add that line"
+                )
     for section in OPTIONAL:
         if section in stages and getattr(params, section) is None:
             yield (
@@ -126,9 +134,33 @@ def round_trip() -> YAML:
     return yaml
 
 
-def _left_out(params: Params) -> list[str]:
+def _take_over(stages: Any, outline: Outline, params: Params) -> None:
+    """Put the runs of other studies where the study's own are scored and shown."""
+    borrowed = outline.borrowed
+    stages["borrow"]["foreach"] = {
+        name: {"results": results_of(one.study, params.data), "variant": one.variant}
+        for name, one in borrowed.items()
+    }
+    stages["evaluate"]["matrix"]["variant"] = [*outline.variants, *borrowed]
+    theirs: dict[str, list[str]] = {}  # what says of which backbone a run is, and what it is called
+    starts: dict[str, list[str]] = {}
+    for one in borrowed.values():
+        file = files_of(one.study, params.data).variants.as_posix()
+        theirs.setdefault(file, []).append(f"variants.{one.variant}")
+        starts[params_of(one.study, params.data).as_posix()] = ["checkpoint", "checkpoints"]
+    kinds = ["variants", "borrowed"] if outline.variants else ["borrowed"]
+    for name in ("resolve", "tables", "page"):
+        for files in stages[name]["params"]:
+            if _OWN_RUNS in files:
+                files[_OWN_RUNS] = list(kinds)
+    for name, watched in (("resolve", {**theirs, **starts}), ("page", theirs)):
+        stages[name]["params"] += [{file: list(keys)} for file, keys in watched.items()]
+
+
+def _left_out(params: Params, outline: Outline) -> list[str]:
     """Stages of the root's dvc.yaml that this one does not have."""
     names = [name for name in OPTIONAL if getattr(params, name) is None]
+    names += [*([] if outline.borrowed else ["borrow"]), *([] if outline.variants else ["finetune"])]
     if params.data != params.name:
         names += OF_THE_DATA if params.weights.artefacts else (*OF_THE_DATA, "weights")
     return names
@@ -162,11 +194,19 @@ def _meet(dep: str, out: str) -> bool:
     return dep == out or dep.startswith(f"{out}/") or out.startswith(f"{dep}/")
 
 
+def _further_files(params: Params) -> dict[str, tuple[str, ...]]:
+    """What stages read because a parameter names it, and no parameter that a template could write."""
+    named = (one.options for one in params.evaluate.values())
+    protocols = (file for some in named if isinstance(some, EvaluateParams) for file in some.own_protocols)
+    checkpoints = (one.path.as_posix() for one in params.checkpoints.values())
+    return {"resolve": tuple(dict.fromkeys(checkpoints)), "tasks": tuple(dict.fromkeys(protocols))}
+
+
+def _declared(file: str, deps: Sequence[str], params: Params) -> bool:
+    """Whether a file is one of the dependencies, or lies in one."""
+    paths = (dep.replace("${name}", params.name).replace("${data}", params.data) for dep in deps)
+    return any(file == path or file.startswith(f"{path}/") for path in paths)
+
+
 def _missing_claims(dep: str, params: Params) -> bool:
     return dep == "${study}/claims.yaml" and not params.files.claims.is_file()
-
-
-def _source_of(dep: str) -> str | None:
-    """The source whose manifest a dependency is, or None."""
-    found = re.fullmatch(r"data/[^/]+/raw/([^/]+)/manifest\.json", dep)
-    return found[1] if found else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from regroup.pipelines import pipeline_faults, render_pipeline
 from regroup.plugins import Room
 from regroup.profile import render
 from regroup.settings import read_yaml
-from regroup.tasks import TASKS
+from regroup.tasks import TASKS, evaluation
 from regroup.tasks._code import library
 from regroup.training.settings import (
     AugmentationSettings,
@@ -137,7 +138,8 @@ def test_a_stage_has_one_name_everywhere(stage: str) -> None:
     params = load_params(ROOT / "params.yaml")
     assert stage in params.resources
     # what is resolved is of several sections
-    section = {"source": "sources", "resolve": "finetune", "tasks": "evaluate"}.get(stage, stage)
+    known = {"source": "sources", "resolve": "finetune", "borrow": "study", "tasks": "evaluate"}
+    section = known.get(stage, stage)
     assert section in Params.model_fields
 
 
@@ -170,7 +172,7 @@ def test_every_knob_is_watched_by_the_stage_that_reads_it() -> None:
     watched = {
         key.split(".")[0]
         for entry in STAGES.values()
-        for files in entry["params"]
+        for files in entry.get("params", ())
         for keys in files.values()
         for key in keys
     }
@@ -246,21 +248,38 @@ def test_the_full_profile_has_the_stages_of_mini(tmp_path: Path) -> None:
     assert (tmp_path / "full/params.yaml").read_text() == (ROOT / "full/params.yaml").read_text()
 
 
-def raw_deps(pipeline: dict[str, Any], stage: str) -> set[str]:
-    entry = pipeline["stages"][stage]
-    return {dep for dep in entry.get("do", entry)["deps"] if "/raw/" in dep}
+def test_who_scores_sees_its_data_and_protocols_by_the_file_of_the_task() -> None:
+    """Whatever sources and protocols a profile has: none is named in dvc.yaml."""
+    for stage in ("sweep", "dissect", "figures"):
+        deps = STAGES[stage]["deps"]
+        assert "data/${name}/tasks/segmentation.json" in deps
+        assert not [dep for dep in deps if "/raw/" in dep]
+    assert not [dep for dep in STAGES["evaluate"]["deps"] if "/raw/" in dep]
 
 
-def test_stages_read_the_manifests_of_the_sources_that_a_profile_has() -> None:
-    root = read_yaml(ROOT / "dvc.yaml")
-    assert raw_deps(root, "evaluate") == set()  # in the file of each task, those that it reads
-    assert raw_deps(root, "sweep") == {
-        f"data/${{data}}/raw/{source}/manifest.json" for source in ("coco", "voc12", "context", "ade")
+@pytest.mark.parametrize("checkpoint", ["models/clip.pth", "data/full/weights/clip.pth"])
+def test_files_that_parameters_alone_name_are_watched(
+    checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A protocol of one's own, and a further checkpoint, unless it lies in what is watched anyhow."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    (tmp_path / "streets.yaml").touch()
+    mini, full = load_params(ROOT / "params.yaml"), load_params(ROOT / "full/params.yaml")
+    whole = full.evaluate["segmentation"]
+    values = whole.options.model_dump(mode="json")
+    values["datasets"]["streets"] = {**values["datasets"]["voc"], "protocol": "streets.yaml"}
+    changed = {
+        "checkpoints": {"clip": CheckpointParams(path=Path(checkpoint), backbone="clip")},
+        "evaluate": {"segmentation": evaluation("segmentation", values)},
     }
-    params = load_params(ROOT / "full/params.yaml")
-    fewer = params.model_copy(update={"sources": {"coco": params.sources["coco"]}})
-    made = YAML(typ="safe", pure=True).load(render_pipeline(ROOT / "dvc.yaml", fewer))
-    assert raw_deps(made, "sweep") == raw_deps(made, "nouns") == {"data/${data}/raw/coco/manifest.json"}
+    params = full.model_copy(update=changed)
+    made = YAML(typ="safe", pure=True).load(render_pipeline(Path("dvc.yaml"), params))["stages"]
+    assert "streets.yaml" in made["tasks"]["deps"]
+    assert (checkpoint in made["resolve"]["deps"]) is (checkpoint == "models/clip.pth")
+    faults = list(pipeline_faults(mini.model_copy(update=changed)))
+    assert any(fault.startswith("dvc.yaml: stages.tasks.deps: streets.yaml is missing") for fault in faults)
+    assert any(fault.startswith(f"dvc.yaml: stages.resolve.deps: {checkpoint} is") for fault in faults)
 
 
 def test_only_a_folder_in_use_is_looked_at_in_every_run() -> None:

@@ -19,11 +19,12 @@ def make_metrics(
     metrics: Mapping[str, Metric] = MIOU,
     profile: str = "mini",
     protocol: str | None = None,
+    chance: Mapping[str, float] | None = None,
 ) -> Path:
     """Write the metrics file of weights called `name`; `folder` is that of all metrics.
 
     `scores`: dataset -> metric -> value; the first of `metrics` is the main one; a protocol is called as its
-    dataset where none is named.
+    dataset where none is named; `chance` is what a random answer scores, by metric.
     """
     path = folder / task / name / METRICS
     found = Metrics(
@@ -34,7 +35,12 @@ def make_metrics(
         main=next(iter(metrics)),
         metrics=dict(metrics),
         datasets={
-            dataset: DatasetScores(values=dict(values), images=5, protocol={"name": protocol or dataset})
+            dataset: DatasetScores(
+                values=dict(values),
+                images=5,
+                protocol={"name": protocol or dataset},
+                details={} if chance is None else {"chance": dict(chance)},
+            )
             for dataset, values in scores.items()
         },
     )

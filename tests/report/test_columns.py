@@ -48,6 +48,7 @@ def retrieval(tmp_path: Path) -> Callable[[str, float, float], Path]:
                 "text_median": Metric(title="text median rank", unit="rank"),
             },
             protocol="captions",
+            chance={"text_r1": 0.206},
         )
 
     return write
@@ -84,6 +85,7 @@ def test_a_table_has_metrics_of_several_tasks(
     assert "text R@1: text R@1 in percent" in text
     assert "COCO text_median: text median rank in places from 1" in text
     assert "Protocols: COCO voc, text R@1 captions" in text
+    assert "By chance alone: text R@1 0.21; COCO retrieval 0.21." in text
     assert not any("of 2 runs" in note for note in table.notes)
     assert "text R@1" in format_console(table)
     # a seed that was not scored on one of the tasks

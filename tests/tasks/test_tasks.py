@@ -120,12 +120,15 @@ def test_code_is_followed_to_what_a_task_imports(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(code, "TASKS", type(TASKS)(TASKS.package, TASKS.word))
     monkeypatch.setitem(code.TASKS.__dict__, "folder", package / "tasks")
 
+    layouts = [package / f"segmentation/layouts/{name}.py" for name in ("__init__", "instances")]
+    named = {"segmentation": layouts, "retrieval": []}
+
     def edited(name: str, task: str) -> bool:
-        before = code.code_of(task)
+        before = code.code_of(task, named[task])
         file = package / name
         content = file.read_text()
         file.write_text(content + "\n# more\n")
-        changed = code.code_of(task) != before
+        changed = code.code_of(task, named[task]) != before
         file.write_text(content)
         return changed
 
@@ -135,6 +138,8 @@ def test_code_is_followed_to_what_a_task_imports(tmp_path: Path, monkeypatch: py
     assert edited("pictures.py", "retrieval")
     assert edited("segmentation/resolved.py", "segmentation")
     assert edited("sources/mini/names.yaml", "segmentation")
+    assert edited("segmentation/layouts/instances.py", "segmentation")
+    assert edited("regions.py", "segmentation"), "what a reader of masks imports that is found by its name"
     assert not edited("tasks/retrieval.py", "segmentation")
     assert not edited("tasks/_ranks.py", "segmentation")
     assert not edited("report/tables.py", "segmentation")

@@ -13,6 +13,7 @@ import torch
 from regroup.errors import RegroupError
 from regroup.io import source_digest
 from regroup.lease import LeaseLostError
+from regroup.plugins import Room, Use
 from regroup.training.finetune import CODE, finetune
 from regroup.training.plan import Plan
 from regroup.training.settings import FinetuneParams, OptimiserParams
@@ -83,7 +84,7 @@ def test_a_state_of_other_settings_is_not_resumed(corpus: Path, tmp_path: Path) 
     assert all(torch.equal(resumed[name], tensor) for name, tensor in fresh.items())
 
 
-@pytest.mark.parametrize("mended", ["objective", "layer"])
+@pytest.mark.parametrize("mended", ["objective", "layer", "backbone"])
 def test_a_state_of_other_code_is_not_resumed(
     mended: str,
     corpus: Path,
@@ -102,6 +103,8 @@ def test_a_state_of_other_code_is_not_resumed(
     if mended == "objective":
         digests = {**code_digests(VARIANT), "objectives.noise_free": "another"}
         monkeypatch.setattr("regroup.training.finetune.code_digests", lambda variant: digests)
+    elif mended == "backbone":
+        monkeypatch.setattr(Room, "digest", lambda room, name: f"another {room.key}")
     else:
         (source / "model" / "module.py").write_text("weight = 3\n")
     loaded = load_steps(monkeypatch)
@@ -243,6 +246,18 @@ def test_divergence_names_the_step_and_the_images(corpus: Path, tmp_path: Path) 
         broken.image.stages[0].group_tokens.fill_(float("nan"))
     with pytest.raises(RegroupError, match=r"diverged at step 0: .*loss nan.*images of the batch: \d+"):
         finetune(broken, data, VARIANT, SETTINGS, plan, state=tmp_path, inputs_digest="", progress=False)
+
+
+def test_a_loss_that_nothing_trained_changes_is_refused(corpus: Path, tmp_path: Path) -> None:
+    data, plan = opened(corpus)
+    entropy = VARIANT.model_copy(
+        update={
+            "objectives": VARIANT.objectives[2:],
+            "adapt": (Use(name="parts", options={"train": "image_projector"}),),
+        }
+    )
+    with pytest.raises(RegroupError, match="objectives: group_entropy: nothing that this run trains"):
+        finetune(model(), data, entropy, SETTINGS, plan, state=tmp_path, inputs_digest="", progress=False)
 
 
 def test_cached_text_features_are_the_towers(corpus: Path) -> None:

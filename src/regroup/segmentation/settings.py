@@ -102,6 +102,11 @@ class EvaluateParams(InferenceParams):
             raise ValueError(f"validation.datasets: {', '.join(unknown)} is not under datasets ({known})")
         return self
 
+    @property
+    def own_protocols(self) -> tuple[str, ...]:
+        """Files of protocols that are not the package's, from the project's root."""
+        return tuple(dict.fromkeys(one.protocol for one in self.datasets.values() if is_file(one.protocol)))
+
     def chosen(self, names: Sequence[str], key: str) -> dict[str, DatasetParams]:
         """Some of the datasets by name; `key` says who asks.
 

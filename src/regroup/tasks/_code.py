@@ -31,21 +31,27 @@ def code_of(task: str, files: Iterable[Path] = ()) -> dict[str, str]:
         RegroupError: there is no such task.
     """
     further = sorted(files)
+    modules = library(task, further)
     return {
         f"tasks.{task}": TASKS.digest(task),
-        "library": _digest((file.relative_to(_PACKAGE).as_posix(), file) for file in library(task)),
+        "library": _digest((file.relative_to(_PACKAGE).as_posix(), file) for file in modules),
         **({"files": _digest((file.name, file) for file in further)} if further else {}),
     }
 
 
-def library(task: str) -> tuple[Path, ...]:
+def library(task: str, files: Iterable[Path] = ()) -> tuple[Path, ...]:
     """Modules that a task and the stage around it import, directly or not, and the tables beside them.
 
     The task's own are not among them. A table is a YAML file of a module's name. `settings` of packages are
     left out: the options have their values.
+
+    Args:
+        task: which.
+        files: further ones that its result depends on; modules among them, which it finds by their names,
+            are followed like its own.
     """
-    own = set(TASKS.files(task))
-    found = {_PACKAGE / name for name in _OF_EVERY_TASK}
+    own = {*TASKS.files(task), *(file for file in files if file.suffix == ".py")}
+    found = {_PACKAGE / name for name in _OF_EVERY_TASK} - own
     waiting = [*own, *found]
     while waiting:
         for file in _imports(waiting.pop()):

@@ -20,6 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from regroup.adaptation import Adapted, adapt, count_trainable
+from regroup.backbones import ROOM as BACKBONES
 from regroup.errors import RegroupError
 from regroup.heads import learning_rates
 from regroup.io import source_digest
@@ -112,7 +113,8 @@ def finetune(
     if settings.compile:
         model.image.compile(dynamic=False)
     learner = Learner(model, adapted, heads, optimiser)
-    fingerprint = _fingerprint(variant, settings, plan, inputs_digest, device)
+    backbone = BACKBONES.digest(model.config.architecture)
+    fingerprint = _fingerprint(variant, settings, plan, inputs_digest, backbone, device)
     run = Progress(state, fingerprint, claim, learner)
     run.resume()
 
@@ -216,15 +218,21 @@ def _generator(seed: int, step: int, device: torch.device | str) -> torch.Genera
 
 
 def _fingerprint(
-    variant: Variant, settings: FinetuneParams, plan: Plan, inputs_digest: str, device: torch.device | str
+    variant: Variant,
+    settings: FinetuneParams,
+    plan: Plan,
+    inputs_digest: str,
+    backbone: str,
+    device: torch.device | str,
 ) -> dict[str, str]:
     """All that a run's bytes follow from, by the names that a message gives them."""
     science = variant.model_dump_json(exclude={"title", "rows"})
     chosen = "\n".join([science, settings.model_dump_json(), repr(plan)])
+    code = f"{source_digest(*CODE)} {code_digests(variant)} {backbone}"
     return {
         "settings": hashlib.sha256(chosen.encode()).hexdigest(),
         "inputs": inputs_digest,
-        "code": hashlib.sha256(f"{source_digest(*CODE)} {code_digests(variant)}".encode()).hexdigest(),
+        "code": hashlib.sha256(code.encode()).hexdigest(),
         "machine or libraries": f"{machine(device)}, {world_size()} processes",
     }
 
