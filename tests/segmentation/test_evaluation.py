@@ -104,7 +104,7 @@ def test_files_hold_scores_protocol_and_classes_in_the_same_bytes_twice(
     assert len(written["checkpoint"]["sha256"]) == 64
     assert written["settings"]["window"] == SMALL.window
     dataset = written["datasets"]["voc"]
-    scored = evaluate(load_checkpoint(checkpoint), VOC, SMALL, voc)
+    scored = evaluate(load_checkpoint(checkpoint), resolve_dataset(VOC, voc), SMALL)
     assert dataset["values"]["miou"] == scored.miou == found.flat()["voc/mIoU"]
     assert dataset["protocol"]["threshold"] == 0.1
     assert dataset["protocol"]["short_side"] == 48
