@@ -211,7 +211,7 @@ def test_a_study_runs_with_any_profile(project: Path) -> None:
         Path("studies/mine/full/params.yaml"),
     )
     assert params.finetune.batch_divisor == 2
-    assert params.evaluate.window == 448
+    assert params.segmentation.window == 448
     assert make_on_demand(Path("studies/mine/full/dvc.yaml"))[0] == Path("full/dvc.yaml")
     assert (
         "reports/full/metrics/segmentation/original/metrics.json"
