@@ -9,7 +9,7 @@ from regroup.stage import Stage, run
 
 def main(stage: Stage) -> None:
     """Write page.html, the same bytes for the same reports, and index.html with the facts of the run."""
-    params, layout, variants = stage.params, stage.layout, stage.variants()
+    params, layout, scored = stage.params, stage.layout, stage.scored()
     shown = sorted(path for path in layout.report.iterdir() if path.is_dir())
     with stage.tracked(params.page, inputs=shown, outputs=[layout.page]):
         page = build_page(
@@ -18,7 +18,7 @@ def main(stage: Stage) -> None:
             drawn=params.drawn,
             settings=params.page,
             params_file=params.params_file,
-            titles={name: variant.title for name, variant in variants.items()},
+            titles={name: variant.title for name, variant in scored.items()},
             reference=load_reference(params.files.tables),
         )
         write_text(layout.page, page)

@@ -7,20 +7,18 @@ from regroup.report.scores_view import write_scores, write_summary
 from regroup.report.tables import write_table
 from regroup.report.what_moved import verdict_counts, write_what_moved
 from regroup.stage import Stage, run
-from regroup.study import load_borrowed
 
 
 def main(stage: Stage) -> None:
     """Build every table of the profile from the metrics files alone."""
     layout, params, profile, study = stage.layout, stage.params, stage.params.name, stage.params.files
-    reference, borrowed = load_reference(study.tables), load_borrowed(study.variants)
+    reference, scored = load_reference(study.tables), stage.scored()
     claims = load_claims(study.claims, reference=reference)
-    runs = reference.fill(table_files(params, stage.variants(), reference, borrowed))
+    runs = reference.fill(table_files(params, scored, reference))
     numbers = printed_numbers(params, reference)
     for row in reference.unfilled(runs, numbers):
         print(f"{study.variants}: nothing fills {row}")
-    inputs = [layout.metrics, *(path for one in borrowed.values() for path in params.scores_of(one))]
-    inputs += [folder for folder in (layout.sweep, layout.dissection) if folder.is_dir()]
+    inputs = [folder for folder in (layout.metrics, layout.sweep, layout.dissection) if folder.is_dir()]
     with stage.tracked(params.tables, inputs=inputs, outputs=[layout.tables, layout.table_data]):
         moved = check_claims(runs, profile=profile, drawn=params.drawn, claims=claims, reference=reference)
         for number in numbers:
@@ -30,9 +28,7 @@ def main(stage: Stage) -> None:
             write_table(table, layout.tables, data=layout.table_data)
         final = params.sweep.variant if params.sweep else params.tracking.final_model
         write_summary(layout.metrics, final, verdict_counts(moved), layout.tables, profile=profile)
-        write_scores(
-            layout.metrics, list(params.evaluate), list(stage.variants()), layout.tables, profile=profile
-        )
+        write_scores(layout.metrics, list(params.evaluate), list(scored), layout.tables, profile=profile)
         if moved.results:
             write_what_moved(moved, layout.tables, data=layout.table_data)
 

@@ -110,3 +110,31 @@ def test_a_shelf_lists_its_files_and_refuses_what_is_none(tmp_path: Path) -> Non
         shelf.load("rad")
     with pytest.raises(RegroupError, match=r"torn\.yaml: sise: unknown key; did you mean `size`"):
         shelf.load("torn")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("def loss(:\n", r"broken\.py: cannot be (imported|read as Python): invalid syntax \(.*line 1\)"),
+        (
+            "import nowhere_at_all\n",
+            r"broken\.py: cannot be imported: ModuleNotFoundError: .*broken\.py, line 1",
+        ),
+        ("x = 1 / 0\n", r"broken\.py: cannot be imported: ZeroDivisionError: .*broken\.py, line 1"),
+        ("def lose(): ...\n", r"broken\.py: has no function `loss`; `toy_room` says what a toy has"),
+        ("loss = 3\n", r"broken\.py: has no function `loss`"),
+        ("def loss(): ...\nclass Options: ...\n", r"broken\.py: `Options` is no class of `Settings`"),
+        ("def loss(): ...\nOptions = 3\n", r"broken\.py: `Options` is no class of `Settings`"),
+    ],
+)
+def test_a_plugin_that_is_none_is_named_with_its_file(folder: Path, text: str, complaint: str) -> None:
+    (folder / "broken.py").write_text(text)
+    asks = Room("toy_room", "toy", ("loss",))
+    with pytest.raises(RegroupError, match=complaint):
+        asks.options("broken", {})
+
+
+def test_code_that_cannot_be_read_has_no_digest(folder: Path) -> None:
+    (folder / "broken.py").write_text("def loss(:\n")
+    with pytest.raises(RegroupError, match=r"broken\.py: cannot be read as Python: invalid syntax"):
+        room().digest("broken")

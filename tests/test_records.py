@@ -17,10 +17,6 @@ from regroup.errors import RegroupError
 from regroup.regions import draw, find_faults
 from regroup.segmentation.layouts.instances import InstanceFile
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
-)
-
 SQUARE = [20, 10, 60, 10, 60, 50, 20, 50]
 Change = Callable[[dict[str, Any], dict[str, Any]], object]
 

@@ -37,7 +37,8 @@ class StageRule:
     """One stage as Snakemake sees it: a rule."""
 
     rule: str
-    """Name of the rule: the stage's, with `@` and `-` as underscores."""
+    """Name of the rule: the stage's, with `@` and `-` as underscores; behind `shared` and its folder, if it
+    is another pipeline's."""
     target: str
     """What `dvc repro` takes, e.g. `finetune@ge` or `full/dvc.yaml:finetune@ge`."""
     stamp: str
@@ -124,9 +125,9 @@ def publish_runs() -> None:
 
 def _rule(stage: ResolvedStage, place: Path, stamps: Mapping[str, str]) -> StageRule:
     resources = _resources(stage)
-    shared = "shared_" if place.parent.name == SHARED else ""
+    of = "/".join(place.parts[place.parts.index(SHARED) :]) if SHARED in place.parts else stage.name
     return StageRule(
-        rule=shared + re.sub(r"\W", "_", stage.name),
+        rule=re.sub(r"\W", "_", of.removeprefix(".")),
         target=stage.target,
         stamp=stamps[stage.target],
         log=f"{place}.log",
@@ -139,7 +140,7 @@ def _rule(stage: ResolvedStage, place: Path, stamps: Mapping[str, str]) -> Stage
 def _place(stage: ResolvedStage, folder: Path) -> Path:
     """Where the stamp and the log of a stage lie in a run of the pipeline in `folder`, without suffix."""
     own = stage.folder == folder
-    return STATE / folder / stage.name if own else STATE / folder / SHARED / stage.name
+    return STATE / folder / stage.name if own else STATE / folder / SHARED / stage.folder / stage.name
 
 
 def _resources(stage: ResolvedStage) -> dict[str, int]:

@@ -19,8 +19,8 @@ from regroup.segmentation.protocols import load_protocol
 from regroup.settings import read_yaml
 from regroup.sources.mini.names import drawn_names
 from regroup.sources.weights import find_weights
-from regroup.study import Borrowed, files_of, load_borrowed
-from regroup.variants import Variant, load_variants
+from regroup.study import load_borrowed
+from regroup.variants import Variant, load_scored, load_variants
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ def check_study(params_file: Path) -> Study:
     """
     params = load_params(params_file)
     variants = load_variants(params.variants_file)
-    borrowed = load_borrowed(params.variants_file)
+    scored = load_scored(params.variants_file, params.data)
     reference = load_reference(params.files.tables)
     load_claims(params.files.claims, reference=reference)
     faults = [
-        *_unknown_rows(variants, borrowed, reference, params.variants_file),
-        *_unfilled_rows(variants, borrowed, reference, params, params_file),
-        *_unborrowable(borrowed, params),
-        *_unknown_names(variants, params, params_file),
+        *_unknown_rows(scored, reference, params.variants_file),
+        *_unfilled_rows(scored, reference, params, params_file),
+        *_unborrowable(params),
+        *_unknown_names(variants, scored, params, params_file),
         *_unscorable(params, params_file),
         *pipeline_faults(params),
         *map(str, place_faults(params.name)),
@@ -71,53 +71,40 @@ def check_study(params_file: Path) -> Study:
     shown = [reference.table(number) for number in printed_numbers(params, reference)]
     return Study(
         profile=params.name,
-        runs=len(variants),
+        runs=len(scored),
         trained=sum(variant.trained for variant in variants.values()),
         tables=len(shown),
         rows=sum(len(table.rows) for table in shown),
     )
 
 
-def _unknown_rows(
-    variants: Mapping[str, Variant], borrowed: Mapping[str, Borrowed], reference: Reference, path: Path
-) -> Iterator[str]:
-    rows = {f"variants.{name}": one.rows for name, one in variants.items()}
-    rows |= {f"borrowed.{name}": one.rows for name, one in borrowed.items()}
-    for name, named in rows.items():
-        for row in named:
+def _unknown_rows(scored: Mapping[str, Variant], reference: Reference, path: Path) -> Iterator[str]:
+    borrowed = load_borrowed(path)
+    for name, variant in scored.items():
+        for row in variant.rows:
             try:
                 reference.table(row.table).row(row.row)
             except RegroupError as error:
-                yield f"{path}: {name}.rows: {error}"
+                yield f"{path}: {'borrowed' if name in borrowed else 'variants'}.{name}.rows: {error}"
 
 
-def _unborrowable(borrowed: Mapping[str, Borrowed], params: Params) -> Iterator[str]:
-    """Runs of other studies that these do not have, or that are of this one."""
-    path = params.variants_file
-    for name, one in borrowed.items():
-        where = f"{path}: borrowed.{name}"
-        if one.study == params.files.name:
-            yield f"{where}.study: is this study itself; add the row to its variant"
-            continue
-        theirs = files_of(one.study, params.data).variants
-        if not theirs.is_file():
-            yield f"{where}.study: no study `{one.study}` here ({theirs} does not exist)"
-        elif one.variant not in (known := load_variants(theirs)):
-            yield f"{where}.variant: no {one.variant} in {theirs} ({', '.join(known)})"
+def _unborrowable(params: Params) -> Iterator[str]:
+    """A profile's own graph is no copy that could have further stages."""
+    if params.data == params.name and (borrowed := load_borrowed(params.variants_file)):
+        yield (
+            f"{params.variants_file}: borrowed: {', '.join(borrowed)}: only a study beside the profile's own "
+            f"borrows runs; this is the study of {params.params_file} itself"
+        )
 
 
 def _unfilled_rows(
-    variants: Mapping[str, Variant],
-    borrowed: Mapping[str, Borrowed],
-    reference: Reference,
-    params: Params,
-    path: Path,
+    scored: Mapping[str, Variant], reference: Reference, params: Params, path: Path
 ) -> Iterator[str]:
     known = {(table.number, line.id) for table in reference.tables for line in table.rows}
     filled = {
         str(reference.first(RowRef(table=row.table, row=row.row)))
-        for rows in (*(one.rows for one in variants.values()), *(one.rows for one in borrowed.values()))
-        for row in rows
+        for variant in scored.values()
+        for row in variant.rows
         if (row.table, row.row) in known
     }
     for number in printed_numbers(params, reference):
@@ -140,7 +127,9 @@ def _unfilled_rows(
                 )
 
 
-def _unknown_names(variants: Mapping[str, Variant], params: Params, path: Path) -> Iterator[str]:
+def _unknown_names(
+    variants: Mapping[str, Variant], scored: Mapping[str, Variant], params: Params, path: Path
+) -> Iterator[str]:
     for name, variant in variants.items():
         where = f"{params.variants_file}: variants.{name}"
         vocabulary = variant.labels.vocabulary
@@ -153,13 +142,12 @@ def _unknown_names(variants: Mapping[str, Variant], params: Params, path: Path) 
         "dissect.variants": dissect.variants if dissect else (),
         "sweep.variant": (sweep.variant,) if sweep else (),
         "learning.panels": learning.variants if learning else (),
-        "tracking.register": (params.tracking.final_model,)
-        if params.tracking.final_model is not None
-        else (),
+        "tracking.register": () if (model := params.tracking.final_model) is None else (model,),
     }
     for key, names in named.items():
+        runs = variants if key == "tracking.register" else scored  # MLflow has it from who trained it
         for name in names:
-            if name not in variants:
+            if name not in runs:
                 yield f"{path}: {key}: {name} is not in {params.variants_file}"
     sets = {
         "figures": (

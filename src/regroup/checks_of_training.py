@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regroup import backbones
+from regroup.adaptation import ADAPTATIONS
 from regroup.errors import RegroupError
 from regroup.io import read_json
 from regroup.model.config import GroupViTConfig
+from regroup.objectives import Need, needs
 from regroup.params import Params, weight_folders
 from regroup.resolved import checkpoint_of, fill_in, overridden
 from regroup.sources.mini.drawn.coco import CAPTIONS_PER_IMAGE
@@ -39,6 +42,7 @@ def untrainable(variants: Mapping[str, Variant], params: Params, path: Path) -> 
         except RegroupError as error:
             yield str(error)
             continue
+        yield from _not_there(variant, params, path)
         if variant.trained:
             start = starts.get(
                 "checkpoint" if variant.checkpoint is None else f"checkpoints.{variant.checkpoint}"
@@ -47,6 +51,8 @@ def untrainable(variants: Mapping[str, Variant], params: Params, path: Path) -> 
             yield from _image_size(variant, params, start, where, path)
             if start is not None:
                 yield from _parts(variant, start, where)
+                yield from _adaptations(variant, start, where)
+                yield from _constants(variant, start, where)
                 yield from _shape(variant, params, start, where, path)
 
 
@@ -104,6 +110,63 @@ def _parts(variant: Variant, start: BackboneConfig, where: str) -> Iterator[str]
                 f"{where}.trainable: a {start.architecture} has no {', '.join(lacking)}; it has "
                 f"{', '.join(sorted(start.parts))}"
             )
+
+
+def _adaptations(variant: Variant, start: BackboneConfig, where: str) -> Iterator[str]:
+    """What a run would refuse to attach, tried on a model of shapes without numbers."""
+    if [use.name for use in variant.adapt] in ([], ["parts"]):
+        return  # its names say all
+    import torch
+
+    from regroup.adaptation import adapt
+
+    try:
+        for use in variant.adapt:
+            ADAPTATIONS.options(use.name, use.options)
+    except RegroupError:
+        return  # among the faults of plugins
+    try:
+        model = backbones.make(_regrouped(variant, start), torch.Generator()).to("meta")
+        adapt(model, variant.adapt, seed=variant.seed)
+    except RegroupError as error:
+        yield f"{where}.{error}"
+
+
+def _regrouped(variant: Variant, start: BackboneConfig) -> BackboneConfig:
+    """The sizes that a run trains: its own number of grouping blocks, where these can be made."""
+    if not isinstance(start, GroupViTConfig):
+        return start
+    from regroup.model.restage import stages_for
+
+    try:
+        stages = stages_for(start.image.stages, variant.grouping_blocks)
+    except RegroupError:
+        return start  # among the faults of shapes
+    return replace(start, image=replace(start.image, stages=stages))
+
+
+def _constants(variant: Variant, start: BackboneConfig, where: str) -> Iterator[str]:
+    """Objectives of the assignment alone, where it is fixed: each patch is a segment of its own."""
+    if isinstance(start, GroupViTConfig):
+        return
+    for term in variant.objectives:
+        if Need.ATTENTION in (asked := needs([term])) and asked <= _FIXED:
+            yield (
+                f"{where}.objectives: {term.name} is about how patches are grouped, and a "
+                f"{start.architecture} has no groups: nothing would change it; drop it"
+            )
+
+
+_FIXED = frozenset({Need.ATTENTION, Need.DINO, Need.TEACHER})
+"""What training does not change in a backbone without groups."""
+
+
+def _not_there(variant: Variant, params: Params, path: Path) -> Iterator[str]:
+    """A checkpoint that a run of its own starts from; the profile's is looked for in any case."""
+    if variant.checkpoint is None or (start := params.checkpoints[variant.checkpoint]).kind == "random":
+        return
+    if not start.path.exists() and not any(map(start.path.is_relative_to, weight_folders(params))):
+        yield f"{path}: checkpoints.{variant.checkpoint}.path: {start.path} does not exist"
 
 
 def _batch(variant: Variant, params: Params, where: str, path: Path) -> Iterator[str]:

@@ -16,12 +16,12 @@ from regroup.captions.settings import NounReportParams, NounsParams, ShardsParam
 from regroup.dino.settings import DinoParams
 from regroup.errors import RegroupError
 from regroup.journal import TrackingParams
-from regroup.metrics import METRICS, SEGMENTATION
+from regroup.metrics import SEGMENTATION
 from regroup.report.settings import LearningParams, PageParams, TablesParams
 from regroup.segmentation.settings import EvaluateParams, SweepParams
 from regroup.settings import Name, Settings, parse, read_yaml
 from regroup.sources.settings import SourceKey, SourceParams, WeightsParams, WorldParams, check_kinds
-from regroup.study import Borrowed, StudyFiles, params_of, results_of
+from regroup.study import StudyFiles
 from regroup.tasks import Evaluations
 from regroup.training.settings import CheckpointParams, FinetuneParams, PretrainParams
 
@@ -35,6 +35,7 @@ StageName = Literal[
     "resolve",
     "dino",
     "finetune",
+    "borrow",
     "tasks",
     "evaluate",
     "sweep",
@@ -135,22 +136,6 @@ class Params(Settings):
     def variants_file(self) -> Path:
         """What is run."""
         return self.files.variants
-
-    def scores_of(self, borrowed: Borrowed) -> tuple[Path, ...]:
-        """The metrics files of another study's run with this profile: one for each evaluation of both.
-
-        Raises:
-            RegroupError: the parameters of the other study cannot be read.
-        """
-        lender = params_of(borrowed.study, self.data)
-        theirs = read_yaml(lender)
-        if not isinstance(theirs, dict) or not isinstance(theirs.get("evaluate"), dict):
-            raise RegroupError(
-                f"{lender}: evaluate: this key is missing, and {self.study} borrows its scores"
-            )
-        layout = ProfilePaths(results_of(borrowed.study, self.data))
-        both = [name for name in self.evaluate if name in theirs["evaluate"]]
-        return tuple(layout.scores(name, borrowed.variant) / METRICS for name in both)
 
     def needed(self, section: Section | None, key: str) -> Section:
         """A section that a study may do without, for who cannot.

@@ -13,6 +13,7 @@ from regroup.params import Params
 from regroup.segmentation.settings import EvaluateParams
 from regroup.settings import read_yaml
 from regroup.sources.settings import SourceParams
+from regroup.study import Outline, files_of, load_outline, params_of, results_of
 
 OF_THE_DATA = ("source", "shards", "nouns", "noun_report", "dino")
 """Stages that make what every study of a profile shares; only the profile's own dvc.yaml has them."""
@@ -21,9 +22,10 @@ OPTIONAL = ("sweep", "dissect", "figures", "learning")
 """Stages that are there if the parameters have a section of that name."""
 
 _DATA = "data/${data}/"
+_OWN_RUNS = "${study}/variants.yaml"
 
 
-def render_pipeline(pipeline: Path, params: Params, borrowed: Sequence[Path] = ()) -> str:
+def render_pipeline(pipeline: Path, params: Params) -> str:
     """The text of a profile's or a study's dvc.yaml, from the root's.
 
     The variants are looked for above the folder; files that its parameters alone name, checkpoints and
@@ -33,12 +35,15 @@ def render_pipeline(pipeline: Path, params: Params, borrowed: Sequence[Path] = (
 
     A study beside the profile's own has no stages that make data: it reads what those of the profile's
     dvc.yaml write, and DVC finds them there. A stage whose section the parameters lack is left out, and so is
-    whatever others would read of it.
+    whatever others would read of it. Runs that it borrows are items of the stage `borrow`, and from there on
+    like its own.
 
     Args:
         pipeline: the root's dvc.yaml.
         params: of the profile or study.
-        borrowed: scores of another study's runs that the tables read too.
+
+    Raises:
+        RegroupError: the study's variants.yaml cannot be read.
     """
     yaml = round_trip()
     yaml.indent(mapping=2, sequence=4, offset=2)
@@ -48,8 +53,11 @@ def render_pipeline(pipeline: Path, params: Params, borrowed: Sequence[Path] = (
         document["vars"][number] = (params.root / own).as_posix()
     for section in ("metrics", "plots"):
         document.pop(section, None)
-    stages = document["stages"]
-    left_out = {name: stages.pop(name) for name in _left_out(params) if name in stages}
+    stages, beside = document["stages"], params.data != params.name
+    outline = load_outline(params.variants_file) if beside else Outline.model_construct(variants={"": None})
+    if outline.borrowed:
+        _take_over(stages, outline, params)
+    left_out = {name: stages.pop(name) for name in _left_out(params, outline) if name in stages}
     kept = [out for entry in stages.values() for out in _outputs(_body(entry))]
     gone = [out for entry in left_out.values() for out in _outputs(_body(entry)) if _DATA not in out]
     for entry in stages.values():
@@ -59,17 +67,11 @@ def render_pipeline(pipeline: Path, params: Params, borrowed: Sequence[Path] = (
             lost = any(_meet(dep, out) for out in gone) and not any(_meet(dep, out) for out in kept)
             if lost or _missing_claims(dep, params):
                 stage["deps"].remove(dep)
-        if params.data != params.name:
+        if beside:
             stage["outs"] = [out for out in stage["outs"] if not _path(out).startswith(_DATA)]
     for name, files in _further_files(params).items():
         deps = stages[name]["deps"]
         deps += [file for file in files if not _declared(file, deps, params)]
-    if borrowed:
-        tables = stages["tables"]
-        tables["deps"] += [path.as_posix() for path in borrowed]
-        next(files for files in tables["params"] if "${study}/variants.yaml" in files)[
-            "${study}/variants.yaml"
-        ] += ["borrowed"]
     if "source" in stages and used_in_place(params):
         source = _body(stages["source"])
         source.insert(1, "always_changed", True)
@@ -132,9 +134,33 @@ def round_trip() -> YAML:
     return yaml
 
 
-def _left_out(params: Params) -> list[str]:
+def _take_over(stages: Any, outline: Outline, params: Params) -> None:
+    """Put the runs of other studies where the study's own are scored and shown."""
+    borrowed = outline.borrowed
+    stages["borrow"]["foreach"] = {
+        name: {"results": results_of(one.study, params.data), "variant": one.variant}
+        for name, one in borrowed.items()
+    }
+    stages["evaluate"]["matrix"]["variant"] = [*outline.variants, *borrowed]
+    theirs: dict[str, list[str]] = {}  # what says of which backbone a run is, and what it is called
+    starts: dict[str, list[str]] = {}
+    for one in borrowed.values():
+        file = files_of(one.study, params.data).variants.as_posix()
+        theirs.setdefault(file, []).append(f"variants.{one.variant}")
+        starts[params_of(one.study, params.data).as_posix()] = ["checkpoint", "checkpoints"]
+    kinds = ["variants", "borrowed"] if outline.variants else ["borrowed"]
+    for name in ("resolve", "tables", "page"):
+        for files in stages[name]["params"]:
+            if _OWN_RUNS in files:
+                files[_OWN_RUNS] = list(kinds)
+    for name, watched in (("resolve", {**theirs, **starts}), ("page", theirs)):
+        stages[name]["params"] += [{file: list(keys)} for file, keys in watched.items()]
+
+
+def _left_out(params: Params, outline: Outline) -> list[str]:
     """Stages of the root's dvc.yaml that this one does not have."""
     names = [name for name in OPTIONAL if getattr(params, name) is None]
+    names += [*([] if outline.borrowed else ["borrow"]), *([] if outline.variants else ["finetune"])]
     if params.data != params.name:
         names += OF_THE_DATA if params.weights.artefacts else (*OF_THE_DATA, "weights")
     return names

@@ -16,6 +16,7 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -52,10 +53,12 @@ class Room:
     Attributes:
         package: its name, e.g. `regroup.objectives`.
         word: what one of its modules is called in messages, e.g. `objective`.
+        functions: what each of its modules has.
     """
 
     package: str
     word: str
+    functions: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -90,10 +93,21 @@ class Room:
         """Import a module of this room.
 
         Raises:
-            RegroupError: there is none of this name.
+            RegroupError: there is none of this name, it cannot be imported, or it lacks one of the functions.
         """
         self.check(name)
-        return importlib.import_module(f"{self.package}.{name}")
+        try:
+            module = importlib.import_module(f"{self.package}.{name}")
+        except RegroupError:
+            raise
+        except Exception as error:
+            raise RegroupError(f"{self._file(name)}: cannot be imported: {_in_words(error)}") from error
+        if missing := [one for one in self.functions if not callable(getattr(module, one, None))]:
+            raise RegroupError(
+                f"{self._file(name)}: has no function `{missing[0]}`; `{self.package}` says what a "
+                f"{self.word} has"
+            )
+        return module
 
     def options(self, name: str, values: Mapping[str, Any], *, where: str | None = None) -> Settings:
         """What a module is told, checked by its own `Options`, every default filled in.
@@ -104,9 +118,15 @@ class Room:
             where: what messages begin with; None: the name.
 
         Raises:
-            RegroupError: no such module, or an option that is unknown, ill-typed or out of range.
+            RegroupError: no such module, one whose `Options` are no `Settings`, or an option that is unknown,
+                ill-typed or out of range.
         """
-        model: type[Settings] = getattr(self.load(name), "Options", NoOptions)
+        model = getattr(self.load(name), "Options", NoOptions)
+        if not (isinstance(model, type) and issubclass(model, Settings)):
+            raise RegroupError(
+                f"{self._file(name)}: `Options` is no class of `Settings` (`regroup.settings`); derive it "
+                "from that, with a range for each number"
+            )
         return parse(model, dict(values), where or name)
 
     def files(self, name: str) -> tuple[Path, ...]:
@@ -142,6 +162,11 @@ class Room:
             total.update(content)
         return total.hexdigest()
 
+    def _file(self, name: str) -> Path:
+        """Where a module begins, for messages."""
+        own = self.folder / f"{name}.py"
+        return own if own.is_file() else self.folder / name / "__init__.py"
+
     def _own_files(self, module: str) -> Iterator[Path]:
         """Files of `module`, a dotted name below this package (empty: the package's own `__init__`)."""
         path = self.folder.joinpath(*module.split(".")) if module else self.folder
@@ -157,7 +182,11 @@ class Room:
         """Modules below this package that a file imports, as dotted names below it."""
         parts = file.relative_to(self.folder).with_suffix("").parts
         here = ".".join([self.package, *parts[:-1]])  # what one dot means in this file
-        for name in _imported_names(file.read_bytes(), here):
+        try:
+            names = _imported_names(file.read_bytes(), here)
+        except (SyntaxError, ValueError) as error:
+            raise RegroupError(f"{file}: cannot be read as Python: {_in_words(error)}") from None
+        for name in names:
             if name == self.package or name.startswith(f"{self.package}."):
                 yield name.removeprefix(self.package).removeprefix(".")
 
@@ -216,6 +245,15 @@ def _check(name: str, names: Sequence[str], word: str) -> None:
     hint = f"; did you mean `{close[0]}`?" if close else ""
     known = ", ".join(names) or "none yet"
     raise RegroupError(f"{name}: no such {word}{hint}; there are {known}")
+
+
+def _in_words(error: Exception) -> str:
+    """An error of a plugin's own code, and the place in it."""
+    if isinstance(error, SyntaxError):
+        return f"{error.msg} ({error.filename or 'its text'}, line {error.lineno})"
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"
 
 
 @cache

@@ -85,10 +85,7 @@ def make_study(place: Place) -> Path:
     params = parse(
         Params, YAML(typ="safe", pure=True).load(text), ", ".join(map(str, place.overrides)) or base
     )
-    borrowed = [
-        path for one in load_borrowed(params.variants_file).values() for path in params.scores_of(one)
-    ]
-    pipeline = render_pipeline(Path("dvc.yaml"), params, borrowed)
+    pipeline = render_pipeline(Path("dvc.yaml"), params)
     print(f"{files[1]}: made of {base} and {place.study.folder}", file=sys.stderr)
     return _write(place.folder, head + text, head + pipeline)
 

@@ -12,30 +12,23 @@ from regroup.report.columns import Column
 from regroup.report.comparison import Spread
 from regroup.report.reference import Reference, ReferenceTable
 from regroup.report.tables import Table, build_table
-from regroup.study import Borrowed
 from regroup.variants import Variant
 
 
 def table_files(
-    params: Params,
-    variants: Mapping[str, Variant],
-    reference: Reference,
-    borrowed: Mapping[str, Borrowed],
+    params: Params, scored: Mapping[str, Variant], reference: Reference
 ) -> Iterator[tuple[int, str, Path]]:
     """Table, row id and metrics file of every run of a profile or a study, of each task, done yet or not.
 
-    Tables of fine-tuning runs are filled by what variants.yaml says, the others by the sweep, or by the
-    dissection of the first variant of `dissect.variants`.
+    Tables of fine-tuning runs are filled by what variants.yaml says (`scored`: of its own runs and of those
+    that it borrows), the others by the sweep, or by the dissection of the first variant of
+    `dissect.variants`.
     """
     layout = params.layout
-    for name, variant in variants.items():
+    for name, variant in scored.items():
         for row in variant.rows:
             for task in params.evaluate:
                 yield row.table, row.row, layout.scores(task, name) / METRICS
-    for one in borrowed.values():
-        for row in one.rows:
-            for path in params.scores_of(one):
-                yield row.table, row.row, path
     for table in reference.tables:
         for name, path in _of_analyses(table, params):
             yield table.number, name, path

@@ -18,21 +18,24 @@ from regroup.backbones import ROOM as BACKBONES
 from regroup.dino.settings import DinoParams
 from regroup.errors import RegroupError
 from regroup.io import json_bytes, read_json, sha256, write_bytes
-from regroup.params import Params, ProfilePaths
+from regroup.params import Params, ProfilePaths, load_params
 from regroup.settings import Settings, parse
+from regroup.study import load_borrowed, params_of
 from regroup.training.settings import (
     AugmentationSettings,
     CheckpointParams,
     FinetuneParams,
     OptimiserParams,
 )
-from regroup.variants import ROOMS, Variant, check_plugins, code_digests
+from regroup.variants import ROOMS, Variant, check_plugins, code_digests, load_lent
 
 OVERRIDABLE: Mapping[str, type[Settings]] = {
     "optimiser": OptimiserParams,
     "augmentation": AugmentationSettings,
 }
 """The parts of `finetune` of which a variant may replace single values."""
+
+_NONE: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -154,12 +157,42 @@ def resolve_dino(params: DinoParams) -> dict[str, Any]:
     return {"dino": dino, "view": params.stand_in.view.model_dump(mode="json")}
 
 
-def write_resolved(params: Params, variants: Mapping[str, Variant], layout: ProfilePaths) -> list[Path]:
+def borrowed_backbones(params: Params) -> dict[str, str]:
+    """Which backbone each run of another study is of that a study borrows, by its name here.
+
+    Raises:
+        RegroupError: as for `checkpoint_of` and `load_lent`, or the other study's parameters cannot be read.
+    """
+    path, borrowed = params.variants_file, load_borrowed(params.variants_file)
+    lent = load_lent(path, params.data)
+    lenders = {
+        study: load_params(params_of(study, params.data))
+        for study in {one.study for one in borrowed.values()}
+    }
+    return {
+        name: checkpoint_of(lent[name], lenders[one.study], where=f"{path}: borrowed.{name}").backbone
+        for name, one in borrowed.items()
+    }
+
+
+def write_resolved(
+    params: Params,
+    variants: Mapping[str, Variant],
+    layout: ProfilePaths,
+    borrowed: Mapping[str, str] = _NONE,
+) -> list[Path]:
     """Write files for each variant, and that of the features; files of variants that are no more go.
 
-    Of a variant there are two: all that its run uses, and which backbone's code reads its checkpoint.
+    Of a variant there are two: all that its run uses, and which backbone's code reads its checkpoint. Of a
+    run that is borrowed there is the second.
 
     A file that says the same already is not touched.
+
+    Args:
+        params: of the profile or study.
+        variants: the runs.
+        layout: where the files go.
+        borrowed: what `borrowed_backbones` finds.
 
     Returns:
         Those that were written.
@@ -179,8 +212,8 @@ def write_resolved(params: Params, variants: Mapping[str, Variant], layout: Prof
     }
     for path in set(layout.variants.glob("*.json")) - set(files):
         path.unlink()
-    for name, variant in variants.items():
-        backbone = checkpoint_of(variant, params, where=name).backbone
+    own = {name: checkpoint_of(one, params, where=name).backbone for name, one in variants.items()}
+    for name, backbone in {**own, **borrowed}.items():
         files[layout.backbone(name)] = {"backbone": backbone, "code": BACKBONES.digest(backbone)}
     for path in set(layout.variants.glob("*.backbone")) - set(files):
         path.unlink()

@@ -14,11 +14,12 @@ from regroup.errors import RegroupError, readable_errors
 from regroup.journal import StageRun, track_stage
 from regroup.params import Params, ProfilePaths, Resources, load_params
 from regroup.profile import follow_profile
-from regroup.resolved import write_resolved
+from regroup.resolved import borrowed_backbones, write_resolved
 from regroup.settings import Settings
+from regroup.study import Borrowed, load_borrowed
 from regroup.tasks import item_name
 from regroup.tasks._resolve import write_tasks
-from regroup.variants import Variant, load_variants
+from regroup.variants import Variant, load_scored, load_variants
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,14 @@ class Stage:
     def variants(self) -> Mapping[str, Variant]:
         """Every variant of the profile."""
         return load_variants(self.params.variants_file)
+
+    def borrowed(self) -> Mapping[str, Borrowed]:
+        """Every run that a study has of another one."""
+        return load_borrowed(self.params.variants_file)
+
+    def scored(self) -> Mapping[str, Variant]:
+        """Every run that is scored: the variants, then those that are borrowed."""
+        return load_scored(self.params.variants_file, self.params.data)
 
     def variant(self) -> Variant:
         """The variant that `--item` names.
@@ -119,7 +128,7 @@ def run(main: Callable[[Stage], None], argv: Sequence[str] | None = None) -> Non
         check_item(stage)
         if name in READ_RESOLVED and STARTED_BY_DVC not in os.environ:
             # by hand there is no stage before this one that would have written what is true now
-            write_resolved(stage.params, stage.variants(), stage.layout)
+            write_resolved(stage.params, stage.variants(), stage.layout, borrowed_backbones(stage.params))
         if name in READ_TASKS and STARTED_BY_DVC not in os.environ:
             write_tasks(stage.params.evaluate, stage.layout.manifests, stage.layout.tasks)
         fix_threads(stage.resources.threads)
@@ -138,8 +147,9 @@ ITEMS: Mapping[str, Callable[[Stage], Iterable[str]]] = {
     "pretrain": lambda stage: stage.params.pretrain,
     "source": lambda stage: map(str, stage.params.sources),
     "finetune": lambda stage: stage.variants(),
+    "borrow": lambda stage: stage.borrowed(),
     "evaluate": lambda stage: [
-        item_name(task, variant) for task in stage.params.evaluate for variant in stage.variants()
+        item_name(task, variant) for task in stage.params.evaluate for variant in stage.scored()
     ],
     "dissect": lambda stage: stage.params.needed(stage.params.dissect, "dissect").variants,
 }

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from regroup.errors import RegroupError
 from regroup.settings import Name, Settings, parse, read_yaml
@@ -26,11 +27,33 @@ class TableRow(Settings):
 
 
 class Borrowed(Settings):
-    """A run of another study of the same profile: trained and scored there, shown in tables here."""
+    """A run of another study of the same profile: trained there, scored here as the study's own are."""
 
     study: Name
     variant: Name
-    rows: tuple[TableRow, ...] = Field(min_length=1)
+    rows: tuple[TableRow, ...] = ()
+
+
+class Outline(Settings):
+    """A variants.yaml by its names: the runs, unread, and those borrowed from other studies."""
+
+    variants: dict[Name, Any] = Field(default_factory=dict)
+    borrowed: dict[Name, Borrowed] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _each_run_once(self) -> Self:
+        if not self.variants and not self.borrowed:
+            raise ValueError("variants: there are none, and none under `borrowed`; a study has a run")
+        seen: dict[tuple[str, str], str] = {}
+        for name, one in self.borrowed.items():
+            if name in self.variants:
+                raise ValueError(f"borrowed.{name}: is under `variants` too; call one of them otherwise")
+            first = seen.setdefault((one.study, one.variant), name)
+            if first != name:
+                raise ValueError(
+                    f"borrowed.{name}: is the same run as {first}; list the rows of both in one entry"
+                )
+        return self
 
 
 @dataclass(frozen=True)
@@ -162,16 +185,17 @@ def results_of(study: str, profile: str) -> str:
     return profile if study == own else f"{profile}-{study}"
 
 
-class _Borrowed(Settings):
-    borrowed: dict[Name, Borrowed] = Field(default_factory=dict)
+def load_outline(variants_file: Path) -> Outline:
+    """The names in a variants.yaml, and what it borrows.
+
+    Raises:
+        RegroupError: no run at all, a name that cannot be one, or an entry under `borrowed` with a key that
+            is unknown, missing or ill-typed.
+    """
+    values = read_yaml(variants_file)
+    return parse(Outline, values if isinstance(values, dict) else {}, variants_file)
 
 
 def load_borrowed(variants_file: Path) -> Mapping[str, Borrowed]:
-    """The entries under `borrowed` of a variants.yaml.
-
-    Raises:
-        RegroupError: an entry with an unknown key, or one that is missing or ill-typed.
-    """
-    values = read_yaml(variants_file)
-    found = values.get("borrowed") if isinstance(values, dict) else None
-    return parse(_Borrowed, {"borrowed": found or {}}, variants_file).borrowed
+    """The entries under `borrowed` of a variants.yaml; errors as for `load_outline`."""
+    return load_outline(variants_file).borrowed

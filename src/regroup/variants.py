@@ -25,7 +25,7 @@ from regroup.model.constants import Padding
 from regroup.objectives import OBJECTIVES, Need, Term, check_names, needed_heads, needs
 from regroup.plugins import Room, Use
 from regroup.settings import Name, Seed, Settings, parse, read_yaml, same_rule
-from regroup.study import Borrowed, TableRow
+from regroup.study import Outline, TableRow, files_of, load_borrowed
 
 
 class LabelSettings(Settings):
@@ -101,6 +101,11 @@ class Variant(Settings):
     def _parts_fit(self) -> Variant:
         if self.objectives and not self.adapt and not self.heads:
             raise ValueError("`trainable: nothing` leaves nothing to its `objectives`; drop one of the two")
+        trains = [use for use in self.adapt if (use.name, use.options.get("train")) != ("parts", "nothing")]
+        if self.objectives and not trains and not self.heads:
+            raise ValueError(
+                "adapt: `train: nothing` leaves nothing to the `objectives`; drop one of the two"
+            )
         if self.objectives and not any(term.weight for term in self.objectives):
             raise ValueError("objectives: every weight is 0, so there is nothing to minimise")
         if self.dino_input and self.grouping_blocks == 1:
@@ -134,23 +139,24 @@ class Variant(Settings):
         return self.model_dump(mode="json", exclude=unused)
 
 
-class _File(Settings):
-    variants: dict[Name, Variant] = Field(min_length=1)
-    borrowed: dict[Name, Borrowed] = Field(default_factory=dict)
+class _File(Outline):
+    variants: dict[Name, Variant] = Field(default_factory=dict)
 
 
 def load_variants(path: Path) -> Mapping[str, Variant]:
-    """Read and check `variants.yaml`.
+    """Read and check the runs of a `variants.yaml`, without those that it borrows.
 
     Raises:
         RegroupError: a name that DVC or Snakemake cannot address, an unknown key or objective, a variant
             without a title, nothing to train where something is named, or two variants that would be the same
             run. What plugins are told, `check_plugins` checks; which table rows exist, `regroup check` knows.
     """
-    variants = parse(_File, read_yaml(path), path).variants
+    file = parse(_File, read_yaml(path), path)
+    variants = file.variants
+    where = dict.fromkeys(variants, "variants") | dict.fromkeys(file.borrowed, "borrowed")
     faults = [
-        f"{path}: variants.{second}: to Snakemake it is the same name as {first}; rename one of them"
-        for first, second in same_rule(variants)
+        f"{path}: {where[second]}.{second}: to Snakemake it is the same name as {first}; rename one of them"
+        for first, second in same_rule(where)
     ]
     for name, variant in variants.items():
         faults += [f"{path}: variants.{name}.{fault}" for fault in _faults(variant)]
@@ -158,6 +164,44 @@ def load_variants(path: Path) -> Mapping[str, Variant]:
         raise RegroupError("\n".join(faults))
     _refuse_twins(variants, path)
     return variants
+
+
+def load_lent(path: Path, profile: str) -> Mapping[str, Variant]:
+    """The runs that a `variants.yaml` borrows, as their own studies have them, with the rows they fill here.
+
+    Args:
+        path: the file.
+        profile: the profile of both studies.
+
+    Raises:
+        RegroupError: as for `load_variants` of the other studies; or there is no such study or run, or the
+            study is this one.
+    """
+    lent: dict[str, Variant] = {}
+    known: dict[Path, Mapping[str, Variant]] = {}
+    faults = []
+    for name, one in load_borrowed(path).items():
+        where, theirs = f"{path}: borrowed.{name}", files_of(one.study, profile).variants
+        if theirs == path:
+            faults.append(f"{where}.study: is this study itself; add the row to its variant")
+            continue
+        if not theirs.is_file():
+            faults.append(f"{where}.study: no study `{one.study}` here ({theirs} does not exist)")
+            continue
+        if theirs not in known:
+            known[theirs] = load_variants(theirs)
+        if one.variant in known[theirs]:
+            lent[name] = known[theirs][one.variant].model_copy(update={"rows": one.rows})
+        else:
+            faults.append(f"{where}.variant: no {one.variant} in {theirs} ({', '.join(known[theirs])})")
+    if faults:
+        raise RegroupError("\n".join(faults))
+    return lent
+
+
+def load_scored(path: Path, profile: str) -> Mapping[str, Variant]:
+    """Every run that a study scores: its own, and behind them those it borrows; errors as for `load_lent`."""
+    return {**load_variants(path), **load_lent(path, profile)}
 
 
 def check_plugins(variants: Mapping[str, Variant], path: Path) -> None:

@@ -1,41 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from regroup.model import GroupViT, GroupViTConfig, ImageConfig, StageConfig, TextConfig
-from tests.telling import telling_model
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from regroup.model import GroupViT
+from tests.telling import small_telling_model
 
 
 @pytest.fixture(scope="session")
 def model() -> GroupViT:
     """A small GroupViT whose segments differ from image to image."""
-    config = GroupViTConfig(
-        ImageConfig(
-            image_size=32,
-            patch_size=8,
-            width=32,
-            heads=2,
-            stages=(StageConfig(1, 12), StageConfig(1, 6), StageConfig(1)),
-        ),
-        TextConfig(vocabulary=49408, context=16, width=32, depth=1, heads=2),
-        projector_hidden=64,
-        joint_width=16,
-    )
-    return telling_model(config, logit_scale=2.5)
+    return small_telling_model(image_size=32, groups=(12, 6))
 
 
 def blobs(height: int, width: int, seed: int) -> np.ndarray:

@@ -99,7 +99,8 @@ def test_what_is_unknown_or_said_twice_is_refused(
 
 
 def test_stages_with_items_are_those_of_the_pipeline() -> None:
-    stages = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
+    files = (ROOT / "dvc.yaml", ROOT / "pretrain/dvc.yaml")
+    stages = {k: v for file in files for k, v in YAML(typ="safe", pure=True).load(file)["stages"].items()}
     assert set(ITEMS) == {name for name, stage in stages.items() if {"foreach", "matrix"} & set(stage)}
 
 

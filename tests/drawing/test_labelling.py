@@ -63,7 +63,10 @@ def test_a_figure_says_so_with_the_attribution(params: Params, drawn: bool) -> N
 
 
 def test_the_notes_name_the_profile() -> None:
-    assert str(table_note("tiny", drawn=True)).startswith("tiny: ")
+    for printed in (True, False):
+        note = str(table_note("tiny", drawn=True, printed=printed))
+        assert note.startswith("tiny: ")
+        assert ("its column stands beside them" in note) is printed
     assert str(figure_note("tiny", drawn=True)).startswith("tiny: ")
-    assert table_note("mini", drawn=False) is None
+    assert table_note("mini", drawn=False, printed=True) is None
     assert figure_note("mini", drawn=False) is None

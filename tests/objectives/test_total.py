@@ -9,13 +9,27 @@ import torch
 from jaxtyping import TypeCheckError
 
 from regroup.errors import RegroupError
-from regroup.objectives import OBJECTIVES, Labels, Need, ObjectiveInputs, Term, check_names, needs, total_loss
+from regroup.heads import build_heads
+from regroup.model import GroupViTConfig
+from regroup.objectives import (
+    OBJECTIVES,
+    Labels,
+    Need,
+    ObjectiveInputs,
+    Term,
+    check_names,
+    needed_heads,
+    needs,
+    total_loss,
+)
 from regroup.objectives.contrastive import contrastive_loss
 from regroup.objectives.multi_label import multi_label_loss
+from regroup.plugins import Use
 
 from .conftest import World
 
 NAMES = OBJECTIVES.names
+HEADS = needed_heads([Term(name=name) for name in NAMES])
 
 
 @pytest.fixture
@@ -23,6 +37,7 @@ def inputs(world: World) -> ObjectiveInputs:
     def single(x: object) -> torch.Tensor:
         return torch.tensor(x, dtype=torch.float32)
 
+    heads = build_heads(GroupViTConfig(), [Use(name=name) for name in HEADS], seed=0)
     return ObjectiveInputs(
         image=single(world.image),
         caption=single(world.caption),
@@ -34,6 +49,7 @@ def inputs(world: World) -> ObjectiveInputs:
             Need.ATTENTION: single(world.attention),
             Need.DINO: single(world.dino),
         },
+        heads=dict(heads.requires_grad_(False)),
     )
 
 
@@ -123,11 +139,19 @@ def test_empty_list_is_refused(inputs: ObjectiveInputs) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_an_objective_reads_what_it_declares_and_nothing_else(inputs: ObjectiveInputs, name: str) -> None:
     declared = needs([Term(name=name)])
-    exact = replace(inputs, given={need: inputs.given[need] for need in declared})
+    heads = needed_heads([Term(name=name)])
+    exact = replace(
+        inputs,
+        given={need: inputs.given[need] for need in declared},
+        heads={head: inputs.heads[head] for head in heads},
+    )
     assert float(value(exact, name)) == float(value(inputs, name))
     for need in declared:
         with pytest.raises(RegroupError, match=f"^{name}: needs {need}, which the batch lacks"):
             value(without(inputs, need), name)
+    for head in heads:
+        with pytest.raises(RegroupError, match=f"^{name}: needs the head {head}"):
+            value(replace(inputs, heads={}), name)
 
 
 def test_an_undeclared_read_is_an_error_even_where_another_objective_has_it(

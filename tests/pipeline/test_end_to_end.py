@@ -71,8 +71,6 @@ def run_stage(monkeypatch: pytest.MonkeyPatch, project: Path, stage: str, item: 
     runpy.run_path(str(script), run_name="__main__")
 
 
-# DVC's use of pygtrie, where the page draws the graph
-@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 def test_the_pipeline_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     variants = list(read_yaml(project / STUDY.variants)["variants"])
     for source in ("coco", "voc12", "context", "ade"):

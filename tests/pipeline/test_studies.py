@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from regroup.backbones import ROOM as BACKBONES
 from regroup.checks import check_study
 from regroup.cli import main
 from regroup.errors import RegroupError
+from regroup.io import read_json, write_bytes
 from regroup.metrics import METRICS, MIOU, SEGMENTATION, DatasetScores, Metric, Metrics
 from regroup.metrics import write_metrics as write_metrics_file
 from regroup.params import ProfilePaths, load_params
@@ -18,10 +22,10 @@ from regroup.profile import is_made, make_on_demand, make_profile, make_study
 from regroup.profile_tables import printed_numbers, table_files
 from regroup.report.claims import load_claims
 from regroup.report.reference import load_reference
-from regroup.resolved import write_resolved
+from regroup.resolved import borrowed_backbones, write_resolved
 from regroup.settings import read_yaml
-from regroup.study import load_borrowed, place_of, results_of
-from regroup.variants import load_variants
+from regroup.study import place_of, results_of
+from regroup.variants import load_scored, load_variants
 from tests.thesis import ROOT, copy_project
 
 VARIANTS = """
@@ -34,6 +38,11 @@ variants:
 borrowed:
   original: {study: thesis, variant: original, rows: [{table: 1, row: original}]}
 """
+CLIP = """
+variants:
+  clip: {title: CLIP, checkpoint: clip, trainable: nothing}
+"""
+BORROWED_CLIP = "  lent: {study: other, variant: clip}\n"
 TABLES = """
 about: What captions alone do.
 tables:
@@ -94,7 +103,7 @@ def test_a_folder_with_two_files_is_a_study(project: Path) -> None:
 def test_no_output_is_made_twice(project: Path) -> None:
     """What is made of the data alone is the profile's, results are each study's own."""
     make_on_demand(PIPELINE)
-    assert list(stages(PIPELINE)) == ["resolve", "finetune", "tasks", "evaluate", "tables", "page"]
+    assert list(stages(PIPELINE)) == ["resolve", "finetune", "borrow", "tasks", "evaluate", "tables", "page"]
     assert all("${name}" in out for out in outputs(PIPELINE))
     made = {path.replace("${name}", "mini").replace("${data}", "mini") for path in outputs(Path("dvc.yaml"))}
     read = {
@@ -112,35 +121,102 @@ def test_no_output_is_made_twice(project: Path) -> None:
     assert not Path("data/mini").exists()
 
 
-def test_the_tables_wait_for_a_borrowed_run_and_read_its_scores(
+def test_a_borrowed_run_is_copied_and_then_as_any_other(
     project: Path, write_metrics: Callable[..., None]
 ) -> None:
     make_on_demand(PIPELINE)
-    tables = stages(PIPELINE)["tables"]
-    assert "reports/mini/metrics/segmentation/original/metrics.json" in tables["deps"]
+    found = stages(PIPELINE)
+    borrow = read_yaml(PIPELINE)["stages"]["borrow"]
+    assert borrow["foreach"] == {"original": {"results": "mini", "variant": "original"}}
+    assert read_yaml(PIPELINE)["stages"]["evaluate"]["matrix"]["variant"] == ["captions", "original"]
+    assert "finetune" in found
+    # the tables read the study's own scores, and wait for nothing and watch nothing that it lacks
+    tables = found["tables"]
+    assert [dep for dep in tables["deps"] if dep.startswith("reports/")] == ["reports/${name}/metrics"]
+    assert not [dep for dep in tables["deps"] if "claims.yaml" in dep]
     assert {"${study}/variants.yaml": ["variants", "borrowed"]} in tables["params"]
-    # of what this study lacks, nothing is waited for and nothing is watched
-    assert not [
-        dep for dep in tables["deps"] if "sweep" in dep or "dissection" in dep or "claims.yaml" in dep
-    ]
     assert {"${params_file}": ["tables", "sources"]} in tables["params"]
+    # of which backbone it is, and what it is called, its own study says
+    theirs = {"studies/thesis/variants.yaml": ["variants.original"]}
+    assert theirs in found["page"]["params"]
+    assert theirs in found["resolve"]["params"]
+    assert {"params.yaml": ["checkpoint", "checkpoints"]} in found["resolve"]["params"]
     params = load_params(PARAMS)
     reference = load_reference(params.files.tables)
-    files = list(
-        table_files(
-            params, load_variants(params.variants_file), reference, load_borrowed(params.variants_file)
-        )
-    )
-    assert (1, "original", Path("reports/mini/metrics/segmentation/original/metrics.json")) in files
-    assert (1, "captions", Path("reports/mini-mine/metrics/segmentation/captions/metrics.json")) in files
+    scored = load_scored(params.variants_file, params.data)
+    assert scored["original"].title == "Original checkpoint"
+    assert set(table_files(params, scored, reference)) == {
+        (1, name, Path(f"reports/mini-mine/metrics/segmentation/{name}/metrics.json")) for name in scored
+    }
     assert printed_numbers(params, reference) == (1,)
     assert not load_claims(params.files.claims, reference=reference).claims
+
+
+def test_each_checkpoint_is_read_by_its_own_backbone_s_code(project: Path) -> None:
+    (project / "studies/other").mkdir()
+    (project / "studies/other/variants.yaml").write_text(CLIP)
+    (project / "studies/mine/variants.yaml").write_text(VARIANTS + BORROWED_CLIP)
+    make_on_demand(PIPELINE)
+    params = load_params(PARAMS)
+    variants = load_variants(params.variants_file)
+    write_resolved(params, variants, params.layout, borrowed_backbones(params))
+    written = {path.name for path in params.layout.variants.iterdir()}
+    assert written == {"captions.json", "captions.backbone", "original.backbone", "lent.backbone"}
+    backbones = {name: read_json(params.layout.backbone(name)) for name in ("original", "lent")}
+    assert [one["backbone"] for one in backbones.values()] == ["groupvit", "clip"]
+    assert all(one["code"] == BACKBONES.digest(one["backbone"]) for one in backbones.values())
+
+
+def test_a_study_may_do_without_runs_of_its_own(project: Path) -> None:
+    (project / "studies/mine/variants.yaml").write_text(
+        "borrowed:\n"
+        "  original: {study: thesis, variant: original, rows: [{table: 1, row: original}]}\n"
+        "  one: {study: thesis, variant: ge, rows: [{table: 1, row: captions}]}\n"
+    )
+    make_on_demand(PIPELINE)
+    found = stages(PIPELINE)
+    assert list(found) == ["resolve", "borrow", "tasks", "evaluate", "tables", "page"]
+    assert "reports/${name}/curves" in found["page"]["deps"]
+    assert {"${study}/variants.yaml": ["borrowed"]} in found["resolve"]["params"]
+    study = check_study(PARAMS)
+    assert (study.runs, study.rows) == (2, 2)
+
+
+def test_what_is_borrowed_are_the_checkpoint_and_the_curve(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_on_demand(PIPELINE)
+    lender, own = ProfilePaths("mini"), ProfilePaths("mini-mine", "mini")
+    with pytest.raises(SystemExit):
+        start("borrow", "original", monkeypatch)
+    said = capsys.readouterr().err
+    assert "runs/mini/original: not there; `dvc repro dvc.yaml:finetune@original` makes it" in said
+    for name in ("model.safetensors", "snapshots/step-000010.safetensors"):
+        write_bytes(lender.run("original") / name, name.encode())
+    write_bytes(lender.curves / "original.csv", b"step,loss\n")
+    write_bytes(own.run("original") / "old.safetensors", b"of another time")
+    start("borrow", "original", monkeypatch)
+    copied = sorted(path for path in own.run("original").rglob("*") if path.is_file())
+    assert [path.relative_to(own.run("original")).as_posix() for path in copied] == [
+        "model.safetensors",
+        "snapshots/step-000010.safetensors",
+    ]
+    assert copied[0].read_bytes() == b"model.safetensors"
+    assert (own.curves / "original.csv").read_bytes() == b"step,loss\n"
+
+
+def start(stage: str, item: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a stage's script here, as DVC does."""
+    monkeypatch.setenv("DVC_STAGE", f"{stage}@{item}")
+    monkeypatch.setattr(sys, "argv", [f"stages/{stage}.py", "--params", str(PARAMS), "--item", item])
+    runpy.run_path(str(ROOT / "stages" / f"{stage}.py"), run_name="__main__")
 
 
 def test_the_summary_shows_ours_alone_where_nothing_is_published(
     project: Path, write_metrics: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_metrics("mini", "original", coco=14.0, voc=63.0)
+    make_on_demand(PIPELINE)
+    write_metrics("mini-mine", "original", coco=14.0, voc=63.0)
     write_metrics("mini-mine", "captions", coco=18.5, voc=59.25)
     with pytest.raises(SystemExit) as done:
         main(["summary", "--params", str(PARAMS)])
@@ -213,10 +289,8 @@ def test_a_study_runs_with_any_profile(project: Path) -> None:
     assert params.finetune.batch_divisor == 2
     assert params.segmentation.window == 448
     assert make_on_demand(Path("studies/mine/full/dvc.yaml"))[0] == Path("full/dvc.yaml")
-    assert (
-        "reports/full/metrics/segmentation/original/metrics.json"
-        in stages(place.folder / "dvc.yaml")["tables"]["deps"]
-    )
+    borrowed = read_yaml(place.folder / "dvc.yaml")["stages"]["borrow"]["foreach"]
+    assert borrowed == {"original": {"results": "full", "variant": "original"}}
     assert results_of("thesis", "full") == "full"
     assert check_study(params.params_file).trained == 1
 
@@ -233,9 +307,9 @@ def test_a_study_may_borrow_from_another_and_that_one_from_it(project: Path) -> 
         "study: other, variant: captions",
     )
     assert make_on_demand(PIPELINE) == [Path("dvc.yaml"), Path("studies/other/dvc.yaml"), PIPELINE]
-    assert (
-        "reports/mini-other/metrics/segmentation/captions/metrics.json" in stages(PIPELINE)["tables"]["deps"]
-    )
+    for study, lender in (("mine", "mini-other"), ("other", "mini-mine")):
+        borrowed = read_yaml(Path("studies", study, "dvc.yaml"))["stages"]["borrow"]["foreach"]
+        assert borrowed == {"original": {"results": lender, "variant": "captions"}}
     assert check_study(PARAMS).rows == 2
 
 
@@ -277,6 +351,22 @@ def test_a_study_may_borrow_from_another_and_that_one_from_it(project: Path) -> 
             "variants.yaml",
             VARIANTS.replace("row: original", "row: first"),
             "borrowed.original.rows: table 1: no row",
+        ),
+        ("variants.yaml", "variants: {}\n", "a study has a run"),
+        (
+            "variants.yaml",
+            VARIANTS.replace("  original:", "  captions:"),
+            "borrowed.captions: is under `variants` too",
+        ),
+        (
+            "variants.yaml",
+            VARIANTS + "  again: {study: thesis, variant: original}\n",
+            "borrowed.again: is the same run as original; list the rows of both in one entry",
+        ),
+        (
+            "overrides.yaml",
+            "tracking.register: original",
+            "tracking.register: original is not in studies/mine/variants.yaml",
         ),
         ("variants.yaml", VARIANTS.partition("borrowed")[0], "no variant fills table 1, row original"),
     ],

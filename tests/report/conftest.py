@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from regroup.metrics import METRICS, DatasetScores, Metric, Metrics, write_metrics
+from .made_metrics import make_metrics
 
 WriteMetrics = Callable[..., Path]
 
@@ -15,20 +15,7 @@ def metrics(tmp_path: Path) -> WriteMetrics:
     """Write a metrics file: a name for the weights, the profile, and mIoU by dataset."""
 
     def write(name: str, *, profile: str = "mini", protocol: str = "voc", **miou: float) -> Path:
-        path = tmp_path / "metrics" / "segmentation" / name / METRICS
-        found = Metrics(
-            profile=profile,
-            variant=name,
-            task="segmentation",
-            checkpoint={"digest": name},
-            main="miou",
-            metrics={"miou": Metric(title="mIoU")},
-            datasets={
-                dataset: DatasetScores(values={"miou": value}, images=5, protocol={"name": protocol})
-                for dataset, value in miou.items()
-            },
-        )
-        write_metrics(path, found)
-        return path
+        scores = {dataset: {"miou": value} for dataset, value in miou.items()}
+        return make_metrics(tmp_path / "metrics", name, scores, profile=profile, protocol=protocol)
 
     return write

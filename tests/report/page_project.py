@@ -7,10 +7,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from regroup.metrics import METRICS, DatasetScores, Metric, Metrics, write_metrics
 from regroup.report.tables import write_table
 from regroup.report.what_moved import write_what_moved
 from tests.thesis import build_table, check_claims, copy_project
+
+from .made_metrics import make_metrics
 
 ROOT = Path(__file__).parents[2]
 ODD = "<script>alert(1)</script>"
@@ -31,21 +32,8 @@ def make_project(root: Path) -> None:
         (report / folder).mkdir(parents=True)
     runs = {}
     for row, name, coco, voc in (("original", "original", 9.5, 44.0), ("ge", "ge-384", 31.0, 40.25)):
-        scores = {"coco": coco, "voc": voc}
-        found = Metrics(
-            profile="mini",
-            variant=name,
-            task="segmentation",
-            checkpoint={"sha256": name},
-            main="miou",
-            metrics={"miou": Metric(title="mIoU")},
-            datasets={
-                dataset: DatasetScores(values={"miou": value}, images=5, protocol={"name": dataset})
-                for dataset, value in scores.items()
-            },
-        )
-        runs[row] = [report / "metrics" / "segmentation" / name / METRICS]
-        write_metrics(runs[row][0], found)
+        scores = {"coco": {"miou": coco}, "voc": {"miou": voc}}
+        runs[row] = [make_metrics(report / "metrics", name, scores)]
     for number in (5, 11):
         table = build_table(number, runs if number == 11 else {}, profile="mini", drawn=True)
         write_table(table, report / "tables", data=report / "table_data")

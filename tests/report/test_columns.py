@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from regroup.errors import RegroupError
-from regroup.metrics import METRICS, DatasetScores, Metric, Metrics, read_metrics, write_metrics
+from regroup.metrics import Metric, read_metrics
 from regroup.report.claims import check_claims, load_claims
 from regroup.report.columns import Place, column_title
 from regroup.report.reference import load_reference
 from regroup.report.scores_view import write_scores
 from regroup.report.tables import build_table, format_console, write_table
 from regroup.report.verify import read_scores
+
+from .made_metrics import make_metrics
 
 TABLES = """\
 tables:
@@ -36,25 +38,18 @@ def retrieval(tmp_path: Path) -> Callable[[str, float, float], Path]:
     """Write a metrics file of retrieval beside those of segmentation."""
 
     def write(name: str, recall: float, median: float) -> Path:
-        path = tmp_path / "metrics" / "retrieval" / name / METRICS
-        found = Metrics(
-            profile="mini",
-            variant=name,
+        return make_metrics(
+            tmp_path / "metrics",
+            name,
+            {"coco": {"text_r1": recall, "text_median": median}},
             task="retrieval",
-            checkpoint={"digest": name},
-            main="text_r1",
             metrics={
                 "text_r1": Metric(title="text R@1"),
                 "text_median": Metric(title="text median rank", unit="rank"),
             },
-            datasets={
-                "coco": DatasetScores(
-                    values={"text_r1": recall, "text_median": median}, images=5, protocol={"name": "captions"}
-                )
-            },
+            protocol="captions",
+            chance={"text_r1": 0.206},
         )
-        write_metrics(path, found)
-        return path
 
     return write
 
@@ -90,6 +85,7 @@ def test_a_table_has_metrics_of_several_tasks(
     assert "text R@1: text R@1 in percent" in text
     assert "COCO text_median: text median rank in places from 1" in text
     assert "Protocols: COCO voc, text R@1 captions" in text
+    assert "By chance alone: text R@1 0.21; COCO retrieval 0.21." in text
     assert not any("of 2 runs" in note for note in table.notes)
     assert "text R@1" in format_console(table)
     # a seed that was not scored on one of the tasks

@@ -1,45 +1,22 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from regroup.model import GroupViT, GroupViTConfig, ImageConfig, StageConfig, TextConfig
-from tests.telling import telling_model
+from regroup.model import GroupViT, GroupViTConfig
+from tests.telling import small_telling_model, telling_model
 
 SIZES = ((60, 90), (91, 61), (75, 75), (33, 120), (40, 40))
 """(height, width): landscape, portrait, square, wide, smaller than a window."""
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Several threads share out a sum and round it otherwise; here last bits are compared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session")
 def model() -> GroupViT:
     """A small GroupViT whose random segments differ enough to give every threshold something to do."""
-    config = GroupViTConfig(
-        ImageConfig(
-            image_size=64,
-            patch_size=8,
-            width=32,
-            heads=2,
-            stages=(StageConfig(1, 16), StageConfig(1, 8), StageConfig(1)),
-        ),
-        TextConfig(vocabulary=49408, context=16, width=32, depth=1, heads=2),
-        projector_hidden=64,
-        joint_width=16,
-    )
-    return telling_model(config, logit_scale=2.5)
+    return small_telling_model(image_size=64, groups=(16, 8))
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,6 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 @pytest.mark.parametrize(
     ("source", "protocol"),
     [
@@ -70,7 +69,6 @@ def test_scores_on_every_drawn_dataset_are_mmsegs_own(
     assert scores.images == 3
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 @pytest.mark.parametrize("name", ["coco", "voc", "context", "ade"])
 def test_the_mini_checkpoint_scores_the_same_on_both_paths(drawn: Path, name: str) -> None:
     params = load_params(ROOT / "params.yaml").segmentation
@@ -100,7 +98,6 @@ def remembered(encode: Callable[..., WindowFeatures]) -> Callable[..., WindowFea
 
 @pytest.mark.slow
 @pytest.mark.skipif("REGROUP_COCO_REAL" not in os.environ, reason="REGROUP_COCO_REAL names no COCO folder")
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 @pytest.mark.parametrize(
     ("params", "checked"),
     [

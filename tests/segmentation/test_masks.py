@@ -12,10 +12,6 @@ from regroup.errors import RegroupError
 from regroup.segmentation.layouts.instances import CATEGORY_IDS, InstanceFile, from_instances
 from regroup.segmentation.layouts.stuffthingmaps import from_stuffthingmap
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
-)
-
 
 def rectangle(top: int, bottom: int, left: int, right: int) -> list[list[int]]:
     return [[left, top, right, top, right, bottom, left, bottom]]

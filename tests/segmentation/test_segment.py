@@ -126,6 +126,17 @@ def test_labels_do_not_depend_on_the_images_beside(model: GroupViT, photos: Path
         assert sum(result.areas().values()) == result.labels.size
 
 
+def test_who_takes_one_image_and_stops_still_has_gradients(model: GroupViT, photos: Path) -> None:
+    training = model.training
+    paths = [photos / f"p{i}.png" for i in range(3)]
+    results = segment_images(model, paths, ["dog", "sky"], SMALL, threshold=0.3, batch=1)
+    next(results)
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+    results.close()  # type: ignore[attr-defined]  # a generator
+    assert model.training is training
+
+
 def test_segments_are_whole_within_a_label(model: GroupViT, photos: Path) -> None:
     """One window: every segment has one label, so labels never cut through a segment."""
     params = InferenceParams(short_side=48, window=500, stride=500)

@@ -21,7 +21,7 @@ from regroup.segmentation.segment import segment_images
 from regroup.segmentation.settings import InferenceParams
 from regroup.segmentation.windows import encode_windows, largest_segment, window_boxes
 
-from .test_inference import SETTINGS, THRESHOLDS, Images, fast, plain, scaled
+from .test_inference import SETTINGS, Images, fast, ids_of_both, scaled
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +101,7 @@ def test_planes_are_the_float64_computation(clip: Clip, images: Images) -> None:
 def test_the_fast_maps_are_mmsegs_own(
     clip: Clip, images: Images, protocol: str, params: InferenceParams
 ) -> None:
-    labels = load_protocol(protocol).class_prompts()
-    found = fast(clip, images, labels, params)
-    for number, threshold in enumerate(THRESHOLDS):
-        expected = plain(clip, images, protocol, labels, params, threshold)
-        assert all(torch.equal(maps[number].long(), one) for maps, one in zip(found, expected, strict=True))
-    assert len({int(i) for maps in found for one in maps for i in one.unique()}) >= 3
+    assert len(ids_of_both(clip, images, protocol, params)) >= 3
 
 
 def test_the_batch_does_not_matter(clip: Clip, images: Images) -> None:

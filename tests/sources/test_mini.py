@@ -89,7 +89,6 @@ def test_masks_tell_object_and_ground_apart() -> None:
         assert [thing.concept.name for thing in scene.things] == ["stop sign"]
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in pycocotools itself
 def test_coco_instances_agree_with_the_pixel_maps(raw: Path) -> None:
     root = raw_root(raw / "coco")
     coco = COCO()

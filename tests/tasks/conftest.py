@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regroup.model import GroupViT, GroupViTConfig, ImageConfig, StageConfig, TextConfig
-from tests.telling import telling_model
+from regroup.model import GroupViT
+from tests.telling import small_telling_model
 
 CAPTIONS = {
     4: ["A red dog.", "Two  dogs"],
@@ -24,19 +24,7 @@ CAPTIONS = {
 
 @pytest.fixture(scope="session")
 def model() -> GroupViT:
-    config = GroupViTConfig(
-        ImageConfig(
-            image_size=32,
-            patch_size=8,
-            width=32,
-            heads=2,
-            stages=(StageConfig(1, 16), StageConfig(1, 8), StageConfig(1)),
-        ),
-        TextConfig(vocabulary=49408, context=16, width=32, depth=1, heads=2),
-        projector_hidden=64,
-        joint_width=16,
-    )
-    return telling_model(config, logit_scale=2.5).eval()
+    return small_telling_model(image_size=32, groups=(16, 8))
 
 
 @pytest.fixture

@@ -12,13 +12,12 @@ from torch import nn
 from regroup.errors import RegroupError
 from regroup.heads import build_heads, load_heads, save_heads
 from regroup.model import GroupViT, load_checkpoint, save_checkpoint
-from regroup.training.finetune import finetune
 from regroup.training.parallel import is_first, joined, start
 from regroup.training.settings import FinetuneParams
 from regroup.training.snapshots import FOLDER, apply_snapshot, list_snapshots, move_snapshots
 from regroup.variants import Variant
 
-from .tiny import SETTINGS, VARIANT, model, opened
+from .tiny import SETTINGS, VARIANT, finetune_until, model, opened
 
 LORA = {
     "name": "lora",
@@ -56,29 +55,18 @@ def train(
         trained, heads = trained.double(), heads.double()
     data, plan = opened(corpus, run, settings)
 
-    class KilledError(Exception):
-        pass
-
-    def observe(step: int, row: dict[str, float]) -> None:
-        if step == stop_at:
-            raise KilledError
-
-    try:
-        finetune(
-            trained,
-            data,
-            run,
-            settings,
-            plan,
-            state=state,
-            inputs_digest="",
-            device=device,
-            heads=heads,
-            observe=observe,
-            progress=False,
-        )
-    except KilledError:
-        assert stop_at
+    finetune_until(
+        stop_at,
+        trained,
+        data,
+        run,
+        settings,
+        plan,
+        state=state,
+        inputs_digest="",
+        device=device,
+        heads=heads,
+    )
     return trained, heads
 
 

@@ -13,7 +13,7 @@ import torch
 from regroup.errors import RegroupError
 from regroup.io import source_digest
 from regroup.lease import LeaseLostError
-from regroup.plugins import Room
+from regroup.plugins import Room, Use
 from regroup.training.finetune import CODE, finetune
 from regroup.training.plan import Plan
 from regroup.training.settings import FinetuneParams, OptimiserParams
@@ -22,7 +22,7 @@ from regroup.training.state import TrainingState, claimed, load_state
 from regroup.training.texts import TextFeatures
 from regroup.variants import Variant, code_digests
 
-from .tiny import SETTINGS, VARIANT, model, opened
+from .tiny import SETTINGS, VARIANT, finetune_until, model, opened
 
 
 def train(
@@ -33,22 +33,14 @@ def train(
     settings: FinetuneParams = SETTINGS,
     stop_at: int = 0,
 ) -> tuple[Any, Any]:
+    """The weights and the curve; with `stop_at`, the run is killed there and has no curve."""
     trained = model()
     data, plan = opened(corpus, variant, settings)
 
-    class KilledError(Exception):
-        pass
-
-    def observe(step: int, row: dict[str, float]) -> None:
-        if step == stop_at:
-            raise KilledError
-
-    arguments = {"state": state, "inputs_digest": "inputs", "observe": observe, "progress": False}
-    if stop_at:
-        with pytest.raises(KilledError):
-            finetune(trained, data, variant, settings, plan, **arguments)
-        return None, None
-    return trained.state_dict(), finetune(trained, data, variant, settings, plan, **arguments)
+    curve = finetune_until(
+        stop_at, trained, data, variant, settings, plan, state=state, inputs_digest="inputs"
+    )
+    return trained.state_dict(), curve
 
 
 def test_plan_scales_the_study() -> None:
@@ -254,6 +246,18 @@ def test_divergence_names_the_step_and_the_images(corpus: Path, tmp_path: Path) 
         broken.image.stages[0].group_tokens.fill_(float("nan"))
     with pytest.raises(RegroupError, match=r"diverged at step 0: .*loss nan.*images of the batch: \d+"):
         finetune(broken, data, VARIANT, SETTINGS, plan, state=tmp_path, inputs_digest="", progress=False)
+
+
+def test_a_loss_that_nothing_trained_changes_is_refused(corpus: Path, tmp_path: Path) -> None:
+    data, plan = opened(corpus)
+    entropy = VARIANT.model_copy(
+        update={
+            "objectives": VARIANT.objectives[2:],
+            "adapt": (Use(name="parts", options={"train": "image_projector"}),),
+        }
+    )
+    with pytest.raises(RegroupError, match="objectives: group_entropy: nothing that this run trains"):
+        finetune(model(), data, entropy, SETTINGS, plan, state=tmp_path, inputs_digest="", progress=False)
 
 
 def test_cached_text_features_are_the_towers(corpus: Path) -> None:

@@ -200,7 +200,7 @@ from tiny import SETTINGS, VARIANT, model, opened
 from regroup.training.finetune import finetune
 torch.set_num_threads(1)
 corpus, folder = Path(sys.argv[1]), Path(sys.argv[2])
-data, plan = opened(corpus, VARIANT.model_copy(update={"epochs": 60}), SETTINGS)
+data, plan = opened(corpus, VARIANT.model_copy(update={"epochs": 30}), SETTINGS)
 trained = model()
 def observe(step, row):
     print(step, flush=True)
@@ -210,31 +210,35 @@ torch.save(trained.state_dict(), folder / "model.pt")
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("end", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)])
-def test_a_run_that_is_ended_goes_on_to_the_same_bytes(
-    corpus: Path, tmp_path: Path, end: signal.Signals, status: int
-) -> None:
-    def launch(folder: Path) -> subprocess.Popen[str]:
-        folder.mkdir(exist_ok=True)
-        path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-        return subprocess.Popen(
-            [sys.executable, "-c", RUN, str(corpus), str(folder)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": path},
-        )
+def launch(corpus: Path, folder: Path) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, str(corpus), str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
 
-    with launch(tmp_path / "undisturbed") as run:
-        assert len(run.stdout.read().split()) == 120
-    with launch(tmp_path / "ended") as run:
-        while int(run.stdout.readline()) < 30:
-            pass
-        run.send_signal(end)
-        run.stdout.read()
-    assert run.returncode == status
-    assert not (tmp_path / "ended" / "model.pt").exists()
-    with launch(tmp_path / "ended") as run:
+
+@pytest.mark.slow
+def test_a_run_that_is_ended_goes_on_to_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
+    with launch(corpus, tmp_path / "undisturbed") as run:
+        assert len(run.stdout.read().split()) == 60
+    for end, status, begun_after, ended_at in (
+        (signal.SIGTERM, 143, 0, 30),
+        (signal.SIGKILL, -signal.SIGKILL, 20, 70),
+    ):
+        with launch(corpus, tmp_path / "ended") as run:
+            first = step = int(run.stdout.readline())
+            while step < ended_at:
+                step = int(run.stdout.readline())
+            run.send_signal(end)
+            run.stdout.read()
+        assert run.returncode == status
+        assert first > begun_after
+        assert not (tmp_path / "ended" / "model.pt").exists()
+    with launch(corpus, tmp_path / "ended") as run:
         steps = [int(line) for line in run.stdout.read().split()]
-    assert steps[0] > 20
+    assert steps[0] > 60
     assert (tmp_path / "ended/model.pt").read_bytes() == (tmp_path / "undisturbed/model.pt").read_bytes()

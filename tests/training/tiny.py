@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 from regroup.captions.labels import extract_labels
@@ -16,6 +18,7 @@ from regroup.sources.make import make_source
 from regroup.sources.manifest import raw_root
 from regroup.sources.settings import WorldParams
 from regroup.training.data import CaptionData
+from regroup.training.finetune import finetune
 from regroup.training.plan import Plan
 from regroup.training.settings import FinetuneParams, OptimiserParams
 from regroup.variants import Variant
@@ -75,3 +78,21 @@ def model(*, drop_path: float = 0.1) -> GroupViT:
     words = ["person dog cat car bus boat grass sky sea road wall floor photo of the a large small art itap"]
     model.set_tokens(tokenize(words).flatten().tolist())
     return model
+
+
+def finetune_until(stop_at: int, *arguments: Any, **options: Any) -> Any:
+    """What `finetune` returns; None where it is killed after the step `stop_at` (0: never)."""
+
+    class KilledError(Exception):
+        pass
+
+    def observe(step: int, row: dict[str, float]) -> None:
+        if step == stop_at:
+            raise KilledError
+
+    options |= {"observe": observe, "progress": False}
+    if not stop_at:
+        return finetune(*arguments, **options)
+    with pytest.raises(KilledError):
+        finetune(*arguments, **options)
+    return None

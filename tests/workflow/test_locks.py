@@ -259,20 +259,7 @@ def test_two_runs_of_a_stage_take_turns(project: Project) -> None:
     """Started at the same time: one waits, and finds nothing left to do."""
     project.set_param("seconds: 3")
     project.set_param("items: {a: 1, b: 20}")
-    command = [sys.executable, "-m", "regroup.safe_dvc", "repro", "one@b"]
-    runs = [
-        subprocess.Popen(
-            command,
-            cwd=project.root,
-            env=project.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    shown = [run.communicate()[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], shown
+    shown = project.run_twice_at_once("regroup.safe_dvc", "repro", "one@b")
     assert project.worked() == ["one-b"]
     assert sum("Stage 'one@b' didn't change" in text for text in shown) == 1
 
@@ -282,11 +269,10 @@ def test_a_killed_dvc_takes_its_command_along(project: Project, shell: str) -> N
     """Else the next run would start the stage beside it."""
     project.set_param("seconds: 120")
     project.set_param("items: {a: 1, b: 20}")
-    run = subprocess.Popen(
-        [sys.executable, "-m", "regroup.safe_dvc", "repro", "--quiet", "one@b"],
-        cwd=project.root,
-        env=project.environment | {"SHELL": shutil.which(shell) or pytest.skip(f"no {shell} here")},
-    )
+    shell = shutil.which(shell) or pytest.skip(f"no {shell} here")
+    command = ("regroup.safe_dvc", "repro", "--quiet", "one@b")
+    environment = project.environment | {"SHELL": shell}
+    run = project.start(*command, env=environment, stdout=subprocess.DEVNULL)
     assert until(lambda: (project.root / "trace.txt").exists())
     run.kill()
     run.wait()

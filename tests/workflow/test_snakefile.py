@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -185,34 +184,14 @@ def test_a_killed_run_goes_on_where_it_was(project: Project) -> None:
 def test_two_runs_in_one_clone_take_turns(project: Project) -> None:
     project.set_param("seconds: 3")
     project.set_param("items: {a: 1, b: 20}")
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "one_b"]
-    runs = [
-        subprocess.Popen(
-            command,
-            cwd=project.root,
-            env=project.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    shown = [run.communicate()[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], "".join(shown)
+    shown = project.run_twice_at_once("snakemake", "--cores", "2", "one_b")
     assert project.worked() == ["one-b"]
     assert sum(NOTHING in text for text in shown) == 1, "".join(shown)
 
 
 def killed_when(project: Project, output: str) -> None:
     """Run Snakemake, and kill everything it started as soon as an output of this name is made."""
-    run = subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "--cores", "2"],
-        cwd=project.root,
-        env=project.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    run = project.start("snakemake", "--cores", "2", start_new_session=True, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while run.poll() is None and time.monotonic() < deadline:
         if (project.root / "trace.txt").exists() and f"/{output}" in (project.root / "trace.txt").read_text():

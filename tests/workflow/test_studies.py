@@ -14,9 +14,6 @@ from regroup.safe_dvc import install
 from regroup.safe_dvc.elsewhere import leave_out_others
 from tests.thesis import copy_project
 
-# DVC's use of pygtrie
-pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
-
 VARIANTS = """
 variants:
   captions: {title: Captions, labels: {source: none, count: 0}, objectives: [{name: contrastive}]}
@@ -43,17 +40,32 @@ def test_a_study_is_scheduled_behind_what_it_shares(project: Path) -> None:
     others = {rule for rule in found if rule.startswith("shared_")}
     sources = {f"shared_source_{name}" for name in ("coco", "voc12", "context", "ade")}
     data = {f"shared_{name}" for name in ("weights", "shards", "nouns", "resolve", "dino")}
-    assert others == sources | data | {"shared_finetune_original", "shared_evaluate_original"}
+    assert others == sources | data | {"shared_finetune_original"}
     own = set(found) - others
-    assert own == {"resolve", "finetune_captions", "evaluate_captions", "tables", "page"}
+    runs = {"finetune_captions", "borrow_original"}
+    scores = {"evaluate_segmentation_captions", "evaluate_segmentation_original"}
+    assert own == runs | scores | {"resolve", "tasks", "tables", "page"}
     assert found["shared_shards"].target == "shards"
     assert found["finetune_captions"].target == "studies/mine/dvc.yaml:finetune@captions"
-    assert set(found["tables"].inputs) == {
-        found["evaluate_captions"].stamp,
-        found["shared_evaluate_original"].stamp,
-    }
+    assert found["borrow_original"].inputs == (found["shared_finetune_original"].stamp,)
+    assert set(found["tables"].inputs) == {found[rule].stamp for rule in scores}
     stamps = {stage.stamp for stage in read_stages("dvc.yaml", set_stamps=False)}
     assert not stamps & {stage.stamp for stage in found.values()}
+
+
+def test_studies_may_borrow_from_each_other(project: Path) -> None:
+    other = VARIANTS.replace("study: thesis, variant: original", "study: mine, variant: captions")
+    (project / "studies/other").mkdir()
+    (project / "studies/other/variants.yaml").write_text(other)
+    mine = VARIANTS.replace("study: thesis, variant: original", "study: other, variant: captions")
+    (project / "studies/mine/variants.yaml").write_text(mine)
+    found = {stage.rule: stage for stage in read_stages(str(PIPELINE), set_stamps=False)}
+    theirs = found["shared_studies_other_finetune_captions"]
+    assert theirs.target == "studies/other/dvc.yaml:finetune@captions"
+    assert found["borrow_original"].inputs == (theirs.stamp,)
+    # what the root's dvc.yaml has of the same name is another stage
+    assert found["shared_resolve"].stamp != found["shared_studies_other_resolve"].stamp
+    assert not [rule for rule in found if "other" in rule and ("evaluate" in rule or "borrow" in rule)]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -98,25 +99,32 @@ class Project:
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
 
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", *command],
-            cwd=self.root,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
+    def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
+        """A Python module's command, with what it shows on its `stdout`."""
+        usual = {"cwd": self.root, "env": self.environment, "stdout": subprocess.PIPE, "text": True}
+        return subprocess.Popen(
+            [sys.executable, "-m", *command], stderr=subprocess.STDOUT, **{**usual, **options}
         )
-        assert not check or done.returncode == 0, done.stdout
-        return done
+
+    def run(self, *command: str, check: bool = True) -> str:
+        with self.start(*command) as run:
+            shown = run.communicate()[0]
+        assert not check or run.returncode == 0, shown
+        return shown
+
+    def run_twice_at_once(self, *command: str) -> list[str]:
+        """What two runs show that are started at the same time and both succeed."""
+        runs = [self.start(*command) for _ in range(2)]
+        shown = [run.communicate()[0] for run in runs]
+        assert [run.returncode for run in runs] == [0, 0], shown
+        return shown
 
     def dvc(self, *arguments: str, check: bool = True) -> str:
         """This environment's `dvc`."""
-        return self.run("regroup.safe_dvc", *arguments, check=check).stdout
+        return self.run("regroup.safe_dvc", *arguments, check=check)
 
     def snakemake(self, *arguments: str, check: bool = True) -> str:
-        return self.run("snakemake", *arguments, check=check).stdout
+        return self.run("snakemake", *arguments, check=check)
 
     def set_param(self, line: str, profile: str = ".") -> None:
         """Replace the top-level line of params.yaml that sets the same key."""

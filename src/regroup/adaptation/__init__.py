@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from regroup.model import Backbone
 
-ADAPTATIONS = Room("regroup.adaptation", "adaptation")
+ADAPTATIONS = Room("regroup.adaptation", "adaptation", ("attach", "export"))
 
 FrozenBatchNorm = Literal["train", "eval"]
 """What the batch norm of a frozen projector does in training mode.

@@ -76,7 +76,7 @@ def format_dissection(rows: list[tuple[str, ...]], *, profile: str, drawn: bool)
     table = (COLUMNS, ("---",) * 4 + ("---:",) * 2, *rows)
     lines += [f"| {' | '.join(map(markdown_text, cells))} |" for cells in table]
     lines += ["", "mIoU in percent (section 5.4). Without background, its pixels are not scored."]
-    if note := table_note(profile, drawn=drawn):
+    if note := table_note(profile, drawn=drawn, printed=False):
         lines += ["", note]
     return "\n".join(lines) + "\n"
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from regroup.model.interface import Backbone, BackboneConfig
     from regroup.model.weights import Weights
 
-ROOM = Room("regroup.backbones", "backbone")
+ROOM = Room("regroup.backbones", "backbone", ("config_from", "make", "names", "read"))
 CONFIG = "config.json"
 
 

@@ -128,7 +128,7 @@ def write_noun_report(captions: Path, out: Path, *, profile: str, drawn: bool, r
     }
     figure = rank_frequency_figure(nouns, thresholds, profile=profile)
     paths = save_figure(figure, out / "noun_frequency", data, caption=_caption(thresholds, profile))
-    note = table_note(profile, drawn=drawn)
+    note = table_note(profile, drawn=drawn, printed=False)
     notes = () if note is None else (note,)
     frequent = Grid(
         heading="Most frequent nouns",

@@ -22,8 +22,8 @@ EXAMPLE = """example:
   regroup check --params mycoco/params.yaml
   dvc repro mycoco/dvc.yaml
 
-  regroup profile mycoco --study backbones        another study, on the data and at the scale of mycoco
-  dvc repro studies/backbones/mycoco/dvc.yaml"""
+  regroup profile mycoco --study alternatives        another study, on the data and at the scale of mycoco
+  dvc repro studies/alternatives/mycoco/dvc.yaml"""
 
 
 def add_parser(commands: Any) -> None:

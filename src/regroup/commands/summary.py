@@ -14,8 +14,7 @@ from regroup.report.reference import load_reference
 from regroup.report.summary import format_summary
 from regroup.report.tables import Table
 from regroup.report.what_moved import format_what_moved, verdict_counts
-from regroup.study import load_borrowed
-from regroup.variants import load_variants
+from regroup.variants import load_scored
 
 EXAMPLES = """examples:
   regroup summary
@@ -50,8 +49,8 @@ def _run(arguments: argparse.Namespace) -> None:
     for number in arguments.table or ():
         reference.table(number)  # a table that the study does not have is an error before all others
     layout = params.layout
-    variants = load_variants(params.variants_file)
-    runs = list(table_files(params, variants, reference, load_borrowed(params.variants_file)))
+    scored = load_scored(params.variants_file, params.data)
+    runs = list(table_files(params, scored, reference))
     if not any(path.is_file() for _, _, path in runs):
         raise RegroupError(
             f"{layout.metrics}: no scores yet; run `make repro`, or `dvc repro` for another profile"

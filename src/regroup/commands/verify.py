@@ -24,7 +24,7 @@ from regroup.report.verify import (
     verify,
 )
 from regroup.report.verify_words import as_json, one_line, table_lines
-from regroup.variants import load_variants
+from regroup.variants import load_scored
 
 ABOUT = """\
 Say in one line how many scores differ from those that are checked in, by how much at most, whether that is
@@ -96,7 +96,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _variants(params: Params) -> tuple[list[frozenset[str]], frozenset[str]]:
     """Sets of variants that differ in the seed alone (they fill the same row), and those not trained."""
-    variants = load_variants(params.variants_file)
+    variants = load_scored(params.variants_file, params.data)
     rows: dict[tuple[int, str], set[str]] = defaultdict(set)
     for name, variant in variants.items():
         for row in variant.rows:

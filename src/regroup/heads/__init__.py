@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from regroup.model.interface import BackboneConfig
 
-HEADS = Room("regroup.heads", "head")
+HEADS = Room("regroup.heads", "head", ("build",))
 WEIGHTS, CONFIG = "heads.safetensors", "heads.json"
 
 

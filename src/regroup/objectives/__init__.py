@@ -74,7 +74,7 @@ __all__ = [
     "upcast",
 ]
 
-OBJECTIVES = Room("regroup.objectives", "objective")
+OBJECTIVES = Room("regroup.objectives", "objective", ("loss",))
 
 
 class Term(Use):

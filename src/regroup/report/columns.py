@@ -58,8 +58,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Value:
-    """What a metrics file has at a place."""
+    """What a metrics file has at a place; `name` is the metric's."""
 
+    name: str
     value: float
     metric: Metric
     scores: DatasetScores
@@ -72,7 +73,7 @@ def value_of(metrics: Metrics, column: Column) -> Value | None:
     scores = metrics.datasets.get(place.dataset)
     if metrics.task != place.task or scores is None or name not in scores.values:
         return None
-    return Value(scores.values[name], metrics.metrics[name], scores)
+    return Value(name, scores.values[name], metrics.metrics[name], scores)
 
 
 def column_title(column: Column) -> str:

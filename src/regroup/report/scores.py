@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 
 from regroup.errors import RegroupError
@@ -34,7 +35,7 @@ def read_runs(paths: Sequence[Path], *, profile: str) -> tuple[Run, ...]:
             would make the spread over seeds look smaller than it is.
     """
     there = [path for path in sorted(set(paths)) if path.is_file()]
-    files = [(path, read_metrics(path, profile=_whose(path, profile))) for path in there]
+    files = [(path, read_metrics(path, profile=profile)) for path in there]
     seen: dict[tuple[str, str], Path] = {}
     found: dict[str, list[Metrics]] = {}
     for path, one in files:
@@ -49,11 +50,6 @@ def read_runs(paths: Sequence[Path], *, profile: str) -> tuple[Run, ...]:
     return tuple(Run(weights, tuple(some)) for weights, some in found.items())
 
 
-def _whose(path: Path, profile: str) -> str:
-    """What results a file is of: those it lies among, which for a borrowed run are another study's."""
-    return path.parts[1] if path.parts[0] == "reports" else profile
-
-
 @dataclass(frozen=True)
 class Score:
     """A metric over `runs` runs: the mean, and for several the sample standard deviation."""
@@ -61,6 +57,11 @@ class Score:
     mean: float
     std: float | None = None
     runs: int = 1
+
+
+def rounded(value: float) -> Decimal:
+    """A percentage to two decimals, half to even."""
+    return Decimal(repr(value)).quantize(Decimal("0.01"), ROUND_HALF_EVEN)
 
 
 def score(runs: Sequence[Run], column: Column) -> Score | None:
@@ -74,6 +75,13 @@ def score(runs: Sequence[Run], column: Column) -> Score | None:
         std=statistics.stdev(values) if len(values) > 1 else None,
         runs=len(values),
     )
+
+
+def chance(value: Value) -> float | None:
+    """What a random answer scores in the place of a value, where its task says so."""
+    told = value.scores.details.get("chance")
+    found = told.get(value.name) if isinstance(told, dict) else None
+    return float(found) if isinstance(found, int | float) else None
 
 
 def protocol_name(value: Value) -> str | None:

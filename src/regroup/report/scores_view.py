@@ -11,7 +11,7 @@ from regroup.io import write_text
 from regroup.metrics import METRICS, MIOU, SEGMENTATION, read_metrics
 from regroup.report.columns import DATASET_TITLES
 from regroup.report.comparison import Verdict
-from regroup.report.tables import rounded
+from regroup.report.scores import rounded
 
 
 def write_scores(

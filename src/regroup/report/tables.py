@@ -7,34 +7,26 @@ files have every digit.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from pathlib import Path
 
 from regroup.drawing.grid import Grid, console, write_grid
 from regroup.drawing.labelling import table_note
-from regroup.metrics import METRICS, Unit
-from regroup.report.columns import Column, is_miou
-from regroup.report.comparison import Spread, t95
-from regroup.report.reference import Reference, ReferenceTable
-from regroup.report.scores import Run, Score, protocol_name, read_runs, score
+from regroup.metrics import METRICS
+from regroup.report.columns import Column
+from regroup.report.comparison import Spread
+from regroup.report.notes import chance_notes, protocol_notes, seed_notes, units
+from regroup.report.reference import Reference
+from regroup.report.scores import Score, read_runs, rounded, score
 
 MISSING = "missing"
 """What a cell shows when there is no run behind it."""
 
 NOT_PRINTED = "n/a"
 """What a cell shows when the thesis has no such number, or a single run no spread."""
-
-
-_UNITS: Mapping[Unit, str] = {
-    "percent": "percent",
-    "rank": "places from 1",
-    "count": "pieces",
-    "ratio": "parts of 1",
-}
 
 
 @dataclass(frozen=True)
@@ -88,11 +80,6 @@ class Table:
         return sum(all(cell.ours is not None for cell in row.cells) for row in self.rows)
 
 
-def rounded(value: float) -> Decimal:
-    """A percentage to two decimals, half to even."""
-    return Decimal(repr(value)).quantize(Decimal("0.01"), ROUND_HALF_EVEN)
-
-
 def build_table(
     number: int,
     rows: Mapping[str, Sequence[Path]],
@@ -134,19 +121,20 @@ def build_table(
     unfilled = [_label(row.labels) for row in printed.rows if row.id not in rows]
     incomplete = {name: (len(runs[name]), _wanted(paths)) for name, paths in rows.items()}
     notes = [
-        *([note] if (note := table_note(profile, drawn=drawn)) else []),
-        f"{_units(printed, runs)}{f'; section {printed.section}' if printed.section else ''}. "
+        *([note] if (note := table_note(profile, drawn=drawn, printed=printed.printed)) else []),
+        f"{units(printed, runs)}{f'; section {printed.section}' if printed.section else ''}. "
         f"{printed.setting}.",
         *([printed.note] if printed.note else []),
         *(f"{_label(row.labels)}: {row.note}." for row in printed.rows if row.note),
-        *_protocol_notes(printed, runs),
+        *protocol_notes(printed, runs),
+        *chance_notes(printed, runs),
         *(
             f"{_label(printed.row(name).labels)}: {have} of {want} runs."
             for name, (have, want) in incomplete.items()
             if 0 < have < want
         ),
         *([f"Nothing fills: {'; '.join(unfilled)}."] if unfilled else []),
-        *_seed_notes(printed, spreads or {}),
+        *seed_notes(printed, spreads or {}),
     ]
     return Table(
         number=number,
@@ -279,45 +267,3 @@ def _wanted(paths: Sequence[Path]) -> int:
     """How many runs a row's files are of; those of one task lie beside each other."""
     places = Counter(path.parents[1] if path.name == METRICS else path.parent for path in set(paths))
     return max(places.values(), default=0)
-
-
-def _units(printed: ReferenceTable, runs: Mapping[str, Sequence[Run]]) -> str:
-    """What the values are, and in which unit."""
-    others = [column for column in printed.columns if not is_miou(column)]
-    said = ["mIoU in percent"] if len(others) < len(printed.columns) else []
-    for column in others:
-        found = next((value for row in runs.values() for run in row if (value := run.at(column))), None)
-        if found is not None:
-            said.append(f"{printed.heading(column)}: {found.metric.title} in {_UNITS[found.metric.unit]}")
-    return "; ".join(said) or "No scores yet"
-
-
-def _seed_notes(printed: ReferenceTable, spreads: Mapping[Column, Spread | None]) -> list[str]:
-    """How far two rows of ours may be apart by seeds alone, one run each."""
-    known = {column: spread for column in printed.columns if (spread := spreads.get(column)) is not None}
-    if not known:
-        return []
-    chance = {
-        column: t95(spread.freedom) * math.sqrt(2 * spread.variance) for column, spread in known.items()
-    }
-    values = ", ".join(f"{printed.heading(column)} {rounded(value)}" for column, value in chance.items())
-    return [
-        "Ours without ± is one run. By the spread of the rows with several seeds, two such runs differ by "
-        f"less than this many points by chance alone (95%): {values}."
-    ]
-
-
-def _protocol_notes(printed: ReferenceTable, runs: Mapping[str, Sequence[Run]]) -> list[str]:
-    """Which protocol scored each column; a column scored by several says so, since it cannot be compared."""
-    same, mixed = [], []
-    for column in printed.columns:
-        every = [value for row in runs.values() for run in row if (value := run.at(column)) is not None]
-        names = sorted({name for value in every if (name := protocol_name(value)) is not None})
-        title = printed.heading(column)
-        if len(names) > 1:
-            mixed.append(
-                f"{title}: rows were scored by different protocols ({', '.join(names)}); do not compare."
-            )
-        elif names:
-            same.append(f"{title} {names[0]}")
-    return [*([f"Protocols: {', '.join(same)}."] if same else []), *mixed]

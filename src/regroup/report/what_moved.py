@@ -10,7 +10,8 @@ from regroup.drawing.labelling import table_note
 from regroup.report.claims import ClaimResult, Outcome, WhatMoved
 from regroup.report.columns import column_title
 from regroup.report.comparison import Verdict, overall
-from regroup.report.tables import MISSING, NOT_PRINTED, rounded
+from regroup.report.scores import rounded
+from regroup.report.tables import MISSING, NOT_PRINTED
 
 
 def write_what_moved(moved: WhatMoved, folder: Path, *, data: Path | None = None) -> list[Path]:
@@ -67,7 +68,7 @@ def _cell(result: ClaimResult, outcomes: Sequence[Outcome]) -> str:
 
 def _notes(moved: WhatMoved) -> list[str]:
     known = {column: spread for column, spread in moved.spreads.items() if spread is not None}
-    note = table_note(moved.profile, drawn=moved.drawn)
+    note = table_note(moved.profile, drawn=moved.drawn, printed=True)
     texts = [
         "A claim is one or more comparisons of two rows on a dataset; the count says how many of them come "
         "out as claimed, seeds aside.",

@@ -18,7 +18,6 @@ from regroup.drawing.style import PALETTE
 from regroup.errors import RegroupError, check_regular, os_words
 from regroup.io import json_bytes, write_bytes
 from regroup.model.constants import END_OF_TEXT, START_OF_TEXT
-from regroup.segmentation.evaluation import inference_mode
 from regroup.segmentation.images import read_image, scale_image
 from regroup.segmentation.inference import Decision, EncodedImage, encode_images, label_maps
 from regroup.segmentation.prompts import embed_prompts
@@ -109,12 +108,17 @@ def segment_images(
             pixels = torch.from_numpy(np.ascontiguousarray(scale_image(image, params).transpose(2, 0, 1)))
             yield (path, image), pixels
 
-    with inference_mode(model):
+    # not within `inference_mode`: whoever takes one image and stops would be left without gradients
+    training = model.training
+    model.eval()
+    try:
         classes = embed_prompts(model, prompts.texts)
         for (path, image), encoded in encode_images(model, classes, scaled(), params, batch=batch):
             [found] = label_maps(encoded, prompts, [decision], (image.shape[0], image.shape[1]))
             segments = _segments(encoded, image.shape[0], image.shape[1])
             yield path, Segmented(image, found.cpu().numpy().astype(np.uint8), segments, shown)
+    finally:
+        model.train(training)
 
 
 def _read(path: Path) -> NDArray[np.uint8]:

@@ -42,7 +42,7 @@ from regroup.settings import Settings
 if TYPE_CHECKING:
     from regroup.model import Backbone
 
-TASKS = Room("regroup.tasks", "task")
+TASKS = Room("regroup.tasks", "task", ("sources", "run"))
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
 

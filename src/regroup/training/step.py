@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from regroup.errors import RegroupError
 from regroup.model import Backbone
 from regroup.model.collectives import rank, world_size
 from regroup.model.dropout import Rows, place_rows, row_dropouts
@@ -179,7 +180,14 @@ class TrainingStep:
             given=provide(self._needs, self._sources, encoded),
             heads=dict(self._heads.items()),
         )
-        return total_loss(self._variant.objectives, inputs)
+        result = total_loss(self._variant.objectives, inputs)
+        if not result.loss.requires_grad:
+            names = ", ".join(term.name for term in self._variant.objectives)
+            raise RegroupError(
+                f"objectives: {names}: nothing that this run trains changes the loss; train what it is made "
+                "of, or give another objective"
+            )
+        return result
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)

@@ -84,7 +84,7 @@ def build_page(
             profile=profile,
             drawn=drawn,
             about=reference.about,
-            note=table_note(profile, drawn=drawn),
+            note=table_note(profile, drawn=drawn, printed=any(table.printed for table in reference.tables)),
             openmoji=OPENMOJI,
             main=main,
             claims=claims,

@@ -21,7 +21,7 @@ from typing import Any
 
 from regroup.plugins import Room
 
-LAYOUTS = Room("regroup.segmentation.layouts", "mask layout")
+LAYOUTS = Room("regroup.segmentation.layouts", "mask layout", ("find", "read"))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,71 @@
+"""What stands under a table: units, protocols, chance, and how far seeds alone may take two rows apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from regroup.metrics import Unit
+from regroup.report.columns import Column, is_miou
+from regroup.report.comparison import Spread, t95
+from regroup.report.reference import ReferenceTable
+from regroup.report.scores import Run, chance, protocol_name, rounded
+
+_UNITS: Mapping[Unit, str] = {
+    "percent": "percent",
+    "rank": "places from 1",
+    "count": "pieces",
+    "ratio": "parts of 1",
+}
+
+
+def units(printed: ReferenceTable, runs: Mapping[str, Sequence[Run]]) -> str:
+    """What the values are, and in which unit."""
+    others = [column for column in printed.columns if not is_miou(column)]
+    said = ["mIoU in percent"] if len(others) < len(printed.columns) else []
+    for column in others:
+        found = next((value for row in runs.values() for run in row if (value := run.at(column))), None)
+        if found is not None:
+            said.append(f"{printed.heading(column)}: {found.metric.title} in {_UNITS[found.metric.unit]}")
+    return "; ".join(said) or "No scores yet"
+
+
+def seed_notes(printed: ReferenceTable, spreads: Mapping[Column, Spread | None]) -> list[str]:
+    """How far two rows of ours may be apart by seeds alone, one run each."""
+    known = {column: spread for column in printed.columns if (spread := spreads.get(column)) is not None}
+    if not known:
+        return []
+    chance = {
+        column: t95(spread.freedom) * math.sqrt(2 * spread.variance) for column, spread in known.items()
+    }
+    values = ", ".join(f"{printed.heading(column)} {rounded(value)}" for column, value in chance.items())
+    return [
+        "Ours without ± is one run. By the spread of the rows with several seeds, two such runs differ by "
+        f"less than this many points by chance alone (95%): {values}."
+    ]
+
+
+def protocol_notes(printed: ReferenceTable, runs: Mapping[str, Sequence[Run]]) -> list[str]:
+    """Which protocol scored each column; a column scored by several says so, since it cannot be compared."""
+    same, mixed = [], []
+    for column in printed.columns:
+        every = [value for row in runs.values() for run in row if (value := run.at(column)) is not None]
+        names = sorted({name for value in every if (name := protocol_name(value)) is not None})
+        title = printed.heading(column)
+        if len(names) > 1:
+            mixed.append(
+                f"{title}: rows were scored by different protocols ({', '.join(names)}); do not compare."
+            )
+        elif names:
+            same.append(f"{title} {names[0]}")
+    return [*([f"Protocols: {', '.join(same)}."] if same else []), *mixed]
+
+
+def chance_notes(printed: ReferenceTable, runs: Mapping[str, Sequence[Run]]) -> list[str]:
+    """What a random answer would score, of tasks that say so."""
+    said = []
+    for column in printed.columns:
+        every = [value for row in runs.values() for run in row if (value := run.at(column)) is not None]
+        found = {f"{rounded(score)}" for one in every if (score := chance(one)) is not None}
+        said += [f"{printed.heading(column)} {', '.join(sorted(found))}"] if found else []
+    return [f"By chance alone: {'; '.join(said)}."] if said else []
