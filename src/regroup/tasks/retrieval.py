@@ -77,7 +77,7 @@ def run(model: Backbone, options: Options, work: Work) -> TaskResult:
     corpus, folder = replace(corpus, images=captioned), root / f"{options.split}2017"
     check_images(corpus, folder)
     pairs = pair([[caption.text for caption in image.captions] for image in captioned])
-    size = options.size or model.config.image.image_size
+    size = options.size or model.image_size
     paths = [folder / image.file_name for image in captioned]
     images = _image_features(model, paths, size, options.batch, work.progress)
     texts = _text_features(model, pairs.texts)
@@ -175,7 +175,7 @@ def _image_features(
     from regroup.segmentation.evaluation import inference_mode
     from regroup.segmentation.images import normalise
 
-    device, features = model.logit_scale.device, []
+    device, features = model.device, []
     with inference_mode(model), tqdm(total=len(paths), desc="images", disable=not progress) as bar:
         for pixels in _batches(paths, size, batch):
             encoded = model.encode_image(normalise(pixels.to(device)), return_segments=False)
@@ -186,12 +186,11 @@ def _image_features(
 
 def _batches(paths: Sequence[Path], size: int, batch: int) -> Iterator[UInt8[Tensor, "b 3 size size"]]:
     """Images in their order, one batch read while the model works at another."""
+    import numpy as np
     import torch
 
     def read(some: Sequence[Path]) -> Tensor:
         return torch.from_numpy(np.stack([square(path, size) for path in some])).permute(0, 3, 1, 2)
-
-    import numpy as np
 
     groups = [paths[start : start + batch] for start in range(0, len(paths), batch)]
     with ThreadPoolExecutor(1) as pool:
@@ -228,10 +227,10 @@ def _text_features(model: Backbone, texts: Sequence[str], step: int = 4096) -> F
     from regroup.captions.tokens import tokenize
     from regroup.segmentation.evaluation import inference_mode
 
-    device, features = model.logit_scale.device, []
+    device, features = model.device, []
     with inference_mode(model):
         for start in range(0, len(texts), step):
-            tokens = tokenize(texts[start : start + step], context=model.config.text.context)
+            tokens = tokenize(texts[start : start + step], context=model.context)
             encoded = model.encode_text(torch.from_numpy(tokens).to(device))
             features.append(F.normalize(encoded.float(), dim=-1))
         return _finite(torch.cat(features), "captions")
