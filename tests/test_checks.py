@@ -178,6 +178,26 @@ def test_the_plan_of_the_real_study_counts_the_thesis_s_steps(
     assert lines["vocabulary-5k"][1:] == ["11,555", "256", "224"]
 
 
+def test_the_plan_measures_each_start_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Made-up features are numbers; a run starts from the checkpoint that it names."""
+    (project / VARIANTS).write_text(
+        "variants:\n"
+        "  one: {title: a, batch: 16, objectives: [{name: contrastive}], trainable: image_projector}\n"
+        "  clip: {title: b, batch: 16, objectives: [{name: contrastive}], trainable: image_projector, "
+        "checkpoint: clip}\n"
+        "  dino: {title: c, batch: 16, objectives: [{name: contrastive}], dino_input: true}\n"
+    )
+    for name in ("groupvit-mini", "clip-mini"):
+        edit(project / "params.yaml", f"path: pretrain/{name}", f"path: {ROOT}/pretrain/{name}")
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", "--captions", "1000", "--images", "2"])
+    told = capsys.readouterr()
+    assert not ended.value.code, told.err
+    lines = {line.split()[0]: line.split() for line in told.out.splitlines()}
+    assert all(float(lines[name][4]) > 0 for name in ("one", "clip", "dino"))
+    assert lines["one"][4:] != lines["clip"][4:]
+
+
 @pytest.mark.slow
 def test_the_plan_measures_what_it_prints(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / VARIANTS).write_text(

@@ -126,8 +126,14 @@ def parse(model: type[Model], value: Any, path: Path | str) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        lines = [f"{path}: {_explain(dict(fault), model)}" for fault in error.errors()]
+        lines = [f"{path}: {_explain(fault, model)}" for fault in _own(list(map(dict, error.errors())))]
         raise RegroupError("\n".join(lines)) from None
+
+
+def _own(faults: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Faults less those that follow from others: a list is too short where an entry of it is wrong."""
+    parents = {fault["loc"][:depth] for fault in faults for depth in range(len(fault["loc"]))}
+    return [fault for fault in faults if fault["type"] != "too_short" or fault["loc"] not in parents]
 
 
 def _explain(fault: dict[str, Any], model: type[BaseModel]) -> str:

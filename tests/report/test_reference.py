@@ -112,6 +112,7 @@ def test_faults_in_a_reference_file_are_named(tmp_path: Path, rows: str, message
     with pytest.raises(RegroupError, match=r"reference\.yaml: .*") as error:
         load_reference(file)
     assert message in str(error.value)
+    assert "at least 1 item" not in str(error.value)  # the list is not short, an entry of it is wrong
 
 
 def test_unknown_tables_and_rows_list_what_there_is() -> None:

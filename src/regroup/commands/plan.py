@@ -9,9 +9,11 @@ from regroup.commands.arguments import MOST_IMAGES, add_params, whole
 from regroup.errors import RegroupError
 
 if TYPE_CHECKING:
+    from regroup.model.dino import DinoKeys
     from regroup.params import Params
     from regroup.training.measure import Measurement
     from regroup.training.plan import Plan
+    from regroup.training.settings import CheckpointParams
     from regroup.variants import Variant
 
 EXAMPLES = """examples:
@@ -101,26 +103,45 @@ def _measure(
     from tqdm import tqdm
 
     from regroup.device import choose_device
-    from regroup.model import GroupViTConfig
-    from regroup.model.dino import DinoKeys
+    from regroup.resolved import checkpoint_of
     from regroup.training.checkpoint import start_model
     from regroup.training.measure import measure
 
-    settings, checkpoint = params.finetune, params.checkpoint
+    settings = params.finetune
     device = choose_device(settings.device)
-    if checkpoint.kind == "file" and not checkpoint.path.exists():
-        # not downloaded yet; weights do not change how long a step takes
-        checkpoint = checkpoint.model_copy(update={"kind": "random", "model": GroupViTConfig()})
     known: dict[str, Measurement] = {}
     result = {}
     for name, (variant, plan) in tqdm(runs.items(), "measuring", unit="run", leave=False):
         scale = (plan.batch, plan.image_size, variant.labels.count)
         blocks = (variant.adapt, variant.heads, variant.grouping_blocks, variant.last_group_tokens)
-        alike = repr((scale, blocks, variant.objectives))
+        alike = repr((scale, blocks, variant.objectives, variant.dino_input, variant.checkpoint))
         if alike not in known:
-            dino = DinoKeys(params.dino.network).to(device) if variant.reads_dino else None
+            checkpoint = _there(checkpoint_of(variant, params, where=f"{params.variants_file}: {name}"))
+            dino = _made_up_features(params).to(device) if variant.reads_dino else None
             model = start_model(checkpoint, variant=variant, image_size=plan.image_size, dino=dino)
             count = images or (64 if device.type == "cuda" else 8)
             known[alike] = measure(model, variant, settings, plan, device=device, images=count, dino=dino)
         result[name] = known[alike]
     return result
+
+
+def _there(checkpoint: CheckpointParams) -> CheckpointParams:
+    """A checkpoint, or random weights for GroupViT's that was not downloaded yet: a step takes as long."""
+    from regroup.model import GroupViTConfig
+
+    if checkpoint.kind == "random" or checkpoint.path.exists() or checkpoint.backbone != "groupvit":
+        return checkpoint
+    return checkpoint.model_copy(update={"kind": "random", "model": GroupViTConfig()})
+
+
+def _made_up_features(params: Params) -> DinoKeys:
+    """The network of self-supervised features, with weights that are numbers, and no more than that."""
+    import torch
+
+    from regroup.model.dino import DinoKeys
+
+    features = DinoKeys(params.dino.network)
+    generator = torch.Generator().manual_seed(0)
+    for weights in features.parameters():
+        weights.data.normal_(std=0.02, generator=generator)
+    return features
