@@ -163,7 +163,7 @@ def inference_mode(model: Backbone) -> Iterator[None]:
 def describe(dataset: ResolvedDataset, params: InferenceParams, decision: Decision) -> dict[str, Any]:
     """The protocol and the settings of an evaluation, JSON-able, as they stand in metrics files."""
     protocol = dataset.protocol
-    words = {"words": dict(protocol.words)} if protocol.words else {}
+    words = {"words": {name: list(some) for name, some in protocol.words.items()}} if protocol.words else {}
     return {
         "name": protocol.name,
         "title": protocol.title,
