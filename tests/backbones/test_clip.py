@@ -195,6 +195,7 @@ def test_parts(small: Clip) -> None:
         ({"visual.ln_pre.weight": None}, "1 missing: image.norm_first.weight"),
         ({"visual.odd": torch.ones(2)}, "1 unexpected: visual.odd"),
         ({"visual.proj": torch.ones(24, 64)}, r"image_projector.weight is \[64, 24\]|text_projector"),
+        ({"visual.positional_embedding": torch.ones(0, 64)}, "no CLIP follows from its tensors"),
         ({"positional_embedding": None}, "text.positions is missing, so the model's sizes are unknown"),
         ({"logit_scale": torch.tensor(torch.nan)}, "not finite"),
     ],
@@ -208,12 +209,13 @@ def test_a_damaged_file_says_what_is_wrong(
         load_checkpoint(tmp_path / "x.pt")
 
 
-def test_an_activation_that_no_clip_has(tmp_path: Path) -> None:
+@pytest.mark.parametrize("activation", ['"relu"', '["relu"]'])
+def test_an_activation_that_no_clip_has(tmp_path: Path, activation: str) -> None:
     theirs().save_pretrained(tmp_path)
-    text = (tmp_path / "config.json").read_text().replace('"quick_gelu"', '"relu"')
+    text = (tmp_path / "config.json").read_text().replace('"quick_gelu"', activation)
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(
-        RegroupError, match=r"config\.json: hidden_act: relu: both towers must have quick_gelu"
+        RegroupError, match=r"config\.json: hidden_act: .*relu.*: both towers must have quick_gelu"
     ):
         load_checkpoint(tmp_path)
 

@@ -176,7 +176,7 @@ def infer_config(state: Mapping[str, torch.Tensor], *, source: str) -> ClipConfi
             ),
             joint_width=shape("image_projector.weight")[0],
         )
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, TypeError) as error:
         raise RegroupError(f"{source}: no CLIP follows from its tensors: {error}") from None
 
 
@@ -191,10 +191,10 @@ def overlay(config: ClipConfig, value: object, *, source: str) -> ClipConfig:
         part if isinstance(part, dict) else {}
         for part in (value.get("vision_config"), value.get("text_config"))
     )
-    activations = {part.get("hidden_act", "quick_gelu") for part in (image, text)}
+    activations = {str(part.get("hidden_act", "quick_gelu")) for part in (image, text)}
     if len(activations) > 1 or not activations <= {"quick_gelu", "gelu"}:
         raise RegroupError(
-            f"{source}: hidden_act: {', '.join(sorted(map(str, activations)))}: both towers must have "
+            f"{source}: hidden_act: {', '.join(sorted(activations))}: both towers must have "
             "quick_gelu, or both gelu"
         )
     for part in (image, text):
