@@ -82,8 +82,8 @@ def test_a_table_has_metrics_of_several_tasks(
     assert "30.50 ± 0.71" in text
     assert "61.00 ± 1.41" in text
     assert "missing" not in text
-    assert "text R@1: text R@1 in percent" in text
-    assert "COCO text_median: text median rank in places from 1" in text
+    assert "text R@1, COCO retrieval in percent" in text
+    assert "; COCO text_median in places from 1" in text
     assert "Protocols: COCO voc, text R@1 captions" in text
     assert "By chance alone: text R@1 0.21; COCO retrieval 0.21." in text
     assert not any("of 2 runs" in note for note in table.notes)

@@ -23,10 +23,14 @@ def units(printed: ReferenceTable, runs: Mapping[str, Sequence[Run]]) -> str:
     """What the values are, and in which unit."""
     others = [column for column in printed.columns if not is_miou(column)]
     said = ["mIoU in percent"] if len(others) < len(printed.columns) else []
+    by_unit: dict[Unit, list[str]] = {}
     for column in others:
         found = next((value for row in runs.values() for run in row if (value := run.at(column))), None)
         if found is not None:
-            said.append(f"{printed.heading(column)}: {found.metric.title} in {_UNITS[found.metric.unit]}")
+            by_unit.setdefault(found.metric.unit, []).append(printed.heading(column))
+    if not said and len(by_unit) == 1:
+        return f"Values in {_UNITS[next(iter(by_unit))]}"
+    said += [f"{', '.join(headings)} in {_UNITS[unit]}" for unit, headings in by_unit.items()]
     return "; ".join(said) or "No scores yet"
 
 
@@ -47,7 +51,8 @@ def seed_notes(printed: ReferenceTable, spreads: Mapping[Column, Spread | None])
 
 def protocol_notes(printed: ReferenceTable, runs: Mapping[str, Sequence[Run]]) -> list[str]:
     """Which protocol scored each column; a column scored by several says so, since it cannot be compared."""
-    same, mixed = [], []
+    same: dict[str, str] = {}
+    mixed = []
     for column in printed.columns:
         every = [value for row in runs.values() for run in row if (value := run.at(column)) is not None]
         names = sorted({name for value in every if (name := protocol_name(value)) is not None})
@@ -57,8 +62,11 @@ def protocol_notes(printed: ReferenceTable, runs: Mapping[str, Sequence[Run]]) -
                 f"{title}: rows were scored by different protocols ({', '.join(names)}); do not compare."
             )
         elif names:
-            same.append(f"{title} {names[0]}")
-    return [*([f"Protocols: {', '.join(same)}."] if same else []), *mixed]
+            same[title] = names[0]
+    if len(same) > 1 and len(set(same.values())) == 1:
+        return [f"Protocol: {next(iter(same.values()))}.", *mixed]
+    listed = ", ".join(f"{title} {name}" for title, name in same.items())
+    return [*([f"Protocols: {listed}."] if same else []), *mixed]
 
 
 def chance_notes(printed: ReferenceTable, runs: Mapping[str, Sequence[Run]]) -> list[str]:
