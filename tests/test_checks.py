@@ -19,7 +19,9 @@ VARIANTS = "studies/thesis/variants.yaml"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    copy_project(tmp_path, "dvc.yaml", "pretrain/groupvit-mini/config.json")
+    copy_project(
+        tmp_path, "dvc.yaml", *(f"pretrain/{name}-mini/config.json" for name in ("groupvit", "clip"))
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -70,6 +72,36 @@ def test_every_row_of_every_table_has_a_run() -> None:
         ),
         ("params.yaml", "  voc12: {", "  voc2012: {", "voc2012: no such source; did you mean `voc12`"),
         (VARIANTS, "vocabulary: freq1k", "vocabulary: freq2k", "freq2k in `nouns.vocabularies`"),
+        (
+            VARIANTS,
+            "    title: Group entropy (GE)\n",
+            "    title: GE\n    checkpoint: clip\n    trainable: image_tower\n",
+            "variants.ge.objectives: group_entropy is about how patches are grouped, and a clip ",
+        ),
+        (
+            VARIANTS,
+            "    title: Group entropy (GE)\n",
+            "    title: GE\n    checkpoint: clip\n",
+            "variants.ge.trainable: a clip has no both_gbs; it has all, image_projector,",
+        ),
+        (
+            VARIANTS,
+            "    title: Group entropy (GE)\n",
+            "    title: GE\n    adapt: [{name: parts, options: {train: nothing}}]\n",
+            "variants.ge: adapt: `train: nothing` leaves nothing to the `objectives`",
+        ),
+        (
+            VARIANTS,
+            "    title: Group entropy (GE)\n",
+            "    title: GE\n    adapt: [{name: lora, options: {rank: 96}}]\n",
+            "variants.ge.adapt",
+        ),
+        (
+            VARIANTS,
+            "    title: Group entropy (GE)\n",
+            "    title: GE\n    checkpoint: clip\n    trainable: image_tower\n    dino_input: true\n",
+            "a clip has no grouping blocks",
+        ),
         ("params.yaml", "processes: null", "processes: 3", "cannot be shared by 3 processes evenly"),
         (
             "params.yaml",
