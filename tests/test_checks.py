@@ -71,6 +71,12 @@ def test_every_row_of_every_table_has_a_run() -> None:
             "voc.protocol: vox: no such protocol; did you mean `voc`",
         ),
         ("params.yaml", "  voc12: {", "  voc2012: {", "voc2012: no such source; did you mean `voc12`"),
+        (
+            VARIANTS,
+            "    title: Group entropy (GE)\n",
+            "    title: GE\n    checkpoint: mine\n",
+            "variants.ge.checkpoint: `checkpoints` of params.yaml has no mine; it has clip",
+        ),
         (VARIANTS, "vocabulary: freq1k", "vocabulary: freq2k", "freq2k in `nouns.vocabularies`"),
         (
             VARIANTS,
@@ -172,6 +178,15 @@ def test_a_fault_is_named_with_its_place(project: Path, file: str, old: str, new
     with pytest.raises(RegroupError) as error:
         check_study(Path("params.yaml"))
     assert message in str(error.value)
+
+
+def test_a_run_that_starts_from_a_run_of_its_own_pipeline_is_refused(project: Path) -> None:
+    edit(project / VARIANTS, "    title: Group entropy (GE)\n", "    title: GE\n    checkpoint: clip\n")
+    edit(project / "params.yaml", "path: pretrain/clip-mini", "path: runs/mini/refined")
+    with pytest.raises(
+        RegroupError, match=r"checkpoints\.clip\.path: runs/mini/refined is made by this very"
+    ):
+        check_study(Path("params.yaml"))
 
 
 def test_the_profile_of_the_readme_has_no_faults(project: Path) -> None:
