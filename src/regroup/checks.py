@@ -190,6 +190,13 @@ def _misplaced(params: Params, path: Path) -> Iterator[str]:
         fetched = any(file and file.is_relative_to(place) for place in weight_folders(params))
         if file is not None and not file.exists() and not fetched:
             yield f"{path}: {key}: {file} does not exist"
+    made_here = params.layout.run("any").parent
+    for name, one in params.checkpoints.items():
+        if one.path.is_relative_to(made_here):
+            yield (
+                f"{path}: checkpoints.{name}.path: {one.path} is made by this very pipeline, which would wait"
+                " for itself; copy it to a place outside `runs`"
+            )
     pipeline = path.with_name("dvc.yaml")
     if not pipeline.is_file():
         return

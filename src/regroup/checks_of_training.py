@@ -165,13 +165,7 @@ def _not_there(variant: Variant, params: Params, path: Path) -> Iterator[str]:
     """A checkpoint that a run of its own starts from; the profile's is looked for in any case."""
     if variant.checkpoint is None or (start := params.checkpoints[variant.checkpoint]).kind == "random":
         return
-    made_here = params.layout.run("any").parent
-    if start.path.is_relative_to(made_here):
-        yield (
-            f"{path}: checkpoints.{variant.checkpoint}.path: {start.path} is made by this very pipeline, "
-            "which would wait for itself; copy it to a place outside `runs`"
-        )
-    elif not start.path.exists() and not any(map(start.path.is_relative_to, weight_folders(params))):
+    if not start.path.exists() and not any(map(start.path.is_relative_to, weight_folders(params))):
         yield f"{path}: checkpoints.{variant.checkpoint}.path: {start.path} does not exist"
 
 
