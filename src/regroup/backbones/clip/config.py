@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
-from regroup.model.config import (
+from pydantic import ConfigDict
+
+from regroup.model.config import TextConfig
+from regroup.model.sizes import (
     MOST_PARAMETERS,
-    TextConfig,
     rebuild,
     require,
     require_bounded,
@@ -29,7 +31,7 @@ class ClipImageConfig:
         depth: transformer blocks.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, never changed
+    __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid"}
 
     image_size: int = 224
     patch_size: int = 16
@@ -61,7 +63,7 @@ class ClipConfig:
         activation: of all MLPs; OpenAI's weights want `quick_gelu`, CLIP's sigmoid approximation of GELU.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid"}
     architecture: ClassVar[str] = "clip"
     parts: ClassVar[frozenset[str]] = frozenset(
         {"nothing", "image_projector", "projectors", "image_tower", "all"}
