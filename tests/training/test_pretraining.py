@@ -6,21 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from regroup.backbones import load_checkpoint
 from regroup.captions.tokens import tokenize
 from regroup.errors import RegroupError
-from regroup.model import GroupViT, GroupViTConfig, ImageConfig, StageConfig, TextConfig, load_checkpoint
+from regroup.model import GroupViT, GroupViTConfig, ImageConfig, StageConfig, TextConfig
 from regroup.sources.make import make_source
 from regroup.sources.settings import WorldParams
-from regroup.training.pretraining import (
-    class_scores,
-    draw_candidates,
-    draw_labels,
-    image_loss,
-    known_texts,
-    patch_loss,
-    pretrain,
-    save_half,
-)
+from regroup.training.pretraining import pretrain, save_half
+from regroup.training.pretraining_losses import class_scores, image_loss, patch_loss
+from regroup.training.pretraining_texts import draw_candidates, draw_labels, known_texts
 from regroup.training.settings import MINI_MODEL, PretrainParams, PretrainPhase
 from regroup.training.web import Concept, WebCorpus
 

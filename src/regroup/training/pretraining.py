@@ -9,8 +9,7 @@ masks, as in the study.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,42 +21,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from regroup import backbones
-from regroup.captions.prompts import TRAINING_TEMPLATES, class_prompt, prompt
 from regroup.captions.tokens import tokenize
 from regroup.io import write_bytes, write_json
 from regroup.model.checkpoint import CONFIG, WEIGHTS
 from regroup.model.groupvit import GroupViT
 from regroup.model.interface import Backbone
-from regroup.model.projector import Projector
-from regroup.objectives.contrastive import contrastive_loss
-from regroup.objectives.noise_free import noise_free_loss
-from regroup.segmentation.protocols import load_protocol
-from regroup.sources.mini.grammar import words
+from regroup.training.pretraining_losses import step_losses
+from regroup.training.pretraining_texts import class_text, draw_candidates, known_texts
 from regroup.training.settings import PretrainParams, PretrainPhase
-from regroup.training.web import Concept, WebBatch, WebCorpus
+from regroup.training.web import WebCorpus
 
-KNOWN_PROTOCOLS = (
-    *("voc", "context60", "context59", "ade150"),
-    *("coco_object_stuffthingmaps", "coco_object_instances"),
-)
-"""Whose class names a compact text tower knows; another protocol's words need it to be pretrained anew."""
 Model = TypeVar("Model", bound=Backbone)
-
-
-def known_texts() -> tuple[str, ...]:
-    """Texts whose words a compact text tower knows: the drawn world's captions, prompts of all classes."""
-    names = {name for protocol in KNOWN_PROTOCOLS for name in load_protocol(protocol).classes}
-    templates = [prompt("", template) for template in range(len(TRAINING_TEMPLATES))]
-    return (*words(), *(class_prompt(name) for name in sorted(names)), *templates)
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """The classes that one step asks for: concept ids, one text each, and whether they are stuff."""
-
-    ids: tuple[int, ...]
-    texts: tuple[str, ...]
-    stuff: tuple[bool, ...]
 
 
 def pretrain(
@@ -159,7 +133,7 @@ def warm_up_text(
     for _ in tqdm(range(phase.text_steps), desc="pretrain text", unit="step", disable=None):
         concepts = rng.integers(count, size=params.text_batch // 2)
         places = rng.choice(len(telling), size=params.text_batch - len(concepts))
-        texts = [_class_text(corpus.concepts[i], rng) for i in concepts]
+        texts = [class_text(corpus.concepts[i], rng) for i in concepts]
         texts += [corpus.captions[telling[place]] for place in places]
         wanted = torch.zeros(len(texts), count)
         for row, ids in enumerate([*([i] for i in concepts), *(named[telling[place]] for place in places)]):
@@ -169,137 +143,6 @@ def warm_up_text(
         optimiser.zero_grad(set_to_none=True)
         F.cross_entropy(logits, wanted).backward()
         optimiser.step()
-
-
-def step_losses(
-    model: Backbone,
-    batch: WebBatch,
-    candidates: Candidates,
-    params: PretrainParams,
-    rng: np.random.Generator,
-    noise: torch.Generator,
-) -> dict[str, Tensor]:
-    """The losses of one batch, to be summed: `contrastive`, `multi_label`, `image`, `patch`, `token`.
-
-    A backbone without groups has no `token`: its patches are its segments.
-    """
-    features = model.encode_image(batch.pixels, return_attention=True, return_segments=False, generator=noise)
-    label_texts, label_ids = draw_labels(batch.nouns, params.labels, rng)
-    texts = [*batch.captions, *label_texts, *candidates.texts]
-    encoded = model.encode_text(torch.from_numpy(tokenize(texts)))
-    count = len(batch.captions)
-    caption, labels, classes = torch.split(encoded, [count, len(label_texts), len(candidates.texts)])
-    wanted = batch.coverage[..., list(candidates.ids)]
-    weights = torch.tensor([params.stuff_weight if stuff else 1.0 for stuff in candidates.stuff])
-    scores = class_scores(model, features.segments, classes)
-    if isinstance(model, GroupViT):
-        assert features.patches is not None
-        scores = features.attention.transpose(1, 2) @ scores
-        tokens = class_scores(model, model.image.norm(features.patches), classes)
-    losses = {
-        "contrastive": contrastive_loss(features.feature, caption, model.logit_scale),
-        "multi_label": noise_free_loss(
-            features.feature,
-            labels.view(count, params.labels, -1),
-            label_ids,
-            model.multi_label_logit_scale,
-            padding="mask",
-        ),
-        "image": params.class_weight * image_loss(features.feature, classes, model.logit_scale, wanted),
-        "patch": params.mask_weight * patch_loss(scores, wanted, weights, params.background_weight),
-    }
-    if isinstance(model, GroupViT):
-        losses["token"] = params.token_weight * patch_loss(tokens, wanted, weights, params.background_weight)
-    return losses
-
-
-def image_loss(feature: Tensor, classes: Tensor, logit_scale: Tensor, wanted: Tensor) -> Tensor:
-    """Cross-entropy of the image's class distribution against the classes that it shows, all alike.
-
-    Args:
-        feature: [B, C]; `classes`: [N, C]; neither normalised.
-        logit_scale: log of 1/tau, a scalar.
-        wanted: [B, L, N] share of each class in each patch. Images that show none do not count.
-    """
-    shown = (wanted.mean(dim=1) > 0.004).float()
-    logits = logit_scale.exp().clamp(max=100) * F.normalize(feature, dim=-1) @ F.normalize(classes, dim=-1).T
-    loss = -(shown * logits.log_softmax(dim=-1)).sum(dim=-1) / shown.sum(dim=-1).clamp_min(1)
-    return loss.sum() / (shown.sum(dim=-1) > 0).sum().clamp_min(1)
-
-
-def class_scores(model: Backbone, tokens: Tensor, classes: Tensor) -> Tensor:
-    """Class distributions [B, T, N] of image tokens [B, T, width] over texts [N, C], as inference has them.
-
-    The projector's batch norm keeps its running statistics here: in fine-tuning too they come from the
-    features of whole images alone, and inference reads segments with them.
-    """
-    projector = model.image_projector
-    norm = projector.norm if isinstance(projector, Projector) else None
-    if norm is not None:
-        norm.eval()
-    projected = F.normalize(projector(tokens), dim=-1)
-    if norm is not None:
-        norm.train(model.training)
-    scale = model.logit_scale.exp().clamp(max=100)
-    return (scale * projected @ F.normalize(classes, dim=-1).T).softmax(dim=-1)
-
-
-def patch_loss(predicted: Tensor, wanted: Tensor, class_weights: Tensor, background_weight: float) -> Tensor:
-    """Cross-entropy of the patches' class distributions against what the patches show.
-
-    The target of a patch is the share of each class among its pixels; pixels of no class share their mass
-    among all classes alike, so that the model is unsure there, which is how background is found (eq. 37).
-
-    Args:
-        predicted: [B, L, N] distributions.
-        wanted: [B, L, N] share of each class in each patch.
-        class_weights: [N] weight of a pixel of each class in its patch's weight.
-        background_weight: likewise of a pixel of no class.
-    """
-    labelled = wanted.sum(dim=-1)
-    target = wanted + ((1 - labelled) / wanted.shape[-1])[..., None]
-    loss = -(target * predicted.clamp_min(1e-6).log()).sum(dim=-1)
-    weight = wanted @ class_weights + (1 - labelled) * background_weight
-    return (weight * loss).sum() / weight.sum()
-
-
-def draw_candidates(concepts: Sequence[Concept], rng: np.random.Generator) -> Candidates:
-    """The classes to ask for: everything, all things, or some things; what is not asked for is background."""
-    things = [i for i, concept in enumerate(concepts) if not concept.stuff]
-    choice = rng.random()
-    if choice < 0.35:
-        ids = list(range(len(concepts)))
-    elif choice < 0.65:
-        ids = things
-    else:
-        few = rng.permutation(len(things))[: int(rng.integers(len(things) // 4, len(things)))]
-        ids = sorted(things[i] for i in few)
-    texts = []
-    for i in ids:
-        texts.append(_class_text(concepts[i], rng))
-    return Candidates(tuple(ids), tuple(texts), tuple(concepts[i].stuff for i in ids))
-
-
-def _class_text(concept: Concept, rng: np.random.Generator) -> str:
-    """One of the concept's names in the prompt of inference, or as often in one of training."""
-    name = concept.names[int(rng.integers(len(concept.names)))]
-    template = int(rng.integers(2 * len(TRAINING_TEMPLATES)))
-    return prompt(name, template) if template < len(TRAINING_TEMPLATES) else class_prompt(name)
-
-
-def draw_labels(
-    nouns: Sequence[Sequence[str]], count: int, rng: np.random.Generator
-) -> tuple[list[str], Tensor]:
-    """`count` different nouns of each caption in random templates; their ids [B, count], -1 at padding."""
-    numbers: dict[str, int] = {}
-    texts, ids = [], torch.full((len(nouns), count), -1)
-    for row, found in enumerate(nouns):
-        distinct = list(dict.fromkeys(found))
-        for place, index in enumerate(rng.permutation(len(distinct))[:count]):
-            ids[row, place] = numbers.setdefault(distinct[index], len(numbers))
-            texts.append(prompt(distinct[index], int(rng.integers(len(TRAINING_TEMPLATES)))))
-        texts += [""] * (count - min(count, len(distinct)))
-    return texts, ids
 
 
 @torch.no_grad()
