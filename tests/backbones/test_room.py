@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,16 @@ def test_the_room_lists_what_is_there() -> None:
 
 
 def test_a_checkpoint_from_before_the_key_is_a_groupvit(tmp_path: Path) -> None:
-    assert "architecture" not in json.loads((GROUPVIT / "config.json").read_text())
-    model = load_checkpoint(GROUPVIT)
+    older = tmp_path / "older"
+    shutil.copytree(GROUPVIT, older)
+    values = json.loads((older / "config.json").read_text())
+    del values["architecture"]
+    (older / "config.json").write_text(json.dumps(values))
+    model = load_checkpoint(older)
     assert isinstance(model, GroupViT)
-    save_checkpoint(model, tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text())["architecture"] == "groupvit"
-    again = load_checkpoint(tmp_path)
+    save_checkpoint(model, tmp_path / "newer")
+    assert json.loads((tmp_path / "newer/config.json").read_text())["architecture"] == "groupvit"
+    again = load_checkpoint(tmp_path / "newer")
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
