@@ -283,7 +283,7 @@ def _mask_depth(image: Image.Image, content: bytes) -> int:
     """Bits of a grey sample."""
     if image.format == "PNG":
         return _depth(content)
-    return int(image.tag_v2.get(258, (8,))[0])  # type: ignore[attr-defined]
+    return int(image.tag_v2.get(258, (8,))[0])  # type: ignore[attr-defined]  # a TIFF has it
 
 
 def _depth(png: bytes) -> int:

@@ -49,7 +49,7 @@ class RowDropout(nn.Module):
         """Drop values of [B, ...] in training; the identity otherwise."""
         return x * self._mask(x) if self.training and self.rate else x
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch does not type it
     @torch.no_grad()
     def _mask(self, x: Tensor) -> Tensor:
         if self.rows is None:

@@ -83,8 +83,8 @@ class Assignment(nn.Module):
         query, key, value = self.query(groups), self.key(tokens), self.value(tokens)
         # half precision flips assignments of nearly equal groups, so logits and softmax stay in float32
         with torch.autocast(query.device.type, enabled=False):
-            wide = torch.promote_types(query.dtype, torch.float32)
-            logits = (query.to(wide) * self.scale) @ key.to(wide).transpose(-2, -1)
+            kind = torch.promote_types(query.dtype, torch.float32)
+            logits = (query.to(kind) * self.scale) @ key.to(kind).transpose(-2, -1)
             noisy = logits if gumbel is None else logits + gumbel
             hard = (
                 straight_through(F.softmax(noisy, dim=-2)) if logits.requires_grad else one_hot_argmax(noisy)

@@ -47,10 +47,10 @@ class SyncedBatchNorm(nn.BatchNorm1d):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise [N, C]."""
         with torch.autocast(x.device.type, enabled=False):
-            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            upcast = x.to(torch.promote_types(x.dtype, torch.float32))
             if self.training and world_size() > 1:
-                return self._forward_all_ranks(wide)
-            return super().forward(wide)
+                return self._forward_all_ranks(upcast)
+            return super().forward(upcast)
 
     def _forward_all_ranks(self, x: Tensor) -> Tensor:
         assert self.running_mean is not None
