@@ -18,7 +18,7 @@ import torch.multiprocessing as mp
 
 from regroup.adaptation.parts import set_trainable
 from regroup.model import GroupViT
-from regroup.model.interface import Noise
+from regroup.model.encoding import Noise
 from regroup.objectives import Labels, Need, ObjectiveInputs, Term, total_loss
 
 from .conftest import SMALL, make_tokens, scramble

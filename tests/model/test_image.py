@@ -5,7 +5,7 @@ import torch
 
 from regroup.errors import RegroupError
 from regroup.model import GroupViT, GroupViTConfig
-from regroup.model.interface import Noise
+from regroup.model.encoding import Noise
 from regroup.model.layers import MLP, resize_positions
 
 from .conftest import SMALL, make_tokens

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from regroup.errors import RegroupError
 from regroup.model.config import GroupViTConfig
 from regroup.model.dino import DinoKeys
+from regroup.model.encoding import FirstStage, ImageEncoding, Noise, TowerOutput
 from regroup.model.image import GroupingStage, ImageTower
 from regroup.model.initialise import initialise
-from regroup.model.interface import Backbone, FirstStage, ImageEncoding, Noise, TowerOutput
+from regroup.model.interface import Backbone
 from regroup.model.layers import resize_positions
 from regroup.model.projector import Projector
 from regroup.model.text import TextTower
@@ -30,52 +31,18 @@ class GroupViT(Backbone):
     text_projector: Projector
     stage_two: DinoKeys | None
 
-    def __init__(
-        self,
-        config: GroupViTConfig,
-        *,
-        generator: torch.Generator | None = None,
-        draw: bool = True,
-        storage: bool = True,
-    ) -> None:
-        """Make the model.
+    def build(self) -> None:
+        """Make both towers and projectors, and what feeds the second stage, if anything does."""
+        config = self.config
+        self.image = ImageTower(config.image)
+        self.text = TextTower(config.text)
+        self.image_projector = Projector(config.image.width, config.projector_hidden, config.joint_width)
+        self.text_projector = Projector(config.text.width, config.projector_hidden, config.joint_width)
+        self.stage_two = None if config.stage_two is None else DinoKeys(config.stage_two)
 
-        Args:
-            config: shape of the model.
-            generator: source of the initial weights; None takes torch's default.
-            draw: False leaves weights as whatever memory holds, for a caller that fills all of them.
-            storage: False takes no memory for weights either: they have shapes alone, until `allocate`.
-        """
-        super().__init__()
-        self.config = config
-        # built without storage: layers would else draw weights from the global generator, only to be redrawn
-        with torch.device("meta"):
-            self.image = ImageTower(config.image)
-            self.text = TextTower(config.text)
-            self.image_projector = Projector(config.image.width, config.projector_hidden, config.joint_width)
-            self.text_projector = Projector(config.text.width, config.projector_hidden, config.joint_width)
-            self.stage_two = None if config.stage_two is None else DinoKeys(config.stage_two)
-            self.logit_scale = nn.Parameter(torch.empty(()))
-            self.multi_label_logit_scale = nn.Parameter(torch.empty(()))
-        if storage:
-            self.allocate()
-            if draw:
-                initialise(self, generator)
-
-    @property
-    def patch_size(self) -> int:
-        """Side of a patch in pixels."""
-        return self.config.image.patch_size
-
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of the grid that the position embedding was learned on."""
-        return self.config.image.image_size
-
-    @property
-    def width(self) -> int:
-        """Channels of a segment token."""
-        return self.config.image.width
+    def draw_weights(self, generator: torch.Generator | None) -> None:
+        """Draw all weights but the scales."""
+        initialise(self, generator)
 
     def encode_image(
         self,

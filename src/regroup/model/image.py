@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from regroup.errors import RegroupError
 from regroup.model.config import ImageConfig, StageConfig
+from regroup.model.encoding import FirstStage, Noise, TowerOutput
 from regroup.model.grouping import GroupingBlock
-from regroup.model.interface import FirstStage, Noise, TowerOutput
 from regroup.model.layers import NORM_EPS, Block, LayerNorm, TokenMixer, resize_positions
 
 

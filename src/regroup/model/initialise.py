@@ -57,11 +57,25 @@ def initialise_text(tower: TextTower, generator: torch.Generator | None) -> None
     residual = width**-0.5 * (2 * depth) ** -0.5
     nn.init.normal_(tower.token_embedding.weight, std=0.02, generator=generator)
     nn.init.normal_(tower.positions, std=0.01, generator=generator)
-    for block in tower.blocks:
+    initialise_blocks(tower.blocks, width, residual, generator)
+    if tower.config.compact:
+        tower.token_index.zero_()
+
+
+def initialise_blocks(
+    blocks: nn.ModuleList, width: int, residual: float, generator: torch.Generator | None
+) -> None:
+    """Draw the matrices of transformer blocks as CLIP's authors did.
+
+    Args:
+        blocks: of `regroup.model.layers.Block`.
+        width: channels of a token.
+        residual: deviation of what is added to a block's input; smaller, the more blocks there are.
+        generator: see `initialise`.
+    """
+    for block in blocks:
         assert isinstance(block, Block)
         nn.init.normal_(block.attention.qkv.weight, std=width**-0.5, generator=generator)
         nn.init.normal_(block.attention.out.weight, std=residual, generator=generator)
         nn.init.normal_(block.mlp.up.weight, std=(2 * width) ** -0.5, generator=generator)
         nn.init.normal_(block.mlp.down.weight, std=residual, generator=generator)
-    if tower.config.compact:
-        tower.token_index.zero_()

@@ -9,119 +9,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from regroup.errors import RegroupError
+from regroup.model.encoding import FirstStage, ImageEncoding, Noise, TowerOutput
 from regroup.model.text import TextTower, check_tokens, encode_by_length, set_tokens
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
-
-
-class Noise(NamedTuple):
-    """Everything random in one training forward, drawn beforehand so that the tower itself is a function.
-
-    Attributes:
-        keep: drop-path factors [2 * depth, B, 1, 1], or None when nothing is dropped.
-        gumbel: per grouping block [B, G, M].
-    """
-
-    keep: Tensor | None
-    gumbel: tuple[Tensor, ...]
-
-
-class FirstStage(NamedTuple):
-    """What the first grouping block reads.
-
-    Attributes:
-        tokens: [B, L, width] image tokens.
-        groups: [B, G_1, width] group tokens.
-    """
-
-    tokens: Tensor
-    groups: Tensor
-
-
-class TowerOutput(NamedTuple):
-    """Result of the image tower; fields as in `ImageEncoding`, which adds the projections.
-
-    Attributes:
-        pooled: [B, width] what is projected to the image feature, where that is not the segments' average.
-    """
-
-    segments: Tensor
-    soft: tuple[Tensor, ...] = ()
-    hard: tuple[Tensor, ...] = ()
-    patches: Tensor | None = None
-    pooled: Tensor | None = None
-
-    def differentiable(self) -> list[Tensor]:
-        """The tensors that losses are computed from."""
-        rest = [tensor for tensor in (self.patches, self.pooled) if tensor is not None]
-        return [self.segments, *self.soft, *rest]
-
-    @classmethod
-    def joined(cls, parts: Sequence[TowerOutput]) -> TowerOutput:
-        """The outputs of the parts of a batch as one, without `hard`."""
-        soft = tuple(torch.cat(some) for some in zip(*(part.soft for part in parts), strict=True))
-        patches = [part.patches for part in parts if part.patches is not None]
-        pooled = [part.pooled for part in parts if part.pooled is not None]
-        return cls(
-            torch.cat([part.segments for part in parts]),
-            soft,
-            patches=torch.cat(patches) if patches else None,
-            pooled=torch.cat(pooled) if pooled else None,
-        )
-
-
-@dataclass(frozen=True)
-class ImageEncoding:
-    """What a backbone says of a batch of B images.
-
-    Attributes:
-        feature: [B, C] of the whole image in the joint space, not normalised.
-        segments: [B, G, width] segment tokens before projection; without grouping each patch is a segment.
-        segment_features: [B, G, C] projected segments, not normalised; [B, 0, C] if not asked for.
-        soft: per grouping block [B, G_l, M_l], softmax over groups without Gumbel noise (eq. 17); empty
-            unless asked for, and without grouping.
-        hard: likewise the one-hot assignment that was used (eq. 18).
-        patches: [B, L, width] patch tokens (of GroupViT: at the end of stage 1), only with the assignments.
-        identity: whether each patch is its own segment.
-    """
-
-    feature: Tensor
-    segments: Tensor
-    segment_features: Tensor
-    soft: tuple[Tensor, ...] = ()
-    hard: tuple[Tensor, ...] = ()
-    patches: Tensor | None = None
-    identity: bool = False
-
-    @property
-    def attention(self) -> Tensor:
-        """[B, G, L] distribution over segments for each patch: the product of the soft assignments (eq. 34).
-
-        Where each patch is its own segment, the identity: a view of one matrix, for objectives and figures.
-        Inference never multiplies with it.
-
-        Raises:
-            RegroupError: the assignments were not asked for.
-        """
-        if self.identity:
-            batch, count = self.segments.shape[:2]
-            kind = torch.promote_types(self.segments.dtype, torch.float32)
-            return torch.eye(count, dtype=kind, device=self.segments.device).expand(batch, count, count)
-        if not self.soft:
-            raise RegroupError("attention: not computed; call encode_image with return_attention=True")
-        with torch.autocast(self.soft[0].device.type, enabled=False):
-            product = self.soft[0]
-            for assignment in self.soft[1:]:
-                product = assignment @ product
-        return product
 
 
 class BackboneConfig(Protocol):
@@ -152,7 +49,7 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         config: its sizes.
-        image: the image tower.
+        image: the image tower, with its sizes as `config`.
         text: the text tower, CLIP's.
         image_projector: from the image tower's channels into the joint space.
         text_projector: from the text tower's.
@@ -162,13 +59,49 @@ class Backbone(nn.Module, ABC):
     """
 
     config: Any
-    image: nn.Module
+    image: Any
     text: TextTower
     image_projector: nn.Module
     text_projector: nn.Module
     logit_scale: nn.Parameter
     multi_label_logit_scale: nn.Parameter
     grouped: ClassVar[bool]
+
+    def __init__(
+        self,
+        config: BackboneConfig,
+        *,
+        generator: torch.Generator | None = None,
+        draw: bool = True,
+        storage: bool = True,
+    ) -> None:
+        """Make the model, with random weights.
+
+        Args:
+            config: its sizes.
+            generator: source of the initial weights; None takes torch's default.
+            draw: False leaves weights as whatever memory holds, for a caller that fills all of them.
+            storage: False takes no memory for weights either: they have shapes alone, until `allocate`.
+        """
+        super().__init__()
+        self.config = config
+        # built without storage: layers would else draw weights from the global generator, only to be redrawn
+        with torch.device("meta"):
+            self.build()
+            self.logit_scale = nn.Parameter(torch.empty(()))
+            self.multi_label_logit_scale = nn.Parameter(torch.empty(()))
+        if storage:
+            self.allocate()
+            if draw:
+                self.draw_weights(generator)
+
+    @abstractmethod
+    def build(self) -> None:
+        """Make both towers and both projectors, of the sizes in `config`."""
+
+    @abstractmethod
+    def draw_weights(self, generator: torch.Generator | None) -> None:
+        """Draw all weights but the scales, in a fixed order."""
 
     @property
     def device(self) -> torch.device:
@@ -181,19 +114,19 @@ class Backbone(nn.Module, ABC):
         return self.logit_scale.dtype
 
     @property
-    @abstractmethod
     def patch_size(self) -> int:
         """Side of a patch in pixels; images are multiples of it."""
+        return int(self.image.config.patch_size)
 
     @property
-    @abstractmethod
     def image_size(self) -> int:
         """Side in pixels of the square grid that the position embedding was learned on; others work too."""
+        return int(self.image.config.image_size)
 
     @property
-    @abstractmethod
     def width(self) -> int:
         """Channels of a segment or patch token, before projection."""
+        return int(self.image.config.width)
 
     @property
     def context(self) -> int:
@@ -298,7 +231,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def parts(self) -> Mapping[str, Sequence[nn.Parameter]]:
-        """The parameters that can be trained together, by the part's name (one of `regroup.model.parts`).
+        """The parameters that can be trained together, by the part's name (`BackboneConfig.parts`).
 
         At least `nothing`, `image_projector`, `projectors`, `image_tower` and `all`.
         """
@@ -318,7 +251,7 @@ class Backbone(nn.Module, ABC):
     def allocate(self) -> None:
         """Take memory for weights that were made without; all but the scales are whatever it holds."""
         # what `to_empty` does, without `empty_like`, which on the meta device would import sympy
-        self._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))  # type: ignore[no-untyped-call]
+        self._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))  # type: ignore[no-untyped-call]  # torch does not type it
         with torch.no_grad():
             self.logit_scale.fill_(INITIAL_LOGIT_SCALE)
             self.multi_label_logit_scale.fill_(INITIAL_LOGIT_SCALE)

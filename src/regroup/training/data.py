@@ -19,7 +19,8 @@ from regroup.captions.sampling import LabelSampler
 from regroup.captions.table import LABELS, LabelTable, read_vocabulary
 from regroup.io import sha256
 from regroup.model.collectives import rank, world_size
-from regroup.model.interface import Backbone, FirstStage
+from regroup.model.encoding import FirstStage
+from regroup.model.interface import Backbone
 from regroup.objectives import Need, needs
 from regroup.pictures import Pixels
 from regroup.training.augmentation import Augmentation

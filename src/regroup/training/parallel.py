@@ -27,7 +27,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, spawn
 from regroup.device import choose_device
 from regroup.errors import RegroupError, explain
 from regroup.model.collectives import rank, world_size
-from regroup.model.interface import Noise
+from regroup.model.encoding import Noise
 
 _MEETING = "REGROUP_MEETING_FILE"
 

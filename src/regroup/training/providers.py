@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from regroup.model import Backbone
-from regroup.model.interface import ImageEncoding, TowerOutput
+from regroup.model.encoding import ImageEncoding, TowerOutput
 from regroup.model.text import cut_tokens, text_lengths
 from regroup.objectives import CaptionSets, Labels, Need, TeacherOutputs, TokenStates, upcast
 from regroup.training.data import CaptionBatch, Int64

@@ -15,7 +15,7 @@ from regroup.errors import RegroupError
 from regroup.model import Backbone
 from regroup.model.collectives import rank, world_size
 from regroup.model.dropout import Rows, place_rows, row_dropouts
-from regroup.model.interface import FirstStage, Noise, TowerOutput
+from regroup.model.encoding import FirstStage, Noise, TowerOutput
 from regroup.objectives import Need, ObjectiveInputs, TotalLoss, needs, total_loss, upcast
 from regroup.training.data import CaptionBatch, Int64
 from regroup.training.parallel import average_gradients, own_rows

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from regroup.captions.randomness import UInt64
-from regroup.model.interface import Backbone, FirstStage
+from regroup.model.encoding import FirstStage
+from regroup.model.interface import Backbone
 from regroup.pictures import Pixels
 from regroup.training.augmentation import Augmentation
 

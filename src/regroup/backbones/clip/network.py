@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from regroup.backbones.clip.config import ClipConfig, ClipImageConfig
 from regroup.errors import RegroupError
 from regroup.model.constants import IMAGENET_MEAN, IMAGENET_STD
-from regroup.model.initialise import initialise_text
-from regroup.model.interface import Backbone, FirstStage, ImageEncoding, Noise, TowerOutput
+from regroup.model.encoding import FirstStage, ImageEncoding, Noise, TowerOutput
+from regroup.model.initialise import initialise_blocks, initialise_text
+from regroup.model.interface import Backbone
 from regroup.model.layers import NORM_EPS, Block, LayerNorm, resize_positions
 from regroup.model.text import TextTower
 
@@ -96,44 +97,17 @@ class Clip(Backbone):
     image_projector: nn.Linear
     text_projector: nn.Linear
 
-    def __init__(
-        self,
-        config: ClipConfig,
-        *,
-        generator: torch.Generator | None = None,
-        draw: bool = True,
-        storage: bool = True,
-    ) -> None:
-        """Make the model; arguments as for `GroupViT`."""
-        super().__init__()
-        self.config = config
-        quick = config.activation == "quick_gelu"
-        with torch.device("meta"):
-            self.image = ClipImageTower(config.image, quick=quick)
-            self.text = TextTower(config.text, quick=quick)
-            self.image_projector = nn.Linear(config.image.width, config.joint_width, bias=False)
-            self.text_projector = nn.Linear(config.text.width, config.joint_width, bias=False)
-            self.logit_scale = nn.Parameter(torch.empty(()))
-            self.multi_label_logit_scale = nn.Parameter(torch.empty(()))
-        if storage:
-            self.allocate()
-            if draw:
-                _initialise(self, generator)
+    def build(self) -> None:
+        """Make both towers and both projections."""
+        config, quick = self.config, self.config.activation == "quick_gelu"
+        self.image = ClipImageTower(config.image, quick=quick)
+        self.text = TextTower(config.text, quick=quick)
+        self.image_projector = nn.Linear(config.image.width, config.joint_width, bias=False)
+        self.text_projector = nn.Linear(config.text.width, config.joint_width, bias=False)
 
-    @property
-    def patch_size(self) -> int:
-        """Side of a patch in pixels."""
-        return self.config.image.patch_size
-
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of the grid that the position embedding was learned on."""
-        return self.config.image.image_size
-
-    @property
-    def width(self) -> int:
-        """Channels of a patch token."""
-        return self.config.image.width
+    def draw_weights(self, generator: torch.Generator | None) -> None:
+        """Draw all weights but the scales."""
+        _initialise(self, generator)
 
     def draw_noise(self, pixels: Tensor, generator: torch.Generator | None = None) -> Noise:
         """Nothing: there is no dropout and no grouping."""
@@ -214,12 +188,7 @@ def _initialise(model: Clip, generator: torch.Generator | None) -> None:
         nn.init.normal_(weight, std=width**-0.5, generator=generator)
     nn.init.normal_(tower.patch_embedding.weight, std=0.02, generator=generator)
     residual = (2 * model.config.image.depth * width) ** -0.5
-    for block in tower.blocks:
-        assert isinstance(block, Block)
-        nn.init.normal_(block.attention.qkv.weight, std=width**-0.5, generator=generator)
-        nn.init.normal_(block.attention.out.weight, std=residual, generator=generator)
-        nn.init.normal_(block.mlp.up.weight, std=(2 * width) ** -0.5, generator=generator)
-        nn.init.normal_(block.mlp.down.weight, std=residual, generator=generator)
+    initialise_blocks(tower.blocks, width, residual, generator)
     initialise_text(model.text, generator)
     for projector in (model.image_projector, model.text_projector):
         nn.init.normal_(projector.weight, std=projector.in_features**-0.5, generator=generator)
