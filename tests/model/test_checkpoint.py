@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from regroup.backbones import load_checkpoint
 from regroup.errors import RegroupError
-from regroup.model import GroupViT, GroupViTConfig, load_checkpoint, save_checkpoint
+from regroup.model import GroupViT, GroupViTConfig, save_checkpoint
 from regroup.model.checkpoint import export_state, save_hugging_face, save_original
 from regroup.model.names import HUGGING_FACE, ORIGINAL
 
@@ -199,7 +200,7 @@ def test_files_that_are_no_checkpoint(small: GroupViT, tmp_path: Path) -> None:
     with pytest.raises(RegroupError, match="not a safetensors file"):
         load_checkpoint(tmp_path)
     torch.save({"weight": torch.zeros(1)}, tmp_path / "x.pth")
-    with pytest.raises(RegroupError, match="none of the three known layouts"):
+    with pytest.raises(RegroupError, match="none of the layouts of clip, groupvit"):
         load_checkpoint(tmp_path / "x.pth")
     torch.save([1, 2], tmp_path / "y.pth")
     with pytest.raises(RegroupError, match="holds a list, not a table of tensors"):

@@ -19,13 +19,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from regroup.backbones import read_checkpoint
 from regroup.errors import RegroupError
 from regroup.io import write_json
-from regroup.model import GroupViT, load_checkpoint, save_checkpoint
-from regroup.model.checkpoint import export_state, read_checkpoint
+from regroup.model import GroupViT, save_checkpoint
+from regroup.model.checkpoint import export_state
 from regroup.model.names import ORIGINAL
 
 from .conftest import SMALL
+from .loading import load_checkpoint
 from .test_checkpoint import same
 
 Table = dict[str, torch.Tensor]
@@ -119,8 +121,9 @@ def test_half_precision(dtype: torch.dtype, saved: Table, tmp_path: Path) -> Non
 def test_which_of_two_models_is_taken_is_said(
     saved: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.save({"model": saved, "model_ema": dict(saved)}, tmp_path / "x.pth")
-    load_checkpoint(tmp_path / "x.pth", config=SMALL)
+    both = {"model": saved, "model_ema": dict(saved), "config": SMALL.to_dict()}
+    torch.save(both, tmp_path / "x.pth")
+    load_checkpoint(tmp_path / "x.pth")
     assert "the weights under `model` are taken, not those under `model_ema`" in capsys.readouterr().err
 
 

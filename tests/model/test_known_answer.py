@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regroup.model import load_checkpoint
+from regroup.backbones import load_checkpoint
 
 LOGITS = {"REGROUP_GROUPVIT_YFCC": (13.3523, 6.3629), "REGROUP_GROUPVIT_REDCAPS": (16.1873, 8.6230)}
 TEXTS = ["a photo of a cat", "a photo of a dog"]

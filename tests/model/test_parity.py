@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from regroup.adaptation.parts import set_trainable
-from regroup.model import GroupViT, load_checkpoint
+from regroup.backbones import load_checkpoint
+from regroup.model import GroupViT
 from regroup.model.checkpoint import save_hugging_face
 
 from .conftest import make_tokens, scramble

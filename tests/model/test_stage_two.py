@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from regroup.adaptation.parts import count_part, set_trainable
+from regroup.backbones import load_checkpoint
 from regroup.commands.checkpoint import describe
 from regroup.errors import RegroupError
 from regroup.io import read_json
-from regroup.model import GroupViT, load_checkpoint, save_checkpoint
+from regroup.model import GroupViT, save_checkpoint
 from regroup.model.checkpoint import CONFIG, save_original, with_stage_two
 from regroup.model.config import DinoConfig
 from regroup.model.dino import DinoKeys

@@ -165,8 +165,9 @@ def test_a_mistake_ends_with_one_line_and_status_2(
 
 
 def test_a_checkpoint_of_another_shape_is_named(project: Path, tmp_path: Path) -> None:
+    from regroup.backbones import load_checkpoint
     from regroup.errors import RegroupError
-    from regroup.model import load_checkpoint, save_checkpoint
+    from regroup.model import save_checkpoint
     from regroup.training.checkpoint import start_model
     from regroup.training.settings import CheckpointParams
 

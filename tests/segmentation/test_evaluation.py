@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from regroup.backbones import load_checkpoint
 from regroup.errors import RegroupError
-from regroup.model import GroupViT, load_checkpoint, save_checkpoint
+from regroup.model import GroupViT, save_checkpoint
 from regroup.segmentation.evaluation import evaluate, evaluate_decisions
 from regroup.segmentation.inference import Decision
 from regroup.segmentation.resolved import resolve_dataset

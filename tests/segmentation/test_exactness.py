@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from regroup.model import GroupViT, load_checkpoint
+from regroup.backbones import load_checkpoint
+from regroup.model import GroupViT
 from regroup.params import load_params
 from regroup.segmentation.evaluation import evaluate, evaluate_decisions
 from regroup.segmentation.inference import Decision

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from regroup.backbones import load_checkpoint
 from regroup.errors import RegroupError
 from regroup.heads import build_heads, load_heads, save_heads
-from regroup.model import GroupViT, load_checkpoint, save_checkpoint
+from regroup.model import GroupViT, save_checkpoint
 from regroup.training.parallel import is_first, joined, start
 from regroup.training.settings import FinetuneParams
 from regroup.training.snapshots import FOLDER, apply_snapshot, list_snapshots, move_snapshots

@@ -9,7 +9,7 @@ from regroup.drawing.grid import csv_text, markdown_text
 from regroup.drawing.labelling import table_note
 from regroup.io import sha256, write_text
 from regroup.metrics import MIOU, SEGMENTATION, Metrics, miou_metrics, weights_of, write_metrics
-from regroup.model.checkpoint import find_weights
+from regroup.model.weights import find_weights
 from regroup.segmentation.scores import DatasetScores
 
 COLUMNS = ("checkpoint", "dataset", "analysis", "background", "K", "mIoU")

@@ -7,20 +7,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from regroup.model.checkpoint import load_checkpoint, save_checkpoint
+    from regroup.model.checkpoint import save_checkpoint
     from regroup.model.config import GroupViTConfig, ImageConfig, StageConfig, TextConfig
+    from regroup.model.encoding import ImageEncoding
     from regroup.model.groupvit import GroupViT
-    from regroup.model.interface import Backbone, ImageEncoding
+    from regroup.model.interface import Backbone
 
 _HOMES = {
     "Backbone": "interface",
     "GroupViT": "groupvit",
     "GroupViTConfig": "config",
     "ImageConfig": "config",
-    "ImageEncoding": "interface",
+    "ImageEncoding": "encoding",
     "StageConfig": "config",
     "TextConfig": "config",
-    "load_checkpoint": "checkpoint",
     "save_checkpoint": "checkpoint",
 }
 
@@ -32,7 +32,6 @@ __all__ = [
     "ImageEncoding",
     "StageConfig",
     "TextConfig",
-    "load_checkpoint",
     "save_checkpoint",
 ]
 

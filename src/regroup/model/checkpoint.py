@@ -1,9 +1,8 @@
-"""Checkpoints: our own folder, the original `.pth`, Hugging Face's files; nothing in them is ever run."""
+"""GroupViT's checkpoints: our own folder, the original `.pth`, Hugging Face's files."""
 
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,8 +25,6 @@ from regroup.model.weights import (
     WEIGHTS,
     State,
     Weights,
-    find_weights,
-    read_weights,
     require_finite,
 )
 
@@ -37,11 +34,8 @@ __all__ = [
     "Checkpoint",
     "export_state",
     "fill",
-    "find_weights",
     "hugging_face_config",
     "interpret",
-    "load_checkpoint",
-    "read_checkpoint",
     "save_checkpoint",
     "save_hugging_face",
     "save_original",
@@ -76,35 +70,6 @@ class Checkpoint:
         return model.eval()
 
 
-def load_checkpoint(
-    path: Path, *, image_size: int | None = None, config: GroupViTConfig | None = None
-) -> GroupViT:
-    """Load a GroupViT of any of the three kinds, strictly; `regroup.backbones` loads every backbone.
-
-    Where a file holds several models (a moving average beside the weights), one is taken and standard error
-    says which.
-
-    Args:
-        path: our folder, a Hugging Face folder or file (`pytorch_model.bin`, `model.safetensors`, or an index
-            of parts), or a `.pth` as training code writes it.
-        image_size: resize the position embedding to this training size in pixels (section 5.9).
-        config: shape of the model, for files that do not say it. By default it is read beside the weights or
-            inferred from the tensors, with heads of 64 channels.
-
-    Returns:
-        The model, in evaluation mode on the CPU, in float32.
-
-    Raises:
-        RegroupError: the file cannot be read, or any tensor is missing, unexpected, misshapen or not finite;
-            all are listed.
-    """
-    read = read_checkpoint(path)
-    if read.weights.note:
-        print(f"{read.weights.file}: {read.weights.note}", file=sys.stderr)
-    model = (read if config is None else replace(read, config=config)).model()
-    return model if image_size is None else model.with_image_size(image_size)
-
-
 def save_checkpoint(model: Backbone, folder: Path) -> None:
     """Write `model.safetensors` and `config.json` to `folder`; the same weights give the same bytes."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -132,15 +97,6 @@ def save_hugging_face(model: GroupViT, folder: Path) -> None:
     state = export_state(model, HUGGING_FACE)
     write_bytes(folder / WEIGHTS, save(state, metadata={"format": "pt"}))
     write_json(folder / CONFIG, hugging_face_config(model.config))
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read the tensors, configuration and layout of a checkpoint file or folder; no model is made yet.
-
-    Raises:
-        RegroupError: the file is missing, is not a checkpoint, or its configuration is absurd.
-    """
-    return interpret(read_weights(path, *NAMES.values()))
 
 
 def interpret(weights: Weights) -> Checkpoint:

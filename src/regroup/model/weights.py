@@ -100,7 +100,7 @@ def find_weights(path: Path) -> Path:
     return path
 
 
-def read_weights(path: Path, *known: Names, otherwise: str = "none of the three known layouts") -> Weights:
+def read_weights(path: Path, *known: Names, otherwise: str) -> Weights:
     """Read the tensors of a network of one of the `known` kinds; `otherwise` says that it is of none.
 
     Raises:

@@ -16,7 +16,7 @@ from regroup.metrics import (
     weights_of,
     write_metrics,
 )
-from regroup.model.checkpoint import find_weights
+from regroup.model.weights import find_weights
 from regroup.segmentation.settings import SweepGrid
 from regroup.segmentation.sweep import SweepRow
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from regroup.io import sha256, write_bytes
 from regroup.metrics import METRICS, Metrics, weights_of, write_metrics
-from regroup.model.checkpoint import find_weights
+from regroup.model.weights import find_weights
 from regroup.tasks import Evaluation, TaskResult
 
 
