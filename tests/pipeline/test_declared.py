@@ -20,9 +20,9 @@ from regroup.params import Params, ProfilePaths, load_params
 from regroup.pipelines import pipeline_faults, render_pipeline
 from regroup.plugins import Room
 from regroup.profile import render
+from regroup.scoring.code import library
 from regroup.settings import read_yaml
 from regroup.tasks import TASKS, evaluation
-from regroup.tasks._code import library
 from regroup.training.settings import (
     AugmentationSettings,
     CheckpointParams,

@@ -13,7 +13,7 @@ and, where they mean something,
 
 Its imports of torch and of whatever is heavy belong into the functions: a profile's parameters are read, with
 the options of its tasks, where nothing is scored. Modules that it imports need not be declared anywhere: the
-stage `tasks` writes the digest of all of them down (`regroup.tasks._code`), and `evaluate` depends on that.
+stage `tasks` writes the digest of all of them down (`regroup.scoring.code`), and `evaluate` depends on that.
 
 The profile names what it evaluates, a mapping of names to options. `task:` says which module is meant and may
 be left out where the name is the module's:

@@ -12,8 +12,8 @@ from typing import Any
 
 from regroup.errors import RegroupError
 from regroup.io import json_bytes, read_json, write_bytes
+from regroup.scoring.code import code_of
 from regroup.tasks import Evaluation, evaluation
-from regroup.tasks._code import code_of
 
 
 def resolve_task(one: Evaluation, manifests: Path) -> dict[str, Any]:
