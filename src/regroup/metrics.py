@@ -108,6 +108,40 @@ def write_metrics(path: Path, metrics: Metrics) -> None:
     write_json(path, metrics.model_dump(mode="json"))
 
 
+def write_rows(
+    rows: Mapping[str, Mapping[str, DatasetScores]],
+    folder: Path,
+    *,
+    variant: str,
+    profile: str,
+    checkpoint: str,
+) -> list[Path]:
+    """Write `<row>.json` of each row of a printed table that an analysis fills; return the paths.
+
+    Args:
+        rows: row -> dataset -> scores of segmentation.
+        folder: where to.
+        variant: name of the checkpoint.
+        profile: name of the profile.
+        checkpoint: SHA-256 of its weights.
+    """
+    files = {
+        folder / f"{name}.json": Metrics(
+            profile=profile,
+            variant=variant,
+            task=SEGMENTATION,
+            checkpoint=weights_of(checkpoint),
+            main=MIOU,
+            metrics=dict(miou_metrics()),
+            datasets=dict(datasets),
+        )
+        for name, datasets in rows.items()
+    }
+    for path, metrics in files.items():
+        write_metrics(path, metrics)
+    return list(files)
+
+
 def read_metrics(path: Path, *, profile: str) -> Metrics:
     """Read a metrics file of a profile.
 
