@@ -26,7 +26,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import Field
 
-from regroup.errors import RegroupError
+from regroup.errors import RegroupError, shown
 from regroup.settings import Settings, parse, read_yaml
 
 Entry = TypeVar("Entry", bound=Settings)
@@ -88,6 +88,24 @@ class Room:
             RegroupError: names the one that was probably meant, and all there are.
         """
         _check(name, self.names, self.word)
+
+    def named(self, value: object, where: str) -> str:
+        """What a file says as the name of a module.
+
+        Args:
+            value: as read.
+            where: the file and key, which messages begin with.
+
+        Raises:
+            RegroupError: no text, or a name that no module has.
+        """
+        if not isinstance(value, str):
+            raise RegroupError(f"{where}: {shown(value)} is no name of a {self.word}")
+        try:
+            self.check(value)
+        except RegroupError as error:
+            raise RegroupError(f"{where}: {error}") from None
+        return value
 
     def load(self, name: str) -> ModuleType:
         """Import a module of this room.

@@ -36,7 +36,7 @@ def with_evaluate(tmp_path: Path, entries: str) -> Path:
         ("  retrieval: {kks: [1]}\n", "evaluate: retrieval.kks: unknown key; did you mean `ks`?"),
         ("  retrieval: {ks: [0]}\n", "evaluate: retrieval.ks.0: Input should be greater than or equal to 1"),
         ("  retreival: {}\n", "evaluate: retreival.task: retreival: no such task; did you mean `retrieval`?"),
-        ("  karpathy: {task: 7}\n", "evaluate: karpathy.task: the name of a task is wanted (got 7)"),
+        ("  karpathy: {task: 7}\n", "evaluate: karpathy.task: 7 is no name of a task"),
         ("  a-b: {task: retrieval}\n", "evaluate: a-b: a name here is lower-case letters"),
         ("  retrieval: yes\n", "evaluate: retrieval: a mapping of options is wanted"),
     ],

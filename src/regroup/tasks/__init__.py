@@ -136,13 +136,7 @@ def evaluation(name: str, values: Mapping[str, Any], *, where: str | None = None
         RegroupError: no such task, or an option that is unknown, ill-typed or out of range.
     """
     options = dict(values)
-    task = options.pop("task", name)
-    if not isinstance(task, str):
-        raise RegroupError(f"{where or name}.task: the name of a task is wanted (got {task!r})")
-    try:
-        TASKS.check(task)
-    except RegroupError as error:
-        raise RegroupError(f"{where or name}.task: {error}") from None
+    task = TASKS.named(options.pop("task", name), f"{where or name}.task")
     return Evaluation(name, task, TASKS.options(task, options, where=where or name))
 
 
