@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from regroup.errors import RegroupError
 from regroup.io import read_json, write_json
@@ -35,6 +35,14 @@ class Metric(_Part):
 
     title: str = Field(min_length=1)
     unit: Unit = "percent"
+
+    @field_validator("unit", mode="before")
+    @classmethod
+    def _known(cls, value: object, info: ValidationInfo) -> object:
+        if value not in get_args(Unit):
+            of = f"metric {info.data['title']!r}: " if "title" in info.data else ""
+            raise ValueError(f"{of}no such unit; there are {', '.join(get_args(Unit))}")
+        return value
 
 
 class DatasetScores(_Part):

@@ -107,6 +107,11 @@ class Room:
             raise RegroupError(f"{where}: {error}") from None
         return value
 
+    def file(self, name: str) -> Path:
+        """Where a module begins, for messages."""
+        own = self.folder / f"{name}.py"
+        return own if own.is_file() else self.folder / name / "__init__.py"
+
     def load(self, name: str) -> ModuleType:
         """Import a module of this room.
 
@@ -119,10 +124,10 @@ class Room:
         except RegroupError:
             raise
         except Exception as error:
-            raise RegroupError(f"{self._file(name)}: cannot be imported: {_in_words(error)}") from error
+            raise RegroupError(f"{self.file(name)}: cannot be imported: {_in_words(error)}") from error
         if missing := [one for one in self.functions if not callable(getattr(module, one, None))]:
             raise RegroupError(
-                f"{self._file(name)}: has no function `{missing[0]}`; `{self.package}` says what a "
+                f"{self.file(name)}: has no function `{missing[0]}`; `{self.package}` says what a "
                 f"{self.word} has"
             )
         return module
@@ -142,7 +147,7 @@ class Room:
         model = getattr(self.load(name), "Options", NoOptions)
         if not (isinstance(model, type) and issubclass(model, Settings)):
             raise RegroupError(
-                f"{self._file(name)}: `Options` is no class of `Settings` (`regroup.settings`); derive it "
+                f"{self.file(name)}: `Options` is no class of `Settings` (`regroup.settings`); derive it "
                 "from that, with a range for each number"
             )
         return parse(model, dict(values), where or name)
@@ -179,11 +184,6 @@ class Room:
             total.update(f"{file.relative_to(self.folder).as_posix()}\0{len(content)}\0".encode())
             total.update(content)
         return total.hexdigest()
-
-    def _file(self, name: str) -> Path:
-        """Where a module begins, for messages."""
-        own = self.folder / f"{name}.py"
-        return own if own.is_file() else self.folder / name / "__init__.py"
 
     def _own_files(self, module: str) -> Iterator[Path]:
         """Files of `module`, a dotted name below this package (empty: the package's own `__init__`)."""
