@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,7 +34,7 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> Callable[[frozenset[Need], Callabl
 
     def put(needs: frozenset[Need], loss: Callable[..., Tensor]) -> Variant:
         module = ModuleType("probe")
-        module.NEEDS, module.loss = needs, loss  # type: ignore[attr-defined]
+        vars(module).update(NEEDS=needs, loss=loss)
         load = type(OBJECTIVES).load
 
         def loaded(room: Any, name: str) -> ModuleType:
@@ -177,8 +178,7 @@ def test_nothing_is_computed_that_no_objective_reads(
             asked.append(need)
             return provider.compute(*arguments)
 
-        watched = type(provider)(compute, provider.reads_pixels)
-        monkeypatch.setitem(PROVIDERS, need, watched)  # type: ignore[arg-type]
+        monkeypatch.setitem(PROVIDERS, need, replace(provider, compute=compute))
     variant = probe(frozenset({Need.SEGMENTS}), lambda inputs, options: inputs.segments.square().mean())
     batch, data, size = first_batch(corpus, variant)
     step = TrainingStep(model().train(), data, variant, FinetuneParams(), image_size=size)
