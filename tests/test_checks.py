@@ -91,7 +91,7 @@ def test_every_row_of_every_table_has_a_run() -> None:
             VARIANTS,
             "    title: Group entropy (GE)\n",
             "    title: GE\n    adapt: [{name: lora, options: {rank: 96}}]\n",
-            "variants.ge.adapt",
+            "variants.ge.adapt: lora: rank: 96 is no low rank",
         ),
         (
             VARIANTS,

@@ -32,17 +32,6 @@ def test_checked_in_settings_are_valid() -> None:
     assert "original" in load_variants(HERE.variants)
 
 
-def test_checked_in_profiles_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    from regroup.profile import render
-
-    for overrides in ROOT.glob("*/overrides.yaml"):
-        expected = render(overrides.relative_to(ROOT))
-        folder = overrides.parent
-        assert (folder / "params.yaml").read_text() == expected, f"run `regroup profile {folder.name}`"
-        assert load_params(folder / "params.yaml").name == folder.name
-
-
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

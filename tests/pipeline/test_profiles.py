@@ -21,7 +21,9 @@ from .graph import ROOT
 def test_every_profile_is_made_of_its_overrides(overrides: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`regroup profile NAME` has been run since params.yaml or the overrides were edited."""
     monkeypatch.chdir(ROOT)
-    assert (overrides.parent / "params.yaml").read_text() == render(overrides.relative_to(ROOT))
+    expected, made = render(overrides.relative_to(ROOT)), overrides.parent / "params.yaml"
+    assert made.read_text() == expected, f"run `regroup profile {overrides.parent.name}`"
+    assert load_params(made).name == overrides.parent.name
 
 
 def test_files_that_full_points_at_are_made_by_its_own_stages() -> None:
