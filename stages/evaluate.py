@@ -1,12 +1,12 @@
 """What one variant scores on one task of the profile, and its validation curve."""
 
 from regroup.backbones import load_checkpoint
+from regroup.scoring.resolve import read_task
+from regroup.scoring.results import write_result
+from regroup.scoring.validation import VALIDATION, validation_curve, write_validation
 from regroup.sources.manifest import raw_root
 from regroup.stage import Stage, run
 from regroup.tasks import Work, split_item
-from regroup.tasks._resolve import read_task
-from regroup.tasks._results import write_result
-from regroup.tasks._validation import VALIDATION, validation_curve, write_validation
 from regroup.training.snapshots import apply_snapshot, list_snapshots
 
 

@@ -6,7 +6,7 @@ from regroup.backbones import load_checkpoint
 from regroup.device import choose_device
 from regroup.segmentation.sweep import sweep, write_sweep
 from regroup.segmentation.sweep_figure import write_heat_maps
-from regroup.segmentation.sweep_table import write_rows
+from regroup.segmentation.sweep_table import write_table
 from regroup.sources.manifest import raw_root
 from regroup.stage import Stage, run
 
@@ -34,7 +34,7 @@ def main(stage: Stage) -> None:
         )
         write_sweep(rows, out, title=f"Inference settings, {params.variant} ({profile})")
         write_heat_maps(rows, out, profile=profile, drawn=stage.params.drawn)
-        write_rows(rows, grid, out, variant=params.variant, profile=profile, checkpoint=checkpoint)
+        write_table(rows, grid, out, variant=params.variant, profile=profile, checkpoint=checkpoint)
         tracked.log_metrics({f"best/{row.dataset}": row.miou for row in rows}, step=0)
 
 

@@ -1,7 +1,7 @@
 """What each evaluation uses: its options with every default filled in, its code, its raw data."""
 
+from regroup.scoring.resolve import write_tasks
 from regroup.stage import Stage, run
-from regroup.tasks._resolve import write_tasks
 
 
 def main(stage: Stage) -> None:

@@ -11,7 +11,7 @@ from regroup.cli import main
 from regroup.errors import RegroupError
 from regroup.profile import make_profile
 
-from .thesis import copy_project, thesis
+from .thesis import edit, enter_project, thesis
 
 ROOT = Path(__file__).parents[1]
 VARIANTS = "studies/thesis/variants.yaml"
@@ -19,17 +19,8 @@ VARIANTS = "studies/thesis/variants.yaml"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    copy_project(
-        tmp_path, "dvc.yaml", *(f"pretrain/{name}-mini/config.json" for name in ("groupvit", "clip"))
-    )
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert text.count(old) >= 1, old
-    path.write_text(text.replace(old, new, 1))
+    checkpoints = (f"pretrain/{name}-mini/config.json" for name in ("groupvit", "clip"))
+    return enter_project(tmp_path, monkeypatch, "dvc.yaml", *checkpoints)
 
 
 def test_every_row_of_every_table_has_a_run() -> None:
@@ -100,7 +91,7 @@ def test_every_row_of_every_table_has_a_run() -> None:
             VARIANTS,
             "    title: Group entropy (GE)\n",
             "    title: GE\n    adapt: [{name: lora, options: {rank: 96}}]\n",
-            "variants.ge.adapt",
+            "variants.ge.adapt: lora: rank: 96 is no low rank",
         ),
         (
             VARIANTS,
@@ -174,7 +165,7 @@ def test_every_row_of_every_table_has_a_run() -> None:
     ],
 )
 def test_a_fault_is_named_with_its_place(project: Path, file: str, old: str, new: str, message: str) -> None:
-    edit(project / file, old, new)
+    edit(project / file, old, new, first=True)
     with pytest.raises(RegroupError) as error:
         check_study(Path("params.yaml"))
     assert message in str(error.value)

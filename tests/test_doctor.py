@@ -17,7 +17,7 @@ from regroup.cli import main
 from regroup.sources.make import make_source
 from regroup.sources.settings import SOURCES, WorldParams
 
-from .thesis import copy_project
+from .thesis import enter_project
 
 ROOT = Path(__file__).parents[1]
 USAGE = namedtuple("USAGE", "total used free")
@@ -26,9 +26,8 @@ USAGE = namedtuple("USAGE", "total used free")
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the default parameters and nothing else; the disk has 500 GB."""
-    copy_project(tmp_path, "requirements.lock", "full/params.yaml")
+    enter_project(tmp_path, monkeypatch, "requirements.lock", "full/params.yaml")
     (tmp_path / "pretrain/groupvit-mini").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     free(monkeypatch, 500)
     return tmp_path

@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from regroup.report import claims, tables
 from regroup.report.claims import Claims, WhatMoved
 from regroup.report.reference import Reference, load_reference
@@ -47,3 +49,17 @@ def copy_project(root: Path, *others: str) -> None:
     for name in ("params.yaml", *study, *others):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, root / name)
+
+
+def enter_project(root: Path, monkeypatch: pytest.MonkeyPatch, *others: str) -> Path:
+    """`copy_project`, and be in that folder until the test ends."""
+    copy_project(root, *others)
+    monkeypatch.chdir(root)
+    return root
+
+
+def edit(path: Path, old: str, new: str, *, first: bool = False) -> None:
+    """Replace what a file says once; with `first`, what it may say again."""
+    text = path.read_text()
+    assert text.count(old) == 1 or (first and old in text), (old, text.count(old))
+    path.write_text(text.replace(old, new, 1))

@@ -8,7 +8,7 @@ import json
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,29 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` as JSON, atomically; see `json_bytes`."""
     write_bytes(path, json_bytes(value))
+
+
+def write_changed(files: Mapping[Path, Any], among: Iterable[Path]) -> list[Path]:
+    """Write JSON files, and remove what lies beside them and is none of them.
+
+    A file that says the same already is not touched, so what depends on it need not run again.
+
+    Args:
+        files: what each says.
+        among: those that are there; the ones that `files` does not have go.
+
+    Returns:
+        Those that were written.
+    """
+    contents = {path: json_bytes(value) for path, value in files.items()}
+    for path in set(among) - set(contents):
+        path.unlink()
+    written = []
+    for path, content in contents.items():
+        if not path.is_file() or path.read_bytes() != content:
+            write_bytes(path, content)
+            written.append(path)
+    return written
 
 
 def read_json(path: Path) -> Any:

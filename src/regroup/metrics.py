@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from regroup.errors import RegroupError
 from regroup.io import read_json, write_json
@@ -35,6 +35,14 @@ class Metric(_Part):
 
     title: str = Field(min_length=1)
     unit: Unit = "percent"
+
+    @field_validator("unit", mode="before")
+    @classmethod
+    def _known(cls, value: object, info: ValidationInfo) -> object:
+        if value not in get_args(Unit):
+            of = f"metric {info.data['title']!r}: " if "title" in info.data else ""
+            raise ValueError(f"{of}no such unit; there are {', '.join(get_args(Unit))}")
+        return value
 
 
 class DatasetScores(_Part):
@@ -106,6 +114,40 @@ class Metrics(_Part):
 def write_metrics(path: Path, metrics: Metrics) -> None:
     """Write a metrics file; the same scores give the same bytes."""
     write_json(path, metrics.model_dump(mode="json"))
+
+
+def write_rows(
+    rows: Mapping[str, Mapping[str, DatasetScores]],
+    folder: Path,
+    *,
+    variant: str,
+    profile: str,
+    checkpoint: str,
+) -> list[Path]:
+    """Write `<row>.json` of each row of a printed table that an analysis fills; return the paths.
+
+    Args:
+        rows: row -> dataset -> scores of segmentation.
+        folder: where to.
+        variant: name of the checkpoint.
+        profile: name of the profile.
+        checkpoint: SHA-256 of its weights.
+    """
+    files = {
+        folder / f"{name}.json": Metrics(
+            profile=profile,
+            variant=variant,
+            task=SEGMENTATION,
+            checkpoint=weights_of(checkpoint),
+            main=MIOU,
+            metrics=dict(miou_metrics()),
+            datasets=dict(datasets),
+        )
+        for name, datasets in rows.items()
+    }
+    for path, metrics in files.items():
+        write_metrics(path, metrics)
+    return list(files)
 
 
 def read_metrics(path: Path, *, profile: str) -> Metrics:

@@ -26,7 +26,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import Field
 
-from regroup.errors import RegroupError
+from regroup.errors import RegroupError, shown
 from regroup.settings import Settings, parse, read_yaml
 
 Entry = TypeVar("Entry", bound=Settings)
@@ -89,6 +89,29 @@ class Room:
         """
         _check(name, self.names, self.word)
 
+    def named(self, value: object, where: str) -> str:
+        """What a file says as the name of a module.
+
+        Args:
+            value: as read.
+            where: the file and key, which messages begin with.
+
+        Raises:
+            RegroupError: no text, or a name that no module has.
+        """
+        if not isinstance(value, str):
+            raise RegroupError(f"{where}: {shown(value)} is no name of a {self.word}")
+        try:
+            self.check(value)
+        except RegroupError as error:
+            raise RegroupError(f"{where}: {error}") from None
+        return value
+
+    def file(self, name: str) -> Path:
+        """Where a module begins, for messages."""
+        own = self.folder / f"{name}.py"
+        return own if own.is_file() else self.folder / name / "__init__.py"
+
     def load(self, name: str) -> ModuleType:
         """Import a module of this room.
 
@@ -101,10 +124,10 @@ class Room:
         except RegroupError:
             raise
         except Exception as error:
-            raise RegroupError(f"{self._file(name)}: cannot be imported: {_in_words(error)}") from error
+            raise RegroupError(f"{self.file(name)}: cannot be imported: {_in_words(error)}") from error
         if missing := [one for one in self.functions if not callable(getattr(module, one, None))]:
             raise RegroupError(
-                f"{self._file(name)}: has no function `{missing[0]}`; `{self.package}` says what a "
+                f"{self.file(name)}: has no function `{missing[0]}`; `{self.package}` says what a "
                 f"{self.word} has"
             )
         return module
@@ -124,7 +147,7 @@ class Room:
         model = getattr(self.load(name), "Options", NoOptions)
         if not (isinstance(model, type) and issubclass(model, Settings)):
             raise RegroupError(
-                f"{self._file(name)}: `Options` is no class of `Settings` (`regroup.settings`); derive it "
+                f"{self.file(name)}: `Options` is no class of `Settings` (`regroup.settings`); derive it "
                 "from that, with a range for each number"
             )
         return parse(model, dict(values), where or name)
@@ -161,11 +184,6 @@ class Room:
             total.update(f"{file.relative_to(self.folder).as_posix()}\0{len(content)}\0".encode())
             total.update(content)
         return total.hexdigest()
-
-    def _file(self, name: str) -> Path:
-        """Where a module begins, for messages."""
-        own = self.folder / f"{name}.py"
-        return own if own.is_file() else self.folder / name / "__init__.py"
 
     def _own_files(self, module: str) -> Iterator[Path]:
         """Files of `module`, a dotted name below this package (empty: the package's own `__init__`)."""

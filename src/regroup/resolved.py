@@ -17,7 +17,7 @@ from typing import Any
 from regroup.backbones import ROOM as BACKBONES
 from regroup.dino.settings import DinoParams
 from regroup.errors import RegroupError
-from regroup.io import json_bytes, read_json, sha256, write_bytes
+from regroup.io import read_json, sha256, write_changed
 from regroup.params import Params, ProfilePaths, load_params
 from regroup.settings import Settings, parse
 from regroup.study import load_borrowed, params_of
@@ -210,22 +210,13 @@ def write_resolved(
         )
         for name, variant in variants.items()
     }
-    for path in set(layout.variants.glob("*.json")) - set(files):
-        path.unlink()
     own = {name: checkpoint_of(one, params, where=name).backbone for name, one in variants.items()}
     for name, backbone in {**own, **borrowed}.items():
         files[layout.backbone(name)] = {"backbone": backbone, "code": BACKBONES.digest(backbone)}
-    for path in set(layout.variants.glob("*.backbone")) - set(files):
-        path.unlink()
     if params.data == params.name:  # else the features are the profile's, not this study's
         files[layout.dino_settings] = resolve_dino(params.dino)
-    written = []
-    for path, values in files.items():
-        content = json_bytes(values)
-        if not path.is_file() or path.read_bytes() != content:
-            write_bytes(path, content)
-            written.append(path)
-    return written
+    there = [path for kind in ("json", "backbone") for path in layout.variants.glob(f"*.{kind}")]
+    return write_changed(files, there)
 
 
 def read_run(path: Path) -> ResolvedRun:

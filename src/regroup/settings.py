@@ -126,8 +126,13 @@ def parse(model: type[Model], value: Any, path: Path | str) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        lines = [f"{path}: {_explain(fault, model)}" for fault in _own(list(map(dict, error.errors())))]
-        raise RegroupError("\n".join(lines)) from None
+        raise in_words(error, model, path) from None
+
+
+def in_words(error: ValidationError, model: type[BaseModel], path: Path | str) -> RegroupError:
+    """What `parse` raises, of an error of `model` that was raised elsewhere."""
+    lines = [f"{path}: {_explain(fault, model)}" for fault in _own(list(map(dict, error.errors())))]
+    return RegroupError("\n".join(lines))
 
 
 def _own(faults: list[dict[str, Any]]) -> list[dict[str, Any]]:

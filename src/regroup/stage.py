@@ -15,10 +15,10 @@ from regroup.journal import StageRun, track_stage
 from regroup.params import Params, ProfilePaths, Resources, load_params
 from regroup.profile import follow_profile
 from regroup.resolved import borrowed_backbones, write_resolved
+from regroup.scoring.resolve import write_tasks
 from regroup.settings import Settings
 from regroup.study import Borrowed, load_borrowed
 from regroup.tasks import item_name
-from regroup.tasks._resolve import write_tasks
 from regroup.variants import Variant, load_scored, load_variants
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from regroup.adaptation import ADAPTATIONS, Adapted, adapt
-from regroup.adaptation.parts import set_trainable
+from regroup.adaptation import Adapted, adapt
 from regroup.errors import RegroupError
 from regroup.model import GroupViT
 from regroup.plugins import Use
+from regroup.variants import Variant
 from tests.training.tiny import model
 
 
@@ -33,16 +33,23 @@ def learning(adapted: GroupViT) -> set[str]:
     return {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
 
 
-def test_parts_are_found_by_listing() -> None:
-    assert {"lora", "parts"} <= set(ADAPTATIONS.names)
-
-
-@pytest.mark.parametrize("part", ["nothing", "both_gbs", "gb2+projectors", "all"])
-def test_a_list_of_one_part_is_what_its_short_form_was(part: str) -> None:
-    listed, short = model(), model()
-    adapted = apply(listed, parts(part))
-    assert adapted.trained == {"parts": set_trainable(short, part)}
-    assert learning(listed) == learning(short)
+@pytest.mark.parametrize(
+    ("part", "prefixes"),
+    [
+        ("nothing", ()),
+        ("both_gbs", ("image.stages.0.grouping.", "image.stages.1.grouping.")),
+        ("gb2+projectors", ("image.stages.1.grouping.", "image_projector.", "text_projector.")),
+        ("all", ("",)),
+    ],
+)
+def test_the_short_form_of_a_part_is_a_list_of_one(part: str, prefixes: tuple[str, ...]) -> None:
+    listed = model()
+    short = Variant.model_validate({"title": "", "trainable": part})
+    assert short.adapt == (Use.model_validate(parts(part)),)
+    adapted = adapt(listed, short.adapt, seed=7)
+    wanted = {name: weight for name, weight in listed.named_parameters() if name.startswith(prefixes)}
+    assert learning(listed) == set(wanted)
+    assert adapted.trained == {"parts": sum(weight.numel() for weight in wanted.values())}
     assert adapted.exported(listed) is listed
 
 

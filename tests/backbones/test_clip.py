@@ -62,7 +62,6 @@ def test_openais_names_are_the_same_model(tmp_path: Path) -> None:
     wrapped = {"state_dict": {f"module.{name}": tensor for name, tensor in (state | extra).items()}}
     torch.save({"epoch": 3, **wrapped}, tmp_path / "training.pth")
     save_file({name: tensor.half() for name, tensor in state.items()}, tmp_path / "half.safetensors")
-    _, images = random_pixels(32, 32)
     # heads have 64 channels there; of this small model, only the tensors can be compared
     for name in ("plain.pt", "training.pth"):
         read = read_checkpoint(tmp_path / name)
@@ -71,12 +70,9 @@ def test_openais_names_are_the_same_model(tmp_path: Path) -> None:
         for ours, tensor in expected.state_dict().items():
             assert torch.equal(found.state_dict()[ours], tensor), ours
     assert found.config.image.heads == 1
-    half = load_checkpoint(tmp_path / "half.safetensors")
-    close(half.logit_scale, expected.logit_scale.half().float(), "logit scale")
-    same = Clip(expected.config)
-    same.load_state_dict(found.state_dict())
-    with torch.no_grad():
-        close(same.eval().encode_image(images).feature, expected.encode_image(images).feature, "feature")
+    half = load_checkpoint(tmp_path / "half.safetensors").state_dict()
+    for ours, tensor in expected.state_dict().items():
+        assert torch.equal(half[ours], tensor.half().float() if tensor.is_floating_point() else tensor), ours
 
 
 def plain_dense(state: dict[str, np.ndarray], pixels: np.ndarray, heads: int) -> np.ndarray:
@@ -194,7 +190,7 @@ def test_parts(small: Clip) -> None:
     [
         ({"visual.ln_pre.weight": None}, "1 missing: image.norm_first.weight"),
         ({"visual.odd": torch.ones(2)}, "1 unexpected: visual.odd"),
-        ({"visual.proj": torch.ones(24, 64)}, r"image_projector.weight is \[64, 24\]|text_projector"),
+        ({"visual.proj": torch.ones(24, 64)}, r"image_projector.weight is \[64, 24\], expected \["),
         ({"visual.positional_embedding": torch.ones(0, 64)}, "no CLIP follows from its tensors"),
         ({"positional_embedding": None}, "text.positions is missing, so the model's sizes are unknown"),
         ({"logit_scale": torch.tensor(torch.nan)}, "not finite"),
@@ -223,7 +219,7 @@ def test_an_activation_that_no_clip_has(tmp_path: Path, activation: str) -> None
 def test_sizes_that_contradict_each_other() -> None:
     good = ClipConfig().to_dict()
     assert ClipConfig.from_dict(good) == ClipConfig()
-    with pytest.raises(RegroupError, match=r"image.width: .*768 is not a multiple of the 7 heads|7 heads"):
+    with pytest.raises(RegroupError, match=r"image.*768 is not a multiple of the 7 heads"):
         ClipConfig.from_dict({**good, "image": {**good["image"], "heads": 7}})
     with pytest.raises(RegroupError, match="architecture: groupvit is not clip"):
         ClipConfig.from_dict({**good, "architecture": "groupvit"})

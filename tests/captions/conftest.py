@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from regroup.captions.settings import ShardsParams
+from regroup.captions.shards import build_shards
 from regroup.captions.weights import TaggerWeights, load_weights
 
 CAPTIONS = (
@@ -71,3 +73,18 @@ def real_captions() -> list[str]:
     if not path:
         pytest.skip("REGROUP_COCO_CAPTIONS (captions_val2017.json) is not set")
     return [entry["caption"] for entry in json.loads(Path(path).read_text())["annotations"]]
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """25 images with 0 to 4 captions, 53 in all, in 5 shards."""
+    root = tmp_path_factory.mktemp("reader") / "coco"
+    write_coco(root, {n: [f"dog {n} {k}" for k in range(n * 7 % 5)] for n in range(1, 26)})
+    build_shards(root, root.parent / "shards", ShardsParams(images_per_shard=5))
+    return root.parent
+
+
+@pytest.fixture(scope="session")
+def shards(source: Path) -> Path:
+    """Those shards; nobody writes into them."""
+    return source / "shards"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -96,5 +97,4 @@ def test_variants_must_list_the_heads_that_their_objectives_use(
     file.write_text(f"variants:\n  pairs: {{title: Pairs, {fields}}}\n")
     faults = list(plugin_faults(load_variants(file), file))
     assert len(faults) == 1
-    with pytest.raises(RegroupError, match=rf"variants\.pairs\.{message}"):
-        raise RegroupError(faults[0])
+    assert re.search(rf"variants\.pairs\.{message}", faults[0]), faults[0]

@@ -4,6 +4,10 @@ import pytest
 import torch
 
 from regroup.model import GroupViT, GroupViTConfig, ImageConfig, StageConfig, TextConfig
+from regroup.model.checkpoint import export_state
+from regroup.model.names import ORIGINAL
+
+Table = dict[str, torch.Tensor]
 
 SMALL = GroupViTConfig(
     ImageConfig(
@@ -51,3 +55,9 @@ def make_tokens(texts: list[list[int]], columns: int = 77) -> torch.Tensor:
     for row, text in zip(tokens, texts, strict=True):
         row[: len(text) + 2] = torch.tensor([49406, *text, 49407])
     return tokens
+
+
+@pytest.fixture
+def saved(small: GroupViT) -> Table:
+    """The small model under the original's names; being compact, it needs our configuration."""
+    return export_state(small, ORIGINAL)

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import ast
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from jaxtyping import TypeCheckError
 
 from regroup.errors import RegroupError
+from regroup.heads import HEADS as ROOM_OF_HEADS
 from regroup.heads import build_heads
 from regroup.model import GroupViTConfig
 from regroup.objectives import (
@@ -172,12 +172,11 @@ def test_needs() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_objective_says_what_it_computes(name: str) -> None:
-    """And has the parts that the package documents."""
+    """And needs what there is."""
     module = OBJECTIVES.load(name)
-    assert module.__doc__ is not None
-    assert callable(module.loss)
-    assert OBJECTIVES.options(name, {}) is not None
-    assert isinstance(getattr(module, "NEEDS", frozenset()), frozenset)
+    assert (module.__doc__ or "").strip()
+    assert set(getattr(module, "NEEDS", ())) <= set(Need)
+    assert set(getattr(module, "HEADS", ())) <= set(ROOM_OF_HEADS.names)
 
 
 def test_no_module_that_all_share_names_an_objective() -> None:
@@ -191,7 +190,7 @@ def test_no_module_that_all_share_names_an_objective() -> None:
         assert not words & set(NAMES), path
 
 
-def test_a_digest_is_of_what_the_objective_uses(tmp_path: Path) -> None:
+def test_a_digest_is_of_what_the_objective_uses() -> None:
     files = {path.name for path in OBJECTIVES.files("multi_label")}
     assert {"multi_label.py", "_contrast.py", "_reduce.py", "_inputs.py", "__init__.py"} <= files
     assert not files & {f"{name}.py" for name in NAMES if name != "multi_label"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,8 @@ from ruamel.yaml import YAML
 
 from regroup.settings import read_yaml
 from tests.thesis import HERE, STUDY, copy_project
+
+from .scripts import run_stage
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -62,35 +63,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_stage(monkeypatch: pytest.MonkeyPatch, project: Path, stage: str, item: str | None = None) -> None:
-    """Run a stage's script in this process, as its command line does."""
-    monkeypatch.chdir(project)
-    script = ROOT / "stages" / f"{stage}.py"
-    words = [str(script), "--params", "params.yaml", *([] if item is None else ["--item", item])]
-    monkeypatch.setattr(sys, "argv", words)
-    runpy.run_path(str(script), run_name="__main__")
-
-
 def test_the_pipeline_ends_in_table_11(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
     variants = list(read_yaml(project / STUDY.variants)["variants"])
     for source in ("coco", "voc12", "context", "ade"):
-        run_stage(monkeypatch, project, "source", source)
-    run_stage(monkeypatch, project, "weights")
-    run_stage(monkeypatch, project, "shards")
-    run_stage(monkeypatch, project, "nouns")
-    run_stage(monkeypatch, project, "noun_report")
-    run_stage(monkeypatch, project, "resolve")
-    run_stage(monkeypatch, project, "dino")
+        run_stage(monkeypatch, "source", source)
+    for stage in ("weights", "shards", "nouns", "noun_report", "resolve", "dino"):
+        run_stage(monkeypatch, stage)
     for variant in variants:
-        run_stage(monkeypatch, project, "finetune", variant)
-        run_stage(monkeypatch, project, "evaluate", f"segmentation-{variant}")
+        run_stage(monkeypatch, "finetune", variant)
+        run_stage(monkeypatch, "evaluate", f"segmentation-{variant}")
     for variant in ("original", "noise-free-ge-384"):
-        run_stage(monkeypatch, project, "dissect", variant)
-    run_stage(monkeypatch, project, "sweep")
-    run_stage(monkeypatch, project, "learning")
-    run_stage(monkeypatch, project, "tables")
-    run_stage(monkeypatch, project, "figures")
-    run_stage(monkeypatch, project, "page")
+        run_stage(monkeypatch, "dissect", variant)
+    for stage in ("sweep", "learning", "tables", "figures", "page"):
+        run_stage(monkeypatch, stage)
 
     rows = list(csv.DictReader((project / "reports/mini/table_data/table11.csv").read_text().splitlines()))
     assert len(rows) == 4

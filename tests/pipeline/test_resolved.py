@@ -29,7 +29,7 @@ from regroup.resolved import (
 from regroup.settings import parse, read_yaml
 from regroup.stage import Stage, run
 from regroup.variants import Variant, load_variants
-from tests.thesis import HERE, STUDY, copy_project
+from tests.thesis import HERE, STUDY, edit, enter_project
 
 ROOT = Path(__file__).parents[2]
 SOME = ("original", "ge", "ge-384", "batch-256")
@@ -53,10 +53,7 @@ class Project:
         self.environment = {**os.environ, "PATH": bin_folder, "PYTHONPATH": str(root / "src")}
 
     def edit(self, file: str, old: str, new: str) -> None:
-        path = self.root / file
-        text = path.read_text()
-        assert text.count(old) == 1, (old, text.count(old))
-        path.write_text(text.replace(old, new))
+        edit(self.root / file, old, new)
 
     def reproduce(self) -> set[str]:
         """What `dvc repro` ran."""
@@ -260,8 +257,7 @@ def test_a_script_that_is_started_by_hand_goes_by_the_parameters_as_they_are(
     by_dvc: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """DVC has written the files of `resolve` before it starts a stage; nobody else has."""
-    copy_project(tmp_path)
-    monkeypatch.chdir(tmp_path)
+    enter_project(tmp_path, monkeypatch)
     monkeypatch.setattr("sys.argv", ["stages/finetune.py"])
     monkeypatch.delenv("DVC_STAGE", raising=False)
     if by_dvc:

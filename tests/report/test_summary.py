@@ -9,7 +9,7 @@ from regroup.cli import main
 from regroup.report.comparison import Verdict
 from regroup.report.summary import format_summary
 from regroup.report.tables import format_console
-from tests.thesis import build_table, copy_project
+from tests.thesis import build_table, enter_project
 
 TABLES = Path("reports", "mini", "tables")
 
@@ -49,9 +49,7 @@ def test_it_tells_what_is_complete_and_what_the_claims_are(metrics: Callable[...
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    copy_project(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return enter_project(tmp_path, monkeypatch)
 
 
 def place(file: Path, project: Path) -> None:

@@ -13,13 +13,13 @@ from PIL import Image
 from regroup.backbones import load_checkpoint
 from regroup.errors import RegroupError
 from regroup.model import GroupViT, save_checkpoint
+from regroup.scoring.results import write_result
 from regroup.segmentation.evaluation import evaluate, evaluate_decisions
 from regroup.segmentation.inference import Decision
 from regroup.segmentation.resolved import resolve_dataset
 from regroup.segmentation.scores import DatasetScores, PixelCounter
 from regroup.segmentation.settings import DatasetParams, EvaluateParams, InferenceParams
 from regroup.tasks import Evaluation, Work
-from regroup.tasks._results import write_result
 
 from .mmseg_reference import mmseg_scores
 

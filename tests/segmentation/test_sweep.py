@@ -98,13 +98,13 @@ def test_a_grid_without_a_possible_window_is_refused(model: GroupViT, voc: Path)
 
 def test_rows_of_table_12_are_filled_by_position(model: GroupViT, voc: Path, tmp_path: Path) -> None:
     from regroup.model import save_checkpoint
-    from regroup.segmentation.sweep_table import write_rows
+    from regroup.segmentation.sweep_table import write_table
     from tests.thesis import build_table
 
     save_checkpoint(model, tmp_path / "checkpoint")
     grid = SweepGrid(short_side=(40, 56), threshold=(0.05, 0.1, 0.3))
     rows = sweep(model, {"voc": VOC}, SMALL, grid, {"voc12": voc})
-    paths = write_rows(rows, grid, tmp_path, variant="v", profile="mini", checkpoint=tmp_path / "checkpoint")
+    paths = write_table(rows, grid, tmp_path, variant="v", profile="mini", checkpoint=tmp_path / "checkpoint")
     names = [f"res{side}_bg{percent}" for side in (448, 512) for percent in (90, 95, 98)]
     assert [path.stem for path in paths] == names, "no row for the fourth threshold"
     table = build_table(12, {path.stem: [path] for path in paths}, profile="mini", drawn=True)

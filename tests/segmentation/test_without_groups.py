@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from regroup.backbones.clip.config import ClipConfig, ClipImageConfig
 from regroup.backbones.clip.network import Clip
 from regroup.model import TextConfig
-from regroup.segmentation.images import normalise, scale_image
+from regroup.segmentation.images import normalise
 from regroup.segmentation.inference import Decision, class_planes, encode_images, label_maps
 from regroup.segmentation.prompts import embed_prompts
 from regroup.segmentation.protocols import load_protocol
@@ -125,4 +125,3 @@ def test_any_image_into_classes_of_ones_own(clip: Clip, images: Images, tmp_path
     [(_, result)] = segment_images(clip, [tmp_path / "x.png"], ["dog", "sea"], params, threshold=0.5)
     assert result.labels.shape == images[0].shape[:2]
     assert len(np.unique(result.segments)) > 20  # patches
-    assert scale_image(images[0], params).shape[0] == 48

@@ -1,9 +1,7 @@
-"""What a profile evaluates: names and options, what a task's result depends on, and what runs again."""
+"""What a profile evaluates: names and options."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,21 +9,9 @@ import pytest
 from regroup.errors import RegroupError
 from regroup.params import load_params
 from regroup.segmentation.settings import EvaluateParams
-from regroup.tasks import TASKS, Evaluation, evaluation, item_name, split_item
-from regroup.tasks import _code as code
-from regroup.tasks._resolve import read_task, write_tasks
+from regroup.tasks import Evaluation, evaluation, item_name, split_item
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def manifests(tmp_path: Path) -> Path:
-    """Manifests of all sources, with the source's name for a digest."""
-    folder = tmp_path / "manifests"
-    folder.mkdir()
-    for source in ("coco", "voc12", "context", "ade"):
-        (folder / f"{source}.json").write_text(json.dumps({"digest": source}))
-    return folder
 
 
 def test_an_entry_names_its_task_or_is_called_like_it() -> None:
@@ -50,7 +36,7 @@ def with_evaluate(tmp_path: Path, entries: str) -> Path:
         ("  retrieval: {kks: [1]}\n", "evaluate: retrieval.kks: unknown key; did you mean `ks`?"),
         ("  retrieval: {ks: [0]}\n", "evaluate: retrieval.ks.0: Input should be greater than or equal to 1"),
         ("  retreival: {}\n", "evaluate: retreival.task: retreival: no such task; did you mean `retrieval`?"),
-        ("  karpathy: {task: 7}\n", "evaluate: karpathy.task: the name of a task is wanted (got 7)"),
+        ("  karpathy: {task: 7}\n", "evaluate: karpathy.task: 7 is no name of a task"),
         ("  a-b: {task: retrieval}\n", "evaluate: a-b: a name here is lower-case letters"),
         ("  retrieval: yes\n", "evaluate: retrieval: a mapping of options is wanted"),
     ],
@@ -74,79 +60,6 @@ def test_segmentation_has_typed_settings(tmp_path: Path) -> None:
 def test_an_item_is_a_task_and_a_variant_and_no_other_pair() -> None:
     for pair in (("segmentation", "ge-384"), ("few_shot", "a-b-c"), ("retrieval", "original")):
         assert split_item(item_name(*pair)) == pair
-
-
-def test_a_file_holds_every_default_and_reads_back(tmp_path: Path, manifests: Path) -> None:
-    one = evaluation("mine", {"task": "retrieval", "limit": 7})
-    write_tasks({"mine": one}, manifests, tmp_path / "tasks")
-    written = json.loads((tmp_path / "tasks/mine.json").read_text())
-    assert written["options"]["ks"] == [1, 5, 10]
-    assert written["sources"] == {"coco": "coco"}
-    assert set(written["code"]) == {"tasks.retrieval", "library"}
-    assert read_task(tmp_path / "tasks/mine.json") == one
-
-
-def test_only_what_an_evaluation_reads_changes_its_file(tmp_path: Path, manifests: Path) -> None:
-    """Its data, its options, its class lists; no entry beside it, and no source that it does not read."""
-    folder, profile = tmp_path / "tasks", load_params(ROOT / "params.yaml").evaluate
-    both = {**profile, "retrieval": evaluation("retrieval", {})}
-    assert [path.name for path in write_tasks(profile, manifests, folder)] == ["segmentation.json"]
-    assert [path.name for path in write_tasks(both, manifests, folder)] == ["retrieval.json"]
-    assert write_tasks(both, manifests, folder) == []
-    (manifests / "ade.json").write_text('{"digest": "other"}')
-    assert [path.name for path in write_tasks(both, manifests, folder)] == ["segmentation.json"]
-    (manifests / "new.json").write_text('{"digest": "of a source that nobody reads"}')
-    assert write_tasks(both, manifests, folder) == []
-    both["retrieval"] = evaluation("retrieval", {"limit": 3})
-    assert [path.name for path in write_tasks(both, manifests, folder)] == ["retrieval.json"]
-    write_tasks(profile, manifests, folder)
-    assert [path.name for path in folder.iterdir()] == ["segmentation.json"]
-
-
-def test_a_source_that_was_not_made_is_named_and_nothing_is_written(tmp_path: Path, manifests: Path) -> None:
-    (manifests / "voc12.json").unlink()
-    with pytest.raises(RegroupError, match=r"voc12\.json: no such file; `dvc repro source@voc12` writes it"):
-        write_tasks(load_params(ROOT / "params.yaml").evaluate, manifests, tmp_path / "tasks")
-    assert not (tmp_path / "tasks").exists()
-    with pytest.raises(RegroupError, match="`dvc repro tasks` writes it"):
-        read_task(tmp_path / "tasks/segmentation.json")
-
-
-def test_code_is_followed_to_what_a_task_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An edit of a module behind a task changes its digest; one of a module that it does not use does not."""
-    package = tmp_path / "regroup"
-    shutil.copytree(ROOT / "src/regroup", package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(code, "_PACKAGE", package)
-    monkeypatch.setattr(code, "TASKS", type(TASKS)(TASKS.package, TASKS.word))
-    monkeypatch.setitem(code.TASKS.__dict__, "folder", package / "tasks")
-
-    layouts = [package / f"segmentation/layouts/{name}.py" for name in ("__init__", "instances")]
-    named = {"segmentation": layouts, "retrieval": []}
-
-    def edited(name: str, task: str) -> bool:
-        before = code.code_of(task, named[task])
-        file = package / name
-        content = file.read_text()
-        file.write_text(content + "\n# more\n")
-        changed = code.code_of(task, named[task]) != before
-        file.write_text(content)
-        return changed
-
-    assert edited("tasks/retrieval.py", "retrieval")
-    assert edited("tasks/_ranks.py", "retrieval")
-    assert edited("captions/coco.py", "retrieval")
-    assert edited("pictures.py", "retrieval")
-    assert edited("segmentation/resolved.py", "segmentation")
-    assert edited("sources/mini/names.yaml", "segmentation")
-    assert edited("segmentation/layouts/instances.py", "segmentation")
-    assert edited("regions.py", "segmentation"), "what a reader of masks imports that is found by its name"
-    assert not edited("tasks/retrieval.py", "segmentation")
-    assert not edited("tasks/_ranks.py", "segmentation")
-    assert not edited("report/tables.py", "segmentation")
-    assert not edited("segmentation/sweep.py", "segmentation")
-    before = code.code_of("segmentation")
-    (package / "tasks/another.py").write_text("'''Another.'''\n")
-    assert code.code_of("segmentation") == before
 
 
 def test_a_curve_is_scored_on_less() -> None:

@@ -18,7 +18,7 @@ from regroup.training.settings import FinetuneParams
 from regroup.training.snapshots import FOLDER, apply_snapshot, list_snapshots, move_snapshots
 from regroup.variants import Variant
 
-from .tiny import SETTINGS, VARIANT, finetune_until, model, opened
+from .tiny import SETTINGS, VARIANT, finetune_until, model
 
 LORA = {
     "name": "lora",
@@ -54,20 +54,7 @@ def train(
     heads = build_heads(trained.config, run.heads, seed=run.seed)
     if double:
         trained, heads = trained.double(), heads.double()
-    data, plan = opened(corpus, run, settings)
-
-    finetune_until(
-        stop_at,
-        trained,
-        data,
-        run,
-        settings,
-        plan,
-        state=state,
-        inputs_digest="",
-        device=device,
-        heads=heads,
-    )
+    finetune_until(stop_at, trained, corpus, state, run, settings, device=device, heads=heads)
     return trained, heads
 
 

@@ -35,11 +35,7 @@ def train(
 ) -> tuple[Any, Any]:
     """The weights and the curve; with `stop_at`, the run is killed there and has no curve."""
     trained = model()
-    data, plan = opened(corpus, variant, settings)
-
-    curve = finetune_until(
-        stop_at, trained, data, variant, settings, plan, state=state, inputs_digest="inputs"
-    )
+    curve = finetune_until(stop_at, trained, corpus, state, variant, settings)
     return trained.state_dict(), curve
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,6 @@ import torch
 from torch import Tensor
 
 from regroup.adaptation.parts import set_trainable
-from regroup.captions.randomness import combine, sample_keys
 from regroup.captions.table import LABELS, LabelTable
 from regroup.objectives import OBJECTIVES, Need, ObjectiveInputs
 from regroup.training.data import CaptionBatch, CaptionData
@@ -33,7 +33,7 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> Callable[[frozenset[Need], Callabl
 
     def put(needs: frozenset[Need], loss: Callable[..., Tensor]) -> Variant:
         module = ModuleType("probe")
-        module.NEEDS, module.loss = needs, loss  # type: ignore[attr-defined]
+        vars(module).update(NEEDS=needs, loss=loss)
         load = type(OBJECTIVES).load
 
         def loaded(room: Any, name: str) -> ModuleType:
@@ -132,8 +132,6 @@ def test_a_second_view_is_another_draw_of_the_same_image(corpus: Path, probe: An
     assert torch.equal(plain.pixels, batch.pixels)
     again, _, _ = first_batch(corpus, variant)
     assert torch.equal(again.second_pixels, batch.second_pixels)
-    keys = sample_keys(variant.seed, 0, batch.caption_texts)
-    assert not (combine(keys, 1) == keys).any()
 
 
 @pytest.mark.parametrize("need", [Need.PATCHES, Need.VIEW, Need.CAPTIONS, Need.TOKENS])
@@ -177,8 +175,7 @@ def test_nothing_is_computed_that_no_objective_reads(
             asked.append(need)
             return provider.compute(*arguments)
 
-        watched = type(provider)(compute, provider.reads_pixels)
-        monkeypatch.setitem(PROVIDERS, need, watched)  # type: ignore[arg-type]
+        monkeypatch.setitem(PROVIDERS, need, replace(provider, compute=compute))
     variant = probe(frozenset({Need.SEGMENTS}), lambda inputs, options: inputs.segments.square().mean())
     batch, data, size = first_batch(corpus, variant)
     step = TrainingStep(model().train(), data, variant, FinetuneParams(), image_size=size)

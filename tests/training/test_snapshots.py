@@ -12,8 +12,8 @@ import torch
 from regroup.errors import RegroupError
 from regroup.metrics import DatasetScores, Metric
 from regroup.plugins import NoOptions
+from regroup.scoring.validation import validation_curve, write_validation
 from regroup.tasks import Evaluation, TaskResult, Work
-from regroup.tasks._validation import validation_curve, write_validation
 from regroup.training.finetune import finetune
 from regroup.training.snapshots import (
     FOLDER,

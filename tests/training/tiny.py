@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,16 @@ def model(*, drop_path: float = 0.1) -> GroupViT:
     return model
 
 
-def finetune_until(stop_at: int, *arguments: Any, **options: Any) -> Any:
-    """What `finetune` returns; None where it is killed after the step `stop_at` (0: never)."""
+def finetune_until(
+    stop_at: int,
+    trained: GroupViT,
+    corpus: Path,
+    state: Path,
+    variant: Variant = VARIANT,
+    settings: FinetuneParams = SETTINGS,
+    **options: Any,
+) -> Any:
+    """The curve of a run on the corpus; None where it is killed after the step `stop_at` (0: never)."""
 
     class KilledError(Exception):
         pass
@@ -90,9 +99,8 @@ def finetune_until(stop_at: int, *arguments: Any, **options: Any) -> Any:
         if step == stop_at:
             raise KilledError
 
-    options |= {"observe": observe, "progress": False}
-    if not stop_at:
-        return finetune(*arguments, **options)
-    with pytest.raises(KilledError):
-        finetune(*arguments, **options)
+    data, plan = opened(corpus, variant, settings)
+    options = {"inputs_digest": "inputs", "observe": observe, "progress": False} | options
+    with pytest.raises(KilledError) if stop_at else nullcontext():
+        return finetune(trained, data, variant, settings, plan, state=state, **options)
     return None

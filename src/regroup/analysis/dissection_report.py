@@ -8,7 +8,7 @@ from pathlib import Path
 from regroup.drawing.grid import csv_text, markdown_text
 from regroup.drawing.labelling import table_note
 from regroup.io import sha256, write_text
-from regroup.metrics import MIOU, SEGMENTATION, Metrics, miou_metrics, weights_of, write_metrics
+from regroup.metrics import write_rows
 from regroup.model.weights import find_weights
 from regroup.segmentation.scores import DatasetScores
 
@@ -34,20 +34,12 @@ def write_dissection(
         drawn: whether its data is drawn; the Markdown then says so.
         checkpoint: the weights, whose digest is written.
     """
-    weights = weights_of(sha256(find_weights(checkpoint)))
-    paths = []
-    for name, datasets in scores.items():
-        paths.append(folder / f"{name}.json")
-        found = Metrics(
-            profile=profile,
-            variant=variant,
-            task=SEGMENTATION,
-            checkpoint=weights,
-            main=MIOU,
-            metrics=dict(miou_metrics()),
-            datasets={name: one.for_metrics() for name, one in datasets.items()},
-        )
-        write_metrics(paths[-1], found)
+    analyses = {
+        name: {dataset: one.for_metrics() for dataset, one in datasets.items()}
+        for name, datasets in scores.items()
+    }
+    weights = sha256(find_weights(checkpoint))
+    paths = write_rows(analyses, folder, variant=variant, profile=profile, checkpoint=weights)
     rows = _rows(scores, variant)
     table, markdown = folder / "dissection.csv", folder / "dissection.md"
     write_text(table, csv_text([COLUMNS, *rows]))

@@ -136,6 +136,23 @@ def check_distinct(values: Iterable[Any], option: str) -> None:
         raise RegroupError(f"{option}: {', '.join(twice)} is given twice")
 
 
+def add_actions(commands: Any, name: str, *, about: str, description: str | None, examples: str) -> Any:
+    """Add a command that has several actions, one of which is to be given.
+
+    Args:
+        commands: those of `regroup`.
+        name: of the command.
+        about: in the list of commands.
+        description: above its own help.
+        examples: below it.
+
+    Returns:
+        What the actions' parsers are added to.
+    """
+    parser = commands.add_parser(name, help=about, description=description, epilog=examples)
+    return parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+
 def add_params(parser: argparse.ArgumentParser) -> None:
     """Add `--params`, the profile a command works on."""
     parser.add_argument(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from regroup.adaptation.parts import Part, count_part
 from regroup.backbones import load_checkpoint, read_checkpoint
-from regroup.commands.arguments import MOST_PIXELS, path, whole
+from regroup.commands.arguments import MOST_PIXELS, add_actions, path, whole
 from regroup.commands.outputs import check_output, check_untracked
 from regroup.errors import RegroupError
 from regroup.model.checkpoint import save_checkpoint, save_hugging_face, save_original
@@ -21,21 +21,17 @@ EXAMPLES = """examples:
   regroup checkpoint convert runs/mini/refined-384 refined.pth --to original"""
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(commands: Any) -> None:
     """Add the command `checkpoint`; the parsed namespace's `run` does it and returns the exit status."""
-    parser = subparsers.add_parser(
-        "checkpoint",
-        help="look into a checkpoint or convert it",
-        description="Look into a checkpoint of any backbone and layout, or write it in another.",
-        epilog=EXAMPLES,
-    )
-    commands = parser.add_subparsers(dest="checkpoint_command", required=True)
+    about = "look into a checkpoint or convert it"
+    description = "Look into a checkpoint of any backbone and layout, or write it in another."
+    actions = add_actions(commands, "checkpoint", about=about, description=description, examples=EXAMPLES)
 
-    inspect = commands.add_parser("inspect", help="print layout, shape and parameter counts", epilog=EXAMPLES)
+    inspect = actions.add_parser("inspect", help="print layout, shape and parameter counts", epilog=EXAMPLES)
     _add_file(inspect)
     inspect.set_defaults(run=lambda arguments: _inspect(arguments.file))
 
-    convert = commands.add_parser(
+    convert = actions.add_parser(
         "convert",
         help="write the same weights in another layout",
         description="Write the same weights in another layout. Nothing that is there already is overwritten.",

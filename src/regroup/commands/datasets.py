@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regroup.commands.arguments import MOST_IMAGES, add_device, number, path, text, whole
+from regroup.commands.arguments import MOST_IMAGES, add_actions, add_device, number, path, text, whole
 from regroup.commands.scoring import add_window_arguments, window_params
 
 if TYPE_CHECKING:
@@ -26,13 +26,8 @@ FAULTS = 8
 
 def add_parser(commands: Any) -> None:
     """Add the command `datasets` to the parser of `regroup`."""
-    parser = commands.add_parser(
-        "datasets",
-        help="list datasets; check or score any folder of images and masks",
-        description=__doc__,
-        epilog=EXAMPLES,
-    )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    about = "list datasets; check or score any folder of images and masks"
+    actions = add_actions(commands, "datasets", about=about, description=__doc__, examples=EXAMPLES)
     listed = actions.add_parser("list", help="protocols and sources by name")
     listed.set_defaults(run=_list)
     check = actions.add_parser("check", help="look at every image and mask")

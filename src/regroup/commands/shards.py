@@ -7,7 +7,7 @@ from typing import Any
 
 from regroup.captions.index import INDEX
 from regroup.captions.settings import ShardsParams
-from regroup.commands.arguments import MOST_IMAGES, MOST_PIXELS, path, whole
+from regroup.commands.arguments import MOST_IMAGES, MOST_PIXELS, add_actions, path, whole
 from regroup.commands.outputs import check_output
 from regroup.errors import RegroupError
 
@@ -19,13 +19,8 @@ EXAMPLES = """examples:
 
 def add_parser(commands: Any) -> None:
     """Add the command `shards` to the parser of `regroup`."""
-    parser = commands.add_parser(
-        "shards",
-        help="verify caption shards",
-        description=__doc__,
-        epilog=EXAMPLES,
-    )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    about = "verify caption shards"
+    actions = add_actions(commands, "shards", about=about, description=__doc__, examples=EXAMPLES)
 
     verify = actions.add_parser("verify", help="check shards against their index")
     verify.add_argument("folder", type=path, help=f"folder with the tars and {INDEX}")

@@ -7,15 +7,7 @@ from itertools import product
 from pathlib import Path
 
 from regroup.io import sha256
-from regroup.metrics import (
-    MIOU,
-    SEGMENTATION,
-    DatasetScores,
-    Metrics,
-    miou_metrics,
-    weights_of,
-    write_metrics,
-)
+from regroup.metrics import MIOU, DatasetScores, write_rows
 from regroup.model.weights import find_weights
 from regroup.segmentation.settings import SweepGrid
 from regroup.segmentation.sweep import SweepRow
@@ -43,7 +35,7 @@ def table_rows(rows: Sequence[SweepRow], grid: SweepGrid) -> Iterator[tuple[str,
             yield f"res{resolution}_bg{percent}", list(found.values())
 
 
-def write_rows(
+def write_table(
     rows: Sequence[SweepRow],
     grid: SweepGrid,
     folder: Path,
@@ -53,33 +45,21 @@ def write_rows(
     checkpoint: Path,
 ) -> list[Path]:
     """Write `<row id>.json` in the form of a metrics file for each row of Table 12; return the paths."""
-    weights = weights_of(sha256(find_weights(checkpoint)))
-    paths = []
-    for name, some in table_rows(rows, grid):
-        datasets = {
-            row.dataset: DatasetScores(
-                values={MIOU: row.miou, "macc": row.macc, "aacc": row.aacc},
-                images=row.images,
-                protocol={
-                    "name": row.protocol,
-                    "short_side": row.short_side,
-                    "window": row.window,
-                    "stride": row.stride,
-                    "top_k": row.top_k,
-                    "threshold": row.threshold,
-                },
-            )
-            for row in some
-        }
-        paths.append(folder / f"{name}.json")
-        found = Metrics(
-            profile=profile,
-            variant=variant,
-            task=SEGMENTATION,
-            checkpoint=weights,
-            main=MIOU,
-            metrics=dict(miou_metrics()),
-            datasets=datasets,
-        )
-        write_metrics(paths[-1], found)
-    return paths
+    filled = {name: {row.dataset: _scores(row) for row in some} for name, some in table_rows(rows, grid)}
+    weights = sha256(find_weights(checkpoint))
+    return write_rows(filled, folder, variant=variant, profile=profile, checkpoint=weights)
+
+
+def _scores(row: SweepRow) -> DatasetScores:
+    return DatasetScores(
+        values={MIOU: row.miou, "macc": row.macc, "aacc": row.aacc},
+        images=row.images,
+        protocol={
+            "name": row.protocol,
+            "short_side": row.short_side,
+            "window": row.window,
+            "stride": row.stride,
+            "top_k": row.top_k,
+            "threshold": row.threshold,
+        },
+    )

@@ -13,7 +13,7 @@ and, where they mean something,
 
 Its imports of torch and of whatever is heavy belong into the functions: a profile's parameters are read, with
 the options of its tasks, where nothing is scored. Modules that it imports need not be declared anywhere: the
-stage `tasks` writes the digest of all of them down (`regroup.tasks._code`), and `evaluate` depends on that.
+stage `tasks` writes the digest of all of them down (`regroup.scoring.code`), and `evaluate` depends on that.
 
 The profile names what it evaluates, a mapping of names to options. `task:` says which module is meant and may
 be left out where the name is the module's:
@@ -32,12 +32,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationError
 
 from regroup.errors import RegroupError
 from regroup.metrics import DatasetScores, Metric
 from regroup.plugins import Room
-from regroup.settings import Settings
+from regroup.settings import Settings, in_words
 
 if TYPE_CHECKING:
     from regroup.model import Backbone
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 TASKS = Room("regroup.tasks", "task", ("sources", "run"))
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
+_KINDS = {kind.__name__: kind for kind in (Metric, DatasetScores)}
+"""What a task makes its result of."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,11 @@ class Evaluation:
     options: Settings
 
     @property
+    def file(self) -> Path:
+        """Where the task's module begins, for messages."""
+        return TASKS.file(self.task)
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """The raw data it reads, each source once."""
         found: Iterable[str] = TASKS.load(self.task).sources(self.options)
@@ -118,9 +125,17 @@ class Evaluation:
         """Score a model, on the device that the options name; the model moves there.
 
         Raises:
-            RegroupError: as the task.
+            RegroupError: as the task; or what it gives is no result, a unit that does not exist, a value that
+                is no number.
         """
-        result: TaskResult = TASKS.load(self.task).run(model, self.options, work)
+        try:
+            result: object = TASKS.load(self.task).run(model, self.options, work)
+        except ValidationError as error:
+            if (kind := _KINDS.get(error.title)) is None:
+                raise  # not of what the task found
+            raise in_words(error, kind, f"{self.file}: {error.title}") from error
+        if not isinstance(result, TaskResult):
+            raise RegroupError(f"{self.file}: `run` gave a {type(result).__name__}, not a `TaskResult`")
         return result
 
 
@@ -136,13 +151,7 @@ def evaluation(name: str, values: Mapping[str, Any], *, where: str | None = None
         RegroupError: no such task, or an option that is unknown, ill-typed or out of range.
     """
     options = dict(values)
-    task = options.pop("task", name)
-    if not isinstance(task, str):
-        raise RegroupError(f"{where or name}.task: the name of a task is wanted (got {task!r})")
-    try:
-        TASKS.check(task)
-    except RegroupError as error:
-        raise RegroupError(f"{where or name}.task: {error}") from None
+    task = TASKS.named(options.pop("task", name), f"{where or name}.task")
     return Evaluation(name, task, TASKS.options(task, options, where=where or name))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +14,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from regroup.errors import RegroupError
 from regroup.pictures import Ids, read_colour_mask, read_mask
 from regroup.segmentation.layouts import Sample
-from regroup.segmentation.layouts._pairs import PairOptions, pairs, some_of
-from regroup.segmentation.layouts._values import binary_words, few, is_filled, values
+from regroup.segmentation.layouts._pairs import PairOptions, pairs
+from regroup.segmentation.layouts._values import binary_words, few, is_filled, refuse_binary, values
 
 if TYPE_CHECKING:
     from regroup.segmentation.protocols import Protocol
@@ -145,17 +144,8 @@ def look(samples: Sequence[Sample], protocol: Protocol) -> None:
         RegroupError: their values are class ids, and all of them hold 0 and 255 alone.
     """
     options = options_of(protocol)
-    if options.values is not None or options.colours is not None:
-        return
-    some: list[Path] = []
-    seen: set[int] = set()
-    for path in some_of(samples):
-        with suppress(RegroupError):  # it may not be among those that are scored
-            seen.update(values(read_mask(path)))
-            some.append(path)
-    if some and seen == {0, 255}:
-        words = binary_words(protocol.name, expected(protocol))
-        raise RegroupError(f"{some[0]} (and {len(some) - 1} others looked at): {words}")
+    if options.values is None and options.colours is None:
+        refuse_binary(samples, protocol, expected(protocol))
 
 
 def read(sample: Sample, protocol: Protocol, height: int, width: int) -> Ids:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +12,9 @@ from numpy.typing import NDArray
 from regroup.errors import RegroupError
 from regroup.pictures import Ids, read_mask
 from regroup.segmentation.layouts import Sample
-from regroup.segmentation.layouts._pairs import SAMPLE, PairOptions, pairs, some_of
-from regroup.segmentation.layouts._values import binary_words, values
+from regroup.segmentation.layouts._pairs import SAMPLE, PairOptions, pairs
+from regroup.segmentation.layouts._values import refuse_binary, values
 from regroup.segmentation.layouts.instances import CATEGORY_IDS
-from regroup.segmentation.protocols import IGNORED
 
 if TYPE_CHECKING:
     from regroup.segmentation.protocols import Protocol
@@ -44,16 +42,8 @@ def look(samples: Sequence[Sample], protocol: Protocol) -> None:
     Raises:
         RegroupError: all of them hold 0 and 255 alone.
     """
-    some: list[Path] = []
-    seen: set[int] = set()
-    for path in some_of(samples):
-        with suppress(RegroupError):  # it may not be among those that are scored
-            seen.update(values(read_mask(path)))
-            some.append(path)
     # a single map may be of a person (0) and what has no label (255)
-    if len(some) >= SAMPLE // 2 and seen == {0, IGNORED}:
-        others = f"{some[0]} (and {len(some) - 1} others looked at)"
-        raise RegroupError(f"{others}: {binary_words(protocol.name, EXPECTED)}")
+    refuse_binary(samples, protocol, EXPECTED, least=SAMPLE // 2)
 
 
 def read(sample: Sample, protocol: Protocol, height: int, width: int) -> Ids:

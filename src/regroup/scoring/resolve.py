@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from regroup.errors import RegroupError
-from regroup.io import json_bytes, read_json, write_bytes
+from regroup.io import read_json, write_changed
+from regroup.scoring.code import code_of
 from regroup.tasks import Evaluation, evaluation
-from regroup.tasks._code import code_of
 
 
 def resolve_task(one: Evaluation, manifests: Path) -> dict[str, Any]:
@@ -46,15 +46,7 @@ def write_tasks(evaluations: Mapping[str, Evaluation], manifests: Path, folder: 
         RegroupError: as for `resolve_task`; nothing is written then.
     """
     files = {folder / f"{name}.json": resolve_task(one, manifests) for name, one in evaluations.items()}
-    for path in set(folder.glob("*.json")) - set(files):
-        path.unlink()
-    written = []
-    for path, values in files.items():
-        content = json_bytes(values)
-        if not path.is_file() or path.read_bytes() != content:
-            write_bytes(path, content)
-            written.append(path)
-    return written
+    return write_changed(files, folder.glob("*.json"))
 
 
 def read_task(path: Path) -> Evaluation:

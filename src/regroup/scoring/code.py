@@ -16,9 +16,9 @@ _CARRIERS = frozenset({"errors", "io", "lease", "owner", "plugins", "settings"})
 _OF_EVERY_TASK = (
     "backbones/__init__.py",
     "sources/manifest.py",
-    "tasks/_resolve.py",
-    "tasks/_results.py",
-    "tasks/_validation.py",
+    "scoring/resolve.py",
+    "scoring/results.py",
+    "scoring/validation.py",
     "training/snapshots.py",
 )
 """What the stage `evaluate` does before and after a task runs."""

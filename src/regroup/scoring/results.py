@@ -7,6 +7,7 @@ from pathlib import Path
 from regroup.io import sha256, write_bytes
 from regroup.metrics import METRICS, Metrics, weights_of, write_metrics
 from regroup.model.weights import find_weights
+from regroup.settings import parse
 from regroup.tasks import Evaluation, TaskResult
 
 
@@ -22,17 +23,22 @@ def write_result(
         variant: name of the checkpoint.
         profile: name of the profile.
         checkpoint: the weights, whose digest is written.
+
+    Raises:
+        RegroupError: values of metrics that the result does not have, or that are none of their units;
+            nothing is written then.
     """
-    metrics = Metrics(
-        profile=profile,
-        variant=variant,
-        task=evaluation.name,
-        checkpoint=weights_of(sha256(find_weights(checkpoint))),
-        main=result.main,
-        metrics=dict(result.metrics),
-        datasets=dict(result.datasets),
-        settings={"task": evaluation.task, **evaluation.options.model_dump(mode="json")},
-    )
+    values = {
+        "profile": profile,
+        "variant": variant,
+        "task": evaluation.name,
+        "checkpoint": weights_of(sha256(find_weights(checkpoint))),
+        "main": result.main,
+        "metrics": dict(result.metrics),
+        "datasets": dict(result.datasets),
+        "settings": {"task": evaluation.task, **evaluation.options.model_dump(mode="json")},
+    }
+    metrics = parse(Metrics, values, evaluation.file)
     for name, content in result.files.items():
         write_bytes(folder / name, content)
     write_metrics(folder / METRICS, metrics)
