@@ -9,6 +9,7 @@ from pathlib import Path
 from regroup.checks_of_training import untrainable
 from regroup.errors import RegroupError
 from regroup.metrics import SEGMENTATION
+from regroup.moved import moved_files
 from regroup.params import Params, load_params, weight_folders
 from regroup.pipelines import pipeline_faults
 from regroup.places import place_faults
@@ -63,6 +64,7 @@ def check_study(params_file: Path) -> Study:
         *_unscorable(params, params_file),
         *pipeline_faults(params),
         *map(str, place_faults(params.name)),
+        *moved_files(),
         *_misplaced(params, params_file),
         *dict.fromkeys(untrainable(variants, params, params_file)),
     ]
