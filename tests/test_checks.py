@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from regroup.checks import check_study
+from regroup.checks import Study, check_study
 from regroup.cli import main
 from regroup.errors import RegroupError
 from regroup.profile import make_profile
@@ -150,6 +150,7 @@ def test_every_row_of_every_table_has_a_run() -> None:
         ("params.yaml", "    width: 96 ", "    width: 64 ", "variants.dino-input.dino_input: features of 64"),
         ("params.yaml", "    width: 96 ", "    width: 64 ", "; give `dino.stand_in.width: 96`"),
         ("params.yaml", "\nroot: .", "\nroot: ..", "root: .. is not the project's root"),
+        ("params.yaml", "\ndata: mini", "\ndata: other", "data: is other, and nothing here would make"),
         (
             "params.yaml",
             "params_file: params.yaml",
@@ -169,6 +170,15 @@ def test_a_fault_is_named_with_its_place(project: Path, file: str, old: str, new
     with pytest.raises(RegroupError) as error:
         check_study(Path("params.yaml"))
     assert message in str(error.value)
+
+
+def test_one_run_of_one_row_is_counted_as_one() -> None:
+    assert str(Study("mini-a", 1, 0, 1, 1)) == (
+        "mini-a: 1 run (0 trained) fills 1 row of 1 table; no faults found"
+    )
+    assert str(Study("mini", 49, 48, 14, 67)).startswith(
+        "mini: 49 runs (48 trained) fill 67 rows of 14 tables"
+    )
 
 
 def test_a_run_that_starts_from_a_run_of_its_own_pipeline_is_refused(project: Path) -> None:

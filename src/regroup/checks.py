@@ -9,6 +9,7 @@ from pathlib import Path
 from regroup.checks_of_training import untrainable
 from regroup.errors import RegroupError
 from regroup.metrics import SEGMENTATION
+from regroup.moved import moved_files
 from regroup.params import Params, load_params, weight_folders
 from regroup.pipelines import pipeline_faults
 from regroup.places import place_faults
@@ -19,7 +20,7 @@ from regroup.segmentation.protocols import load_protocol
 from regroup.settings import read_yaml
 from regroup.sources.mini.names import drawn_names
 from regroup.sources.weights import find_weights
-from regroup.study import load_borrowed
+from regroup.study import STUDIES, load_borrowed
 from regroup.variants import Variant, load_scored, load_variants
 
 
@@ -36,9 +37,14 @@ class Study:
     def __str__(self) -> str:
         """One line."""
         return (
-            f"{self.profile}: {self.runs} runs ({self.trained} trained) fill {self.rows} rows of "
-            f"{self.tables} tables; no faults found"
+            f"{self.profile}: {_count(self.runs, 'run')} ({self.trained} trained) "
+            f"{'fills' if self.runs == 1 else 'fill'} {_count(self.rows, 'row')} of "
+            f"{_count(self.tables, 'table')}; no faults found"
         )
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def check_study(params_file: Path) -> Study:
@@ -63,6 +69,7 @@ def check_study(params_file: Path) -> Study:
         *_unscorable(params, params_file),
         *pipeline_faults(params),
         *map(str, place_faults(params.name)),
+        *moved_files(),
         *_misplaced(params, params_file),
         *dict.fromkeys(untrainable(variants, params, params_file)),
     ]
@@ -202,6 +209,11 @@ def _misplaced(params: Params, path: Path) -> Iterator[str]:
         return
     if params.params_file.resolve() != path.resolve():
         yield f"{path}: params_file: is {params.params_file}, so {pipeline} would read another profile"
+    if params.data != params.name and path.parts[:1] != STUDIES.parts:
+        yield (
+            f"{path}: data: is {params.data}, and nothing here would make the data of that profile; give "
+            f"`data: {params.name}`. What shares data is a study beside the profile's own (docs/studies.md)"
+        )
     if (path.parent / params.root).resolve() != Path.cwd():
         yield f"{path}: root: {params.root} is not the project's root, seen from {path.parent}"
     graph = read_yaml(pipeline)

@@ -17,6 +17,7 @@ from regroup.dino.settings import DinoParams
 from regroup.errors import RegroupError
 from regroup.journal import TrackingParams
 from regroup.metrics import SEGMENTATION
+from regroup.moved import refuse_moved, remedy
 from regroup.report.settings import LearningParams, PageParams, TablesParams
 from regroup.segmentation.settings import EvaluateParams, SweepParams
 from regroup.settings import Name, Settings, parse, read_yaml
@@ -227,8 +228,13 @@ def load_params(path: Path) -> Params:
 
     Raises:
         RegroupError: the file is missing, is not YAML, or has an unknown, missing or ill-typed key; the
-            message names the file and each key.
+            message names the file and each key, and says where a key of an earlier layout is now.
     """
     if not path.exists() and not path.is_absolute():
         raise RegroupError(f"{path}: no such file in {Path.cwd()}; start this in the project's root folder")
-    return parse(Params, read_yaml(path), path)
+    values = read_yaml(path)
+    refuse_moved(values, path)
+    try:
+        return parse(Params, values, path)
+    except RegroupError as error:
+        raise RegroupError("\n".join([str(error), *remedy(path)])) from None

@@ -24,12 +24,12 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from regroup import pipelines
 from regroup.errors import RegroupError
 from regroup.io import write_text
+from regroup.moved import MADE, first_line, made_before, refuse_moved
 from regroup.params import Params
 from regroup.pipelines import OPTIONAL, render_pipeline, round_trip
 from regroup.settings import parse, read_yaml
 from regroup.study import STUDIES, Place, find_place, load_borrowed, own_study, place_of
 
-MADE = "# Made from "
 HEADER = """\
 # Made from {overrides} and {base}: edit the first, then run `regroup profile {name}`.
 """
@@ -77,7 +77,7 @@ def make_study(place: Place) -> Path:
     _check_root()
     state = f"{_state(place)}\n"
     files = [place.folder / "params.yaml", place.folder / "dvc.yaml"]
-    if all(_first_line(path).endswith(state) for path in files):
+    if all(first_line(path).endswith(state) for path in files):
         return files[0]
     base = place.profile / "params.yaml"
     head = STUDY_HEADER.format(base=base, study=place.study.name, state=state.strip())
@@ -100,9 +100,13 @@ def make_on_demand(pipeline: Path) -> list[Path]:
         The dvc.yaml files that its stages depend on, itself last: a study's on its profile's.
 
     Raises:
-        RegroupError: as `make_profile` and `make_study`.
+        RegroupError: as `make_profile` and `make_study`; or the file is there, and of an earlier layout.
     """
     folder = pipeline.parent
+    if pipeline.name == "dvc.yaml" and made_before(pipeline):
+        raise RegroupError(
+            f"{pipeline}: was made by an earlier state of the project: run `regroup profile {folder}`"
+        )
     place = find_place(folder) if pipeline.name == "dvc.yaml" else None
     if place is None:
         if pipeline.name == "dvc.yaml" and not pipeline.exists() and (folder / "overrides.yaml").is_file():
@@ -232,14 +236,7 @@ def _write(folder: Path, params: str, pipeline: str) -> Path:
 
 def is_made(path: Path) -> bool:
     """Whether a dvc.yaml or params.yaml is one of those written here."""
-    return _first_line(path).startswith(MADE)
-
-
-def _first_line(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.readline()
+    return first_line(path).startswith(MADE)
 
 
 def _check_root() -> None:
@@ -251,13 +248,14 @@ def _read_overrides(path: Path) -> dict[str, Any]:
     values = read_yaml(path) or {}
     if not isinstance(values, dict):
         raise RegroupError(f"{path}: must be a mapping of keys, as in params.yaml")
+    refuse_moved(values, path)
     return values
 
 
 def _laid_over(base: Path | str, values: Mapping[str, Any], source: Path) -> str:
     """The text of a params.yaml, comments kept, with other values; `base` is a file or a text."""
     if isinstance(base, Path):
-        read_yaml(base)  # for its words about a file that is no YAML
+        refuse_moved(read_yaml(base), base)
     document = round_trip().load(base)
     _lay_over(document, values, source)
     buffer = io.StringIO()

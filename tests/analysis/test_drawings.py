@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +22,7 @@ from regroup.analysis.class_figures import (
     read_disparities,
     tsne_figure,
 )
+from regroup.analysis.gallery import Gallery
 from regroup.analysis.grouping_figures import (
     Shown,
     attention_figure,
@@ -86,6 +89,24 @@ def drawings(model: GroupViT) -> list[Drawn]:
 def average_colours(pixels: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Patch features that need no network."""
     return torch.nn.functional.adaptive_avg_pool2d(pixels, grid).flatten(2).transpose(1, 2)
+
+
+class AverageColours:
+    config = SimpleNamespace(kind="stand-in")
+    __call__ = staticmethod(average_colours)
+
+
+def test_affinity_is_headed_by_the_name_of_the_model(model: GroupViT) -> None:
+    asked = SimpleNamespace(
+        dino=AverageColours(),
+        figures=SimpleNamespace(pretrained="original"),
+        profile="mini",
+        drawn=True,
+        _pretrained=model,
+        _shown=shown(),
+    )
+    figure = Gallery.affinity(cast(Gallery, asked)).figure
+    assert "Affinity between patches, DINO (stand-in) and GroupViT (original) (mini)" in words(figure)
 
 
 def test_every_figure_says_what_it_shows_and_that_it_is_mini(model: GroupViT, tmp_path: Path) -> None:

@@ -95,6 +95,24 @@ def test_a_table_has_metrics_of_several_tasks(
     assert part.rows[1].cells[1].ours.runs == 1
 
 
+def test_where_nothing_is_published_a_column_is_called_by_its_title_alone(
+    metrics: Callable[..., Path], retrieval: Callable[..., Path], tmp_path: Path
+) -> None:
+    own = "\n".join(
+        line.partition(", values:")[0] + "}" * (", values:" in line) for line in TABLES.split("\n")
+    )
+    (tmp_path / "tables.yaml").write_text(own)
+    reference = load_reference(tmp_path / "tables.yaml")
+    table = build_table(
+        21, {"con": [metrics("con", coco=25.0)]}, profile="mini", drawn=True, reference=reference
+    )
+    texts = {path.suffix: path.read_text() for path in write_table(table, tmp_path)}
+    assert "| Loss | COCO | text R@1 | COCO text_median | COCO retrieval |\n" in texts[".md"]
+    assert "Loss & COCO & text R@1 & COCO text\\_median & COCO retrieval \\\\\n" in texts[".tex"]
+    assert '"groups": []' in texts[".json"]
+    assert all("Table 21 (mini)" in texts[suffix] for suffix in (".md", ".tex", ".json"))
+
+
 def test_claims_may_be_about_any_column(
     metrics: Callable[..., Path], retrieval: Callable[..., Path], tmp_path: Path
 ) -> None:

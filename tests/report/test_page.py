@@ -59,6 +59,7 @@ def test_the_page_needs_nothing_but_itself_and_says_mini(project: Path) -> None:
     assert not [link for link in files if not (project / "reports/mini" / link).is_file()]
     assert "small model on small drawn images" in page
     assert "OpenMoji" in page
+    assert " figures</li>" in page
     assert "Figures 12, 13 of the thesis." in page
 
 
@@ -121,6 +122,8 @@ def test_a_curve_has_its_ends_and_leaves_gaps_out(tmp_path: Path) -> None:
     assert scores.unit == "mIoU, %"
     file.write_text("step,loss\n")
     assert read_curve("ge", "GE", file, []) is None
+    later.write_text("step,val_coco,val_voc\n0,20.5,40\n")
+    assert read_curve("original", "Original", None, [later]) is None  # nothing was trained
     file.write_text("step,loss\n5,four\n")
     with pytest.raises(RegroupError, match=r"ge\.csv: not a learning curve"):
         read_curve("ge", "GE", file, [])

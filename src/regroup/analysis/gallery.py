@@ -225,7 +225,7 @@ class Gallery:
         """Figure 23."""
         features = self.dino
         name = "DINO" if features.config.kind == "published" else "DINO (stand-in)"
-        names = name, f"Backbone ({self.figures.pretrained})"
+        names = name, f"{type(self._pretrained).__name__} ({self.figures.pretrained})"
         return affinity_figure(self._pretrained, features, self._shown[:9], self.profile, self.drawn, names)
 
     @cached_property

@@ -34,7 +34,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--stride", nargs="+", type=pixels, metavar="PIXELS", help="(the profile's)")
     parser.add_argument("--top-k", nargs="+", type=whole(1, 1000), metavar="K", help="(the profile's)")
     parser.add_argument(
-        "--threshold", nargs="+", type=number(0, 1), metavar="T", help="of background (0.9 0.95 0.98 0.99)"
+        "--threshold",
+        nargs="+",
+        type=number(0, 1),
+        metavar="T",
+        help="of background (of the profile's `sweep`)",
     )
     parser.add_argument("--out", type=path, metavar="FOLDER", help="(out/sweep/PROFILE/CHECKPOINT)")
     parser.set_defaults(run=_run)
@@ -57,6 +61,8 @@ def _run(arguments: argparse.Namespace) -> None:
     }
     for key, values in given.items():
         check_distinct(values, f"--{key.replace('_', '-')}")
+    if params.sweep is not None:
+        given.setdefault("threshold", list(params.sweep.threshold))
     grid = parse(SweepGrid, given, Path("command line"))
     out = arguments.out or results_folder("sweep", params.name, arguments.checkpoint)
     check_output(out)

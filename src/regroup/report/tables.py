@@ -229,14 +229,13 @@ def _grid(table: Table) -> Grid:
             mine = _with_spread(cell.ours, MISSING)
             cells += [_with_spread(cell.thesis, NOT_PRINTED), mine, _delta(cell)] if table.printed else [mine]
         rows.append(tuple(cells))
-    columns = ("thesis", ours, "delta") if table.printed else (ours,)
+    parts = ("thesis", ours, "delta")
+    groups = (("", len(table.labels)), *((title, len(parts)) for title in table.titles))
     return Grid(
         heading=table.heading,
-        columns=table.labels + tuple(c for _ in table.columns for c in columns),
-        groups=(
-            ("", len(table.labels)),
-            *((title, len(columns)) for title in table.titles),
-        ),
+        # where all is ours, the profile in the heading says it for all
+        columns=table.labels + (parts * len(table.columns) if table.printed else table.titles),
+        groups=groups if table.printed else (),
         rows=tuple(rows),
         texts=len(table.labels),
         notes=table.notes,

@@ -15,6 +15,7 @@ from dvc.cli import main as _dvc
 
 from regroup.errors import RegroupError
 from regroup.lease import stale_seconds
+from regroup.moved import moved_stage
 from regroup.profile import make_on_demand
 from regroup.safe_dvc import lockfile, locks, parsing, rwlock, stages
 from regroup.safe_dvc.elsewhere import leave_out_others
@@ -50,4 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     leave_out_others(words, needed)
     status: int = _dvc(words)
+    if status:
+        for word in words:
+            if hint := moved_stage(word):
+                print(f"dvc: {hint}", file=sys.stderr)
     return status

@@ -55,7 +55,7 @@ class Curve:
 
 
 def read_curve(run: str, title: str, loss: Path | None, validations: Sequence[Path]) -> Curve | None:
-    """The charts of one run; None if nothing was trained.
+    """The charts of one run; None if there is no curve, as where nothing was trained: one point is none.
 
     Args:
         run: its name.
@@ -71,7 +71,7 @@ def read_curve(run: str, title: str, loss: Path | None, validations: Sequence[Pa
         charts.append(_chart("loss", {"loss": points}))
     for path in validations:
         scores = {name.removeprefix(VALIDATION): some for name, some in _read(path).items() if some}
-        if scores:
+        if len({step for points in scores.values() for step, _ in points}) > 1:
             charts.append(_chart(_unit(path), scores))
     return Curve(run, title, tuple(charts)) if charts else None
 
