@@ -49,7 +49,8 @@ def test_the_short_form_of_a_part_is_a_list_of_one(part: str, prefixes: tuple[st
     adapted = adapt(listed, short.adapt, seed=7)
     wanted = {name: weight for name, weight in listed.named_parameters() if name.startswith(prefixes)}
     assert learning(listed) == set(wanted)
-    assert adapted.trained == ({"parts": sum(weight.numel() for weight in wanted.values())} if prefixes else {})
+    count = sum(weight.numel() for weight in wanted.values())
+    assert adapted.trained == ({"parts": count} if prefixes else {})
     assert adapted.exported(listed) is listed
 
 
