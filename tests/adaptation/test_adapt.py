@@ -36,7 +36,6 @@ def learning(adapted: GroupViT) -> set[str]:
 @pytest.mark.parametrize(
     ("part", "prefixes"),
     [
-        ("nothing", ()),
         ("both_gbs", ("image.stages.0.grouping.", "image.stages.1.grouping.")),
         ("gb2+projectors", ("image.stages.1.grouping.", "image_projector.", "text_projector.")),
         ("all", ("",)),
