@@ -38,7 +38,7 @@ def test_every_row_of_every_table_has_a_run() -> None:
             VARIANTS,
             "rows: [{table: 4, row: batch_256}]",
             "rows: []",
-            "no variant fills table 14, row no_dino; add `rows: [{table: 4, row: batch_256}]` to one",
+            "no variant fills table 13, row blocks2_tokens8; add `rows: [{table: 4, row: batch_256}]` to one",
         ),
         (VARIANTS, "{table: 9, row: le}", "{table: 9, row: el}", "variants.le.rows: table 9: no row"),
         (VARIANTS, "{table: 9, row: le}", "{table: 90, row: le}", "le.rows: there is no table 90"),

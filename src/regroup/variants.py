@@ -26,6 +26,7 @@ from regroup.objectives import OBJECTIVES, Need, Term, check_names, needed_heads
 from regroup.plugins import Room, Use
 from regroup.settings import Name, Seed, Settings, parse, read_yaml, same_rule
 from regroup.study import Outline, TableRow, files_of, load_borrowed
+from regroup.training.settings import BatchNormSettings
 
 
 class LabelSettings(Settings):
@@ -58,7 +59,8 @@ class Variant(Settings):
     `trainable: PART` is short for `parts` alone, and what is read has only the list (`both_gbs` by default).
     `heads` are trained beside the model, for the objectives that ask for them (`regroup.heads`).
     `checkpoint` is one of the profile's `checkpoints` to start from in place of its `checkpoint`. `optimiser`
-    and `augmentation` replace single values of the profile's `finetune`.
+    and `augmentation` replace single values of the profile's `finetune`. `batch_norm` is that of the
+    projectors.
     """
 
     title: str
@@ -71,6 +73,7 @@ class Variant(Settings):
     heads: tuple[Use, ...] = ()
     labels: LabelSettings = LabelSettings()
     objectives: tuple[Term, ...] = ()
+    batch_norm: BatchNormSettings = BatchNormSettings()
     seed: Seed = 123
     checkpoint: Name | None = None
     grouping_blocks: Literal[1, 2, 3] = 2
@@ -108,9 +111,19 @@ class Variant(Settings):
             )
         if self.objectives and not any(term.weight for term in self.objectives):
             raise ValueError("objectives: every weight is 0, so there is nothing to minimise")
+        if self.batch_norm.padding and (not self.labelled or self.labels.padding == "caption"):
+            raise ValueError(
+                "`batch_norm.padding` is of empty label places, and this run has none; drop it, or see "
+                "`labels.padding`"
+            )
         if self.dino_input and self.grouping_blocks == 1:
             raise ValueError("`dino_input` feeds the second grouping block, and `grouping_blocks` is 1")
         return self
+
+    @property
+    def labelled(self) -> bool:
+        """Whether its captions have places for labels."""
+        return self.labels.source != "none" and self.labels.count > 0
 
     @property
     def reads_dino(self) -> bool:
@@ -224,9 +237,8 @@ def plugin_faults(variants: Mapping[str, Variant], path: Path) -> Iterator[str]:
                     room.options(use.name, use.options, where=f"{where}.{field}.{use.name}")
                 except RegroupError as error:
                     yield str(error)
-        labelled = variant.labels.source != "none" and variant.labels.count > 0
         hungry = [term.name for term in variant.objectives if Need.LABELS in needs([term])]
-        if hungry and not labelled:
+        if hungry and not variant.labelled:
             yield f"{where}.labels: {', '.join(hungry)} needs labels: source, count"
         yield from _faults_of_heads(variant, where)
 

@@ -36,7 +36,6 @@ def learning(adapted: GroupViT) -> set[str]:
 @pytest.mark.parametrize(
     ("part", "prefixes"),
     [
-        ("nothing", ()),
         ("both_gbs", ("image.stages.0.grouping.", "image.stages.1.grouping.")),
         ("gb2+projectors", ("image.stages.1.grouping.", "image_projector.", "text_projector.")),
         ("all", ("",)),
@@ -103,11 +102,11 @@ def test_what_cannot_be_meant_is_refused(entries: list[dict[str, Any]], message:
 
 def test_frozen_projectors_keep_their_statistics_where_asked() -> None:
     held = model().train()
-    adapt(held, [Use(name="lora", options={"rank": 4})], seed=0, frozen_batch_norm="eval")
+    adapt(held, [Use(name="lora", options={"rank": 4})], seed=0, held_statistics=True)
     assert not held.image_projector.norm.training
     learns = model().train()
     entry = Use(name="lora", options={"rank": 4, "targets": ["projectors"]})
-    adapt(learns, [entry], seed=0, frozen_batch_norm="eval")
+    adapt(learns, [entry], seed=0, held_statistics=True)
     assert learns.image_projector.norm.training
 
 

@@ -169,6 +169,25 @@ class CaptionReader:
             self._count(batch)
             yield batch
 
+    def each_image(self) -> Iterator[ReaderBatch]:
+        """Every image that has a caption once, in the order of the shards, batch by batch among the ranks.
+
+        Batch b is that of rank b % `world_size`; what a batch holds does not depend on how many there are.
+
+        Raises:
+            RegroupError: as for `epoch`.
+        """
+        first = np.unique(self._index.image_of, return_index=True)[1].astype(np.int64)
+        load = partial(self._load_once, first)
+        numbers = range(self._rank, -(-len(first) // self.batch_size), self._world_size)
+        for batch in map(load, numbers) if not self.workers else self._in_workers(load, numbers):
+            self._count(batch)
+            yield batch
+
+    def _load_once(self, rows: Int64, batch: int) -> ReaderBatch:
+        own = rows[batch * self.batch_size : (batch + 1) * self.batch_size]
+        return self._loader.load(own, sample_keys(self.seed, 0, own))
+
     def _load(self, epoch: int, order: Int64, batch: int) -> ReaderBatch:
         rows = self.batch_rows(order, batch)
         return self._loader.load(rows, sample_keys(self.seed, epoch, rows))

@@ -27,12 +27,13 @@ from regroup.training.augmentation import Augmentation
 from regroup.training.parallel import share_of
 from regroup.training.plan import Plan
 from regroup.training.settings import FinetuneParams
-from regroup.training.views import KeptFirstStages
+from regroup.training.views import KeptFirstStages, PlainViews
 from regroup.variants import LabelSettings, Variant
 
 Int64 = NDArray[np.int64]
 
 _SECOND_VIEW = 1  # the draw of a second view, beside that of the first
+_PLAIN_IMAGES, _PLAIN_TEXTS = 64, 256  # images, and captions, at a time
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class CaptionData:
                 shared out evenly.
         """
         labels: LabelSettings = variant.labels
+        self._shards, self._seed, self._settings = shards, variant.seed, settings
         self._augmentation = Augmentation(plan.image_size, settings.augmentation)
         needed = needs(variant.objectives)
         self._views = _Views(self._augmentation, second=Need.VIEW in needed)
@@ -183,6 +185,36 @@ class CaptionData:
     def tokens(self, numbers: Int64) -> Tensor:
         """CLIP token ids int64 [N, T] of the texts numbered `numbers`."""
         return torch.from_numpy(self._sampler.tokens(numbers))
+
+    def plain_images(self) -> Iterator[Tensor]:
+        """Every image of the split once, un-augmented, in batches shared among the processes.
+
+        Float32 [at most 64, 3, size, size], normalised; which images a batch holds depends on nothing else.
+        """
+        reader = CaptionReader(
+            self._shards,
+            seed=self._seed,
+            batch_size=_PLAIN_IMAGES,
+            rank=rank(),
+            world_size=world_size(),
+            transform=PlainViews(self._augmentation.size),
+            workers=self._settings.workers,
+        )
+        for batch in reader.each_image():
+            pixels: Any = batch.images  # what the transform makes
+            yield pixels
+
+    def plain_texts(self) -> Iterator[tuple[Int64, int]]:
+        """Every caption once, with the labels that the run's first epoch draws for it, likewise shared.
+
+        Numbers of the texts of some captions, and how many empty places those have.
+        """
+        starts = range(0, len(self._sampler.table), _PLAIN_TEXTS)[rank() :: world_size()]
+        for start in starts:
+            rows = np.arange(start, min(start + _PLAIN_TEXTS, len(self._sampler.table)))
+            labels = self._sampler.sample(rows, 0)
+            real = labels.label_texts >= 0
+            yield np.concatenate([labels.caption_texts, labels.label_texts[real]]), int((~real).sum())
 
     def batches(self, start: int) -> Iterator[CaptionBatch]:
         """Endless batches from batch `start` of the run on: one pass over the captions after another."""

@@ -28,6 +28,7 @@ from regroup.model import Backbone
 from regroup.model.collectives import world_size
 from regroup.model.machine import machine
 from regroup.objectives import needs
+from regroup.training.batch_norm import Statistics
 from regroup.training.data import CaptionBatch, CaptionData
 from regroup.training.parallel import gathered_values, is_first
 from regroup.training.plan import Plan
@@ -99,7 +100,8 @@ def finetune(
             last good state. Or another run took this one for dead, and has its state now.
         SystemExit: the process was asked to end (SIGTERM); its state is saved.
     """
-    adapted = adapt(model, variant.adapt, seed=variant.seed, frozen_batch_norm=settings.frozen_batch_norm)
+    held = variant.batch_norm.statistics == "held"
+    adapted = adapt(model, variant.adapt, seed=variant.seed, held_statistics=held)
     heads = nn.ModuleDict() if heads is None else heads
     model.to(device).train()
     heads.to(device).train()
@@ -112,6 +114,7 @@ def finetune(
     )
     if settings.compile:
         model.image.compile(dynamic=False)
+    statistics = Statistics(model, data, variant.batch_norm)
     learner = Learner(model, adapted, heads, optimiser)
     backbone = BACKBONES.digest(model.config.architecture)
     fingerprint = _fingerprint(variant, settings, plan, inputs_digest, backbone, device)
@@ -140,12 +143,13 @@ def finetune(
                 observe(run.done, mean)
                 bar.set_postfix_str(f"loss {mean['loss']:.3f}")
             if run.done in keep_at:
-                run.take_snapshot(epoch)
+                run.take_snapshot(epoch, statistics.after(run.done))
             ends = logs and any(gathered_values([asked_to_end()]))
             if run.done < plan.steps and (run.done % settings.save_every == 0 or ends):
                 run.save()
             if ends:
                 raise SystemExit(128 + signal.SIGTERM)
+    statistics.finish(plan.steps)
     adapted.export(model).eval()
     heads.eval()
     return run.curve

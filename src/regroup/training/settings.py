@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from regroup.adaptation import FrozenBatchNorm
 from regroup.backbones import ROOM, config_from
 from regroup.errors import RegroupError
 from regroup.model.config import GroupViTConfig, ImageConfig, StageConfig, TextConfig
@@ -103,6 +102,24 @@ class OptimiserParams(Settings):
         return self
 
 
+class BatchNormSettings(Settings):
+    """What the projectors' batch norm does in a run, and which rows it sees.
+
+    In training mode a batch norm normalises by the batch and moves its running statistics, by which inference
+    normalises; that its weights are frozen changes nothing. `statistics`: `batch` leaves it at that, as the
+    study did. `held`: frozen projectors use and keep the pretrained statistics throughout. `original`: as
+    `batch`, and frozen projectors get the pretrained running statistics back at the end. `recomputed`: as
+    `batch`, and at the end the running statistics of all projectors are computed anew over the training split
+    (`regroup.training.batch_norm`). `segments`: segments pass through the image projector in every step, also
+    where no objective reads them. `padding`: empty label places pass through the text projector, as a text of
+    zero tokens.
+    """
+
+    statistics: Literal["batch", "held", "original", "recomputed"] = "batch"
+    segments: bool = False
+    padding: bool = False
+
+
 class FinetuneParams(Settings):
     """How large a run of the study is in this profile.
 
@@ -127,7 +144,6 @@ class FinetuneParams(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compile: bool = False
     deterministic: bool = True
-    frozen_batch_norm: FrozenBatchNorm = "train"
     optimiser: OptimiserParams = OptimiserParams()
     augmentation: AugmentationSettings = AugmentationSettings()
     views: int | None = Field(default=None, ge=1, le=1_000_000)

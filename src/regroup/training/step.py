@@ -105,8 +105,7 @@ class TrainingStep:
         place_rows(self._projector_drops, rows)
         # a text has no place in the global batch: each process drops for its own
         place_rows(self._text_drops, Rows(rows.seed, stream=rank()))
-        with self._autocast():
-            encoded = self._text_tower(_caption_and_label_texts(batch))
+        encoded = self._encode_texts(batch)
 
         def encode(first: int, count: int) -> list[TowerOutput]:
             """The image tower's outputs of so many images: of their views, of which there is mostly one."""
@@ -126,6 +125,13 @@ class TrainingStep:
             result = self._in_chunks(batch, encode, encoded)
         average_gradients(self.parameters)
         return result
+
+    def _encode_texts(self, batch: CaptionBatch) -> Tensor:
+        """The text tower's features of captions, labels and, where the run has them, empty places."""
+        with self._autocast():
+            features = self._text_tower(_caption_and_label_texts(batch))
+            empty = int((batch.label_texts < 0).sum()) if self._variant.batch_norm.padding else 0
+            return torch.cat([features, self._text_tower.of_zeros().expand(empty, -1)]) if empty else features
 
     def _encode(self, pixels: Tensor, noise: Noise, known: FirstStage | None) -> TowerOutput:
         with self._autocast():
@@ -167,7 +173,8 @@ class TrainingStep:
 
     def _loss(self, batch: CaptionBatch, towers: list[TowerOutput], texts: Tensor) -> TotalLoss:
         with self._autocast():
-            image = self._model.project_image(towers[0], return_segments=Need.SEGMENTS in self._needs)
+            segments = Need.SEGMENTS in self._needs or self._variant.batch_norm.segments
+            image = self._model.project_image(towers[0], return_segments=segments)
             projected = upcast(self._model.text_projector(texts))
         caption, labels = _caption_and_labels(batch, projected)
         encoded = Encoded(batch, image, caption, labels, towers[1] if len(towers) > 1 else None)
@@ -201,10 +208,20 @@ class _TextTower:
         self._device = model.device
         frozen = not any(parameter.requires_grad for parameter in model.text.parameters())
         self._cache = TextFeatures(self._tower, texts.tokens, texts.text_count) if frozen else None
+        self._of_zeros: Tensor | None = None
 
     def __call__(self, numbers: Int64) -> Tensor:
         """Features [N, width] of the texts numbered `numbers` [N]."""
         return self._cache(numbers) if self._cache is not None else self._tower(self._tokens(numbers))
+
+    def of_zeros(self) -> Tensor:
+        """The feature [1, width] of a text of zero tokens."""
+        if self._cache is None:
+            return self._model.text.feature_of_zeros()
+        if self._of_zeros is None:
+            with torch.no_grad():
+                self._of_zeros = self._model.text.feature_of_zeros()
+        return self._of_zeros
 
     def _tower(self, tokens: Tensor) -> Tensor:
         return self._model.encode_text_tower(tokens.to(self._device))
@@ -216,13 +233,17 @@ def _caption_and_label_texts(batch: CaptionBatch) -> Int64:
 
 
 def _caption_and_labels(batch: CaptionBatch, projected: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Rows as `_caption_and_label_texts` has them, apart: [B, C] and [B, K, C], zeros at padding."""
+    """Rows of `_encode_texts` apart: [B, C] and [B, K, C], zeros in empty places unless those come last."""
     size = len(batch.caption_texts)
     if batch.label_texts.shape[1] == 0:
         return projected[:size], None
     real: NDArray[np.bool_] = batch.label_texts >= 0
     labels = projected.new_zeros(*real.shape, projected.shape[-1])
-    labels[torch.from_numpy(real).to(projected.device)] = projected[size:]
+    there = torch.from_numpy(real).to(projected.device)
+    ends = size + int(real.sum())
+    labels[there] = projected[size:ends]
+    if len(projected) > ends:
+        labels[~there] = projected[ends:]
     return projected[:size], labels
 
 
