@@ -126,10 +126,11 @@ def test_every_row_of_every_table_has_a_run() -> None:
         ),
         (
             VARIANTS,
-            "    title: Fine-tuning\n    labels: {count: 5, padding: caption}\n"
+            "    title: Fine-tuning\n"
+            "    labels: {source: published_phrases+nouns, count: 5, padding: caption}\n"
             "    objectives: [{name: contrastive}, {name: multi_label}]",
-            "    title: Fine-tuning\n    objectives: [{name: contrastive}, "
-            "{name: multi_label, options: {form: published}}]",
+            "    title: Fine-tuning\n    labels: {source: published_phrases+nouns}\n"
+            "    objectives: [{name: contrastive}, {name: multi_label, options: {form: published}}]",
             "variants.refined: is the same run as variants.vanilla, every default filled in",
         ),
         ("params.yaml", "coco_train: 1600", "coco_train: 5", "are more than the 25 captions of an epoch"),
