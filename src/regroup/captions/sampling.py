@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -88,6 +89,12 @@ class LabelSampler:
                 )
             nouns = _curated(nouns, kept, table.label_count)
         self.candidates = nouns if source != "phrases+nouns" else _union(nouns, table.phrases)
+
+    def of_seed(self, seed: int) -> LabelSampler:
+        """The same captions and candidates, from which another seed draws."""
+        other = copy.copy(self)
+        other._seed = seed
+        return other
 
     @property
     def text_count(self) -> int:
