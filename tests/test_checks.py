@@ -122,7 +122,7 @@ def test_every_row_of_every_table_has_a_run() -> None:
             VARIANTS,
             "labels: {source: none, count: 0}\n    objectives: [{name: contrastive}]",
             "labels: {source: none, count: 0}\n    objectives: [{name: multi_label}]",
-            "variants.yaml: variants.labels-caption-seed0.labels: multi_label needs labels",
+            "variants.yaml: variants.labels-caption.labels: multi_label needs labels",
         ),
         (
             VARIANTS,

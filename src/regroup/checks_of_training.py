@@ -58,7 +58,7 @@ def untrainable(variants: Mapping[str, Variant], params: Params, path: Path) -> 
 
 def _overrides(variants: Mapping[str, Variant], params: Params) -> Iterator[str]:
     """What a variant sets of its own, beside the profile's values; and two that come to the same run so."""
-    seen: dict[str, str] = {}
+    seen: dict[str, list[str]] = {}
     for name, variant in variants.items():
         where = f"{params.variants_file}: variants.{name}"
         try:
@@ -67,13 +67,15 @@ def _overrides(variants: Mapping[str, Variant], params: Params) -> Iterator[str]
             yield str(error)
             continue
         try:
-            science = fill_in(variant, where=where)
+            science = {key: value for key, value in fill_in(variant, where=where).items() if key != "seeds"}
         except RegroupError:
             continue  # among the faults of plugins
         run = json.dumps([variant.checkpoint, science, scale.model_dump(mode="json")])
-        if run in seen and variant.trained:
-            yield f"{where}: is the same run as variants.{seen[run]}, every default filled in; keep one"
-        seen[run] = name
+        others = seen.setdefault(run, [])
+        for other in others:
+            if variant.trained and set(variant.seeds) & set(variants[other].seeds):
+                yield f"{where}: is the same run as variants.{other}, every default filled in; keep one"
+        others.append(name)
 
 
 def starting_config(checkpoint: CheckpointParams, params: Params) -> BackboneConfig | None:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from regroup.adaptation import ADAPTATIONS
 from regroup.adaptation.parts import Part
@@ -24,7 +24,8 @@ from regroup.heads import HEADS
 from regroup.model.constants import Padding
 from regroup.objectives import OBJECTIVES, Need, Term, check_names, needed_heads, needs
 from regroup.plugins import Room, Use
-from regroup.settings import Name, Seed, Settings, parse, read_yaml, same_rule
+from regroup.seeds import FIRST_SEED
+from regroup.settings import EachOnce, Name, Seed, Settings, parse, read_yaml, same_rule
 from regroup.study import Outline, TableRow, files_of, load_borrowed
 from regroup.training.settings import BatchNormSettings
 
@@ -59,8 +60,13 @@ ROOMS: Mapping[str, Room] = {"objectives": OBJECTIVES, "adapt": ADAPTATIONS, "he
 """The fields of a variant that list plugins, and where those lie."""
 
 
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=1000), EachOnce]
+"""What runs that are otherwise the same draw from."""
+_SEED = TypeAdapter[int](Seed)
+
+
 class Variant(Settings):
-    """One fine-tuning run.
+    """One experiment: a fine-tuning run for each of its seeds, the first of which stands for it.
 
     `batch` and `resolution` are the study's own numbers (images of the global batch; pixels): the profile
     maps them to what it can afford. No objective means no training: the checkpoint is scored as it is.
@@ -71,7 +77,7 @@ class Variant(Settings):
     `heads` are trained beside the model, for the objectives that ask for them (`regroup.heads`).
     `checkpoint` is one of the profile's `checkpoints` to start from in place of its `checkpoint`. `optimiser`
     and `augmentation` replace single values of the profile's `finetune`. `batch_norm` is that of the
-    projectors.
+    projectors. `seed: N` is short for `seeds: [N]`.
     """
 
     title: str
@@ -85,13 +91,27 @@ class Variant(Settings):
     labels: LabelSettings = LabelSettings()
     objectives: tuple[Term, ...] = ()
     batch_norm: BatchNormSettings = BatchNormSettings()
-    seed: Seed = 123
+    seeds: Seeds = (FIRST_SEED,)
+    seed_alone: Seed | None = Field(default=None, alias="seed", exclude=True)
     checkpoint: Name | None = None
     grouping_blocks: Literal[1, 2, 3] = 2
     last_group_tokens: int | None = Field(default=None, ge=1, le=8)
     dino_input: bool = False
     optimiser: dict[str, Any] = Field(default_factory=dict)
     augmentation: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seed_is_short_for_seeds(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("seed") is None:
+            return values
+        if "seeds" in values:
+            raise ValueError("`seed: N` is short for `seeds: [N]`; give one of the two")
+        try:
+            seed = _SEED.validate_python(values["seed"], strict=True)
+        except ValidationError:
+            return values  # `seed` itself will be found to be at fault
+        return {**{key: value for key, value in values.items() if key != "seed"}, "seeds": [seed]}
 
     @model_validator(mode="before")
     @classmethod
@@ -135,6 +155,15 @@ class Variant(Settings):
     def labelled(self) -> bool:
         """Whether its captions have places for labels."""
         return self.labels.source != "none" and self.labels.count > 0
+
+    @property
+    def seed(self) -> int:
+        """The seed of the one run, or the first of several."""
+        return self.seeds[0]
+
+    def of_seed(self, seed: int) -> Variant:
+        """The one run with this seed."""
+        return self.model_copy(update={"seeds": (seed,)})
 
     @property
     def reads_dino(self) -> bool:
@@ -274,6 +303,8 @@ def code_digests(variant: Variant) -> dict[str, str]:
 def _faults(variant: Variant) -> Iterator[str]:
     if not variant.title.strip():
         yield "title: is empty; tables and curves are labelled with it"
+    if not variant.trained and len(variant.seeds) > 1:
+        yield "seeds: nothing is trained, so there is one result; drop them"
     if not variant.trained and (variant.adapt or variant.heads):
         yield "objectives: there are none, so nothing is trained; give some, or say `trainable: nothing`"
     try:
@@ -292,13 +323,31 @@ def _faults(variant: Variant) -> Iterator[str]:
 
 
 def _refuse_twins(variants: Mapping[str, Variant], path: Path) -> None:
-    """Two entries with the same science would train the same model twice."""
-    seen: dict[str, str] = {}
+    """Two entries with the same science would train the same model twice, or are seeds of one experiment.
+
+    Two that differ in their seeds are allowed where each fills rows of its own, as in a publication that
+    prints an experiment twice.
+    """
+    seen: dict[str, list[str]] = {}
     for name, variant in variants.items():
-        science = json.dumps(variant.science)
-        if science in seen:
-            raise RegroupError(
-                f"{path}: variants.{name} and variants.{seen[science]} are the same run; "
-                "keep one entry and list the rows of both in its `rows`"
-            )
-        seen[science] = name
+        others = seen.setdefault(science_of_any_seed(variant), [])
+        for other in others:
+            twin = variants[other]
+            if not variant.trained or set(variant.seeds) & set(twin.seeds):
+                raise RegroupError(
+                    f"{path}: variants.{name} and variants.{other} are the same run; "
+                    "keep one entry and list the rows of both in its `rows`"
+                )
+            if shared := [row for row in variant.rows if row in twin.rows]:
+                seeds = [*twin.seeds, *variant.seeds]
+                raise RegroupError(
+                    f"{path}: variants.{name} and variants.{other} differ in their seeds alone, and fill the "
+                    f"same row of table {shared[0].table}, {shared[0].row}; keep one entry with "
+                    f"`seeds: {seeds}`"
+                )
+        others.append(name)
+
+
+def science_of_any_seed(variant: Variant) -> str:
+    """What a variant computes but for its seeds, as one comparable string."""
+    return json.dumps({key: value for key, value in variant.science.items() if key != "seeds"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -99,6 +100,12 @@ class LabelSampler:
             self.candidates = _union(table.nouns, phrases)
             kept = _union(_some(table.nouns, inside), phrases)
             self._fillers = ~np.isin(self.candidates.pairs, kept.pairs, assume_unique=True)
+
+    def of_seed(self, seed: int) -> LabelSampler:
+        """The same captions and candidates, from which another seed draws."""
+        other = copy.copy(self)
+        other._seed = seed
+        return other
 
     @property
     def text_count(self) -> int:

@@ -32,8 +32,8 @@ def add_parser(commands: Any) -> None:
         help="runs, steps, memory and hours of a study, from a short measurement",
         description="Print every run of a profile with its steps, and, from a few training steps on made-up "
         "images on this machine, the memory it needs and the hours it takes. Runs that compute alike are "
-        "measured once. Reading and augmenting images is not in it: `benchmarks/training.py` tells how far "
-        "that is hidden.",
+        "measured once; steps and hours are of all seeds of a variant. Reading and augmenting images is not "
+        "in it: `benchmarks/training.py` tells how far that is hidden.",
         epilog=EXAMPLES,
     )
     add_params(parser)
@@ -55,6 +55,7 @@ def add_parser(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from regroup.params import load_params
+    from regroup.seeds import all_seeds
     from regroup.training.plan import Plan
     from regroup.variants import load_variants
 
@@ -71,21 +72,30 @@ def _run(arguments: argparse.Namespace) -> None:
     }
     if not runs:
         raise RegroupError(f"{params.variants_file}: no variant is trained, so there is nothing to plan")
+    seeds = {name: len(all_seeds(one.seeds, params.finetune.seeds)) for name, (one, _) in runs.items()}
     measured = {} if arguments.no_measure else _measure(params, runs, arguments.images)
     width = max(map(len, runs))
-    print(f"{params.name}: {len(runs)} runs to train, {captions:,} captions")
-    print(f"{'run':<{width}}  {'steps':>9}  {'batch':>5}  {'px':>4}  {'s/step':>8}  {'hours':>8}  {'GiB':>6}")
+    variants = f"{len(runs)} variants, " if sum(seeds.values()) > len(runs) else ""
+    print(f"{params.name}: {variants}{sum(seeds.values())} runs to train, {captions:,} captions")
+    print(
+        f"{'variant':<{width}}  {'seeds':>5}  {'steps':>9}  {'batch':>5}"
+        f"  {'px':>4}  {'s/step':>8}  {'hours':>8}  {'GiB':>6}"
+    )
     hours = 0.0
     for name, (_, plan) in runs.items():
-        line = f"{name:<{width}}  {plan.steps:>9,}  {plan.batch:>5}  {plan.image_size:>4}"
+        steps = seeds[name] * plan.steps
+        line = f"{name:<{width}}  {seeds[name]:>5}  {steps:>9,}  {plan.batch:>5}  {plan.image_size:>4}"
         if name in measured:
             one = measured[name]
-            own = plan.steps * one.seconds / 3600
+            own = steps * one.seconds / 3600
             hours += own
             line += f"  {one.seconds:>8.3f}  {own:>8.2f}  {one.memory / GIB:>6.1f}"
         print(line)
-    total = sum(plan.steps for _, plan in runs.values())
-    print(f"{'total':<{width}}  {total:>9,}" + (f"  {hours:>31,.1f}" if measured else ""))
+    total = sum(seeds[name] * plan.steps for name, (_, plan) in runs.items())
+    print(
+        f"{'total':<{width}}  {sum(seeds.values()):>5}  {total:>9,}"
+        + (f"  {hours:>31,.1f}" if measured else "")
+    )
     if measured and arguments.gpus > 1:
         print(f"over {arguments.gpus} GPUs: {hours / arguments.gpus:,.1f} hours")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from regroup.drawing.grid import Grid, console, write_grid
 from regroup.drawing.labelling import table_note
-from regroup.metrics import METRICS
+from regroup.metrics import task_folder
 from regroup.report.columns import Column
 from regroup.report.comparison import Spread
 from regroup.report.notes import chance_notes, protocol_notes, seed_notes, units
@@ -264,5 +264,5 @@ def _csv_grid(table: Table) -> list[list[str]]:
 
 def _wanted(paths: Sequence[Path]) -> int:
     """How many runs a row's files are of; those of one task lie beside each other."""
-    places = Counter(path.parents[1] if path.name == METRICS else path.parent for path in set(paths))
+    places = Counter(map(task_folder, set(paths)))
     return max(places.values(), default=0)

@@ -101,6 +101,10 @@ class _Views:
 class CaptionData:
     """The training split as one run sees it."""
 
+    _reader: CaptionReader
+    _sampler: LabelSampler
+    _sets: _CaptionsOfImages | None
+
     def __init__(
         self,
         table: LabelTable,
@@ -109,15 +113,20 @@ class CaptionData:
         variant: Variant,
         settings: FinetuneParams,
         plan: Plan,
+        *,
+        like: CaptionData | None = None,
     ) -> None:
         """Join shards and labels, for this process's share of every batch.
+
+        With `like`, the same split for a run that differs in its seed, what both read is there once.
 
         Raises:
             RegroupError: the shards and the labels were made from different captions, or the batch cannot be
                 shared out evenly.
         """
         labels: LabelSettings = variant.labels
-        self._shards, self._seed, self._settings = shards, variant.seed, settings
+        self._made_of = (table, vocabulary, shards, settings, plan)
+        self._seed = variant.seed
         self._augmentation = Augmentation(plan.image_size, settings.augmentation)
         needed = needs(variant.objectives)
         self._views = _Views(self._augmentation, second=Need.VIEW in needed)
@@ -130,9 +139,13 @@ class CaptionData:
             drop_last=True,
             transform=self._views,
             workers=settings.workers,
-            keep_decoded=settings.keep_decoded_mb * 2**20,
+            keep_decoded=settings.keep_decoded_mb * 2**20 if like is None else like._reader.decoded,
             views=settings.views,
         )
+        if like is not None:
+            self._sampler, self._sets = like._sampler.of_seed(variant.seed), like._sets
+            self._reader.report = like.report
+            return
         self._reader.check_labels(table)
         self._sampler = LabelSampler(
             table,
@@ -165,6 +178,11 @@ class CaptionData:
         plan = Plan.of(variant, settings, len(table))
         return cls(table, vocabulary, shards, variant, settings, plan), plan
 
+    def of_seed(self, variant: Variant) -> CaptionData:
+        """The split as the run of another seed sees it; both read into one memory, and into one report."""
+        table, vocabulary, shards, settings, plan = self._made_of
+        return CaptionData(table, vocabulary, shards, variant, settings, plan, like=self)
+
     def __len__(self) -> int:
         """Batches of one pass over the captions."""
         return len(self._reader)
@@ -192,14 +210,15 @@ class CaptionData:
 
         Float32 [at most 64, 3, size, size], normalised; which images a batch holds depends on nothing else.
         """
+        _, _, shards, settings, _ = self._made_of
         reader = CaptionReader(
-            self._shards,
+            shards,
             seed=self._seed,
             batch_size=_PLAIN_IMAGES,
             rank=rank(),
             world_size=world_size(),
             transform=PlainViews(self._augmentation.size),
-            workers=self._settings.workers,
+            workers=settings.workers,
         )
         for batch in reader.each_image():
             pixels: Any = batch.images  # what the transform makes

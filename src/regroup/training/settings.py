@@ -123,17 +123,19 @@ class BatchNormSettings(Settings):
 class FinetuneParams(Settings):
     """How large a run of the study is in this profile.
 
-    `batch_divisor` divides the study's global batch; `image_sizes` maps its resolutions (224, 384) to pixels;
-    `epoch_samples` is the number of captions that count as one epoch (null: all of them); `max_steps` cuts
-    every run short (to try the pipeline). `processes` share a batch, one GPU each (null: as many as
-    `resources.finetune.gpus`). `chunks`: each process encodes its images in so many parts, one after the
-    other, for the memory of one; loss, batch norm and gradients stay those of the whole batch. `views`: an
-    image comes in so many augmented views, whose frozen part is computed once and kept, up to `keep_views_mb`
-    (null: a new view each time, as the study). `workers` processes decode and augment (0: the training
-    process itself); `keep_decoded_mb` of decoded images stay in memory. `save_every` and `log_every` are
-    steps; `snapshots`: the trained part is kept so often during a run, for the validation curve.
+    `seeds`: every variant that is trained runs at least so many, see `regroup.seeds.all_seeds` (null: those
+    that it lists). `batch_divisor` divides the study's global batch; `image_sizes` maps its resolutions (224,
+    384) to pixels; `epoch_samples` is the number of captions that count as one epoch (null: all of them);
+    `max_steps` cuts every run short (to try the pipeline). `processes` share a batch, one GPU each (null: as
+    many as `resources.finetune.gpus`). `chunks`: each process encodes its images in so many parts, one after
+    the other, for the memory of one; loss, batch norm and gradients stay those of the whole batch. `views`:
+    an image comes in so many augmented views, whose frozen part is computed once and kept, up to
+    `keep_views_mb` (null: a new view each time, as the study). `workers` processes decode and augment (0: the
+    training process itself); `keep_decoded_mb` of decoded images stay in memory. `save_every` and `log_every`
+    are steps; `snapshots`: the trained part is kept so often during a run, for the validation curve.
     """
 
+    seeds: int | None = Field(default=None, ge=1, le=1000)
     epoch_samples: int | None = Field(default=None, ge=2, le=10**12)
     batch_divisor: int = Field(default=1, ge=1, le=1024)
     image_sizes: dict[Literal[224, 384], Pixels] = {224: 224, 384: 384}  # noqa: RUF012 - pydantic copies it

@@ -21,7 +21,7 @@ from regroup.training.data import CaptionBatch, Int64
 from regroup.training.parallel import average_gradients, own_rows
 from regroup.training.providers import Encoded, Sources, provide, start_teacher
 from regroup.training.settings import FinetuneParams
-from regroup.training.texts import TextFeatures
+from regroup.training.texts import KeptTexts
 from regroup.variants import Variant
 
 _FROM_ASSIGNMENTS = {Need.ATTENTION, Need.PATCHES}
@@ -52,6 +52,7 @@ class TrainingStep:
         image_size: int,
         dino: nn.Module | None = None,
         heads: nn.ModuleDict | None = None,
+        texts_kept: KeptTexts | None = None,
     ) -> None:
         """Prepare for batches.
 
@@ -63,6 +64,7 @@ class TrainingStep:
             image_size: pixels of the square training image.
             dino: patch features for the objectives that distil them, called as `dino(pixels, grid)`.
             heads: modules that objectives use beside the model, on its device.
+            texts_kept: features of the same texts that another run left, if the tower is frozen in both.
         """
         self._heads = nn.ModuleDict() if heads is None else heads
         everything = [*model.parameters(), *self._heads.parameters()]
@@ -72,7 +74,7 @@ class TrainingStep:
         self._chunks = settings.chunks
         self._bf16 = settings.precision == "bf16"
         self._needs = needs(variant.objectives)
-        self._text_tower = _TextTower(model, texts)
+        self._text_tower = _TextTower(model, texts, texts_kept or KeptTexts())
         teacher = start_teacher(model) if Need.TEACHER in self._needs else None
         self._sources = Sources(model, texts.tokens, self._text_tower, self._autocast, teacher, dino)
         self._tower_drops = row_dropouts(model.image)
@@ -203,11 +205,11 @@ class TrainingStep:
 class _TextTower:
     """The text tower's features of a batch's captions and labels, from a cache while the tower is frozen."""
 
-    def __init__(self, model: Backbone, texts: Texts) -> None:
+    def __init__(self, model: Backbone, texts: Texts, kept: KeptTexts) -> None:
         self._model, self._tokens = model, texts.tokens
         self._device = model.device
         frozen = not any(parameter.requires_grad for parameter in model.text.parameters())
-        self._cache = TextFeatures(self._tower, texts.tokens, texts.text_count) if frozen else None
+        self._cache = kept.of(model.text, self._tower, texts.tokens, texts.text_count) if frozen else None
         self._of_zeros: Tensor | None = None
 
     def __call__(self, numbers: Int64) -> Tensor:
