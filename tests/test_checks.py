@@ -279,5 +279,5 @@ def test_the_plan_measures_what_it_prints(project: Path, capsys: pytest.CaptureF
     seconds, hours = float(one[5]), float(one[6])
     assert seconds > 0
     assert hours == pytest.approx(int(one[1]) * seconds / 3600, abs=0.01)
-    assert float(all_of_it[6]) >= float(one[6])
+    assert float(all_of_it[7]) >= float(one[7])
     assert lines["total"][1] == str(int(one[1]) + int(all_of_it[1]))

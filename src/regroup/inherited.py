@@ -102,8 +102,8 @@ def inherited_values(params_file: Path) -> list[str]:
     own, default = dict(leaves(read_yaml(params_file))), dict(leaves(read_yaml(DEFAULT)))
     said = {key for path in overrides for key, _ in leaves(read_yaml(path) or {})}
     lines = [
-        f"{params_file}: {key}: {_shown(own[key])} is the drawn world's; real data wants "
-        f"{_shown(reason.value)} ({reason})"
+        f"{params_file}: {key}: {_shown(own[key])} is meant for drawn data; full has {_shown(reason.value)} "
+        f"({reason})"
         for key, reason in load_reasons().items()
         if reason.decides
         and key in own
