@@ -197,6 +197,9 @@ def test_a_variant_s_name_can_be_addressed_by_both_engines(
         ("trainable: nothing", "leaves nothing to its `objectives`"),
         ("dino_input: true\n    grouping_blocks: 1", "feeds the second grouping block"),
         ("labels: {source: none, vocabulary: freq1k}", "`vocabulary` chooses among labels"),
+        ("labels: {fallback: too_few}", "`fallback: too_few` fills up a curated `vocabulary`"),
+        ("labels: {vocabulary: freq1k, fallback: never}", "labels.fallback"),
+        ("labels: {source: published}", "labels.source"),
         ("title: ' '", "variants.one.title: is empty"),
     ],
 )

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from regroup.adaptation import ADAPTATIONS
 from regroup.adaptation.parts import Part
-from regroup.captions.settings import LabelSource
+from regroup.captions.settings import Fallback, LabelSource
 from regroup.errors import RegroupError
 from regroup.heads import HEADS
 from regroup.model.constants import Padding
@@ -29,17 +29,28 @@ from regroup.study import Outline, TableRow, files_of, load_borrowed
 
 
 class LabelSettings(Settings):
-    """Which labels a caption gives and how many are drawn (sections 4.1, 5.6, 5.7)."""
+    """Which labels a caption gives and how many are drawn (sections 4.1, 5.6, 5.7).
+
+    `source`: `nouns`, `phrases+nouns`, `published_phrases+nouns` (the phrases that the study's published code
+    finds) or `none`. `vocabulary` restricts nouns to one of the profile's `nouns.vocabularies`, never
+    phrases. `fallback` says when a caption's other nouns are used after all: all of them where none is left,
+    or as many as there are places where too few are.
+    """
 
     source: LabelSource = "phrases+nouns"
     count: int = Field(default=5, ge=0, le=64)
     padding: Padding = "null"
     vocabulary: Name | None = None
+    fallback: Fallback = "none_left"
 
     @model_validator(mode="after")
     def _a_vocabulary_is_of_labels(self) -> LabelSettings:
         if self.vocabulary is not None and self.source == "none":
             raise ValueError("`vocabulary` chooses among labels, of which `source: none` has none")
+        if self.fallback == "too_few" and self.vocabulary is None:
+            raise ValueError(
+                "`fallback: too_few` fills up a curated `vocabulary`, and there is none; name one"
+            )
         return self
 
 

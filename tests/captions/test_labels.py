@@ -1,7 +1,9 @@
 """Label table, frequencies, vocabularies, tokens and the sampling of labels."""
 
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,7 +14,7 @@ from regroup.captions.coco import read_coco_captions
 from regroup.captions.labels import FREQUENCY, extract_labels, read_frequency
 from regroup.captions.prompts import TRAINING_TEMPLATES, class_prompt, prompt
 from regroup.captions.sampling import LabelSampler
-from regroup.captions.settings import NounsParams
+from regroup.captions.settings import Fallback, LabelSource, NounsParams
 from regroup.captions.table import LABELS, LabelTable, read_vocabulary
 from regroup.captions.tagging import CaptionTagger
 from regroup.captions.tokens import tokenize
@@ -57,8 +59,10 @@ def test_the_table_has_a_row_a_caption_with_its_distinct_labels(
     for number, (row, one) in enumerate(zip(rows, found, strict=True)):
         assert row["nouns"] == list(dict.fromkeys(one.nouns))
         assert row["phrases"] == list(dict.fromkeys(one.phrases))
+        assert row["published_phrases"] == list(dict.fromkeys(one.published_phrases))
         assert table.label_names(table.nouns.row(number)) == row["nouns"]
         assert table.label_names(table.phrases.row(number)) == row["phrases"]
+        assert table.label_names(table.published_phrases.row(number)) == row["published_phrases"]
     assert table.captions_digest == corpus.digest
     assert table.tagger == "textblob@1109164b3d28"
 
@@ -152,12 +156,18 @@ def test_prompts_hold_the_label_as_text() -> None:
 
 def allowed(table: LabelTable, row: int, source: str) -> set[int]:
     nouns, phrases = set(table.nouns.row(row).tolist()), set(table.phrases.row(row).tolist())
-    return {"none": set(), "nouns": nouns, "phrases+nouns": nouns | phrases}[source]
+    published = set(table.published_phrases.row(row).tolist())
+    return {
+        "none": set(),
+        "nouns": nouns,
+        "phrases+nouns": nouns | phrases,
+        "published_phrases+nouns": nouns | published,
+    }[source]
 
 
-@pytest.mark.parametrize("source", ["none", "nouns", "phrases+nouns"])
+@pytest.mark.parametrize("source", get_args(LabelSource))
 def test_labels_are_distinct_labels_of_the_caption_as_many_as_there_are(
-    table: LabelTable, source: str
+    table: LabelTable, source: LabelSource
 ) -> None:
     sampler = LabelSampler(table, source=source, count=3, seed=1)
     rows = np.arange(len(table))
@@ -227,11 +237,50 @@ def test_draws_are_uniform_over_labels_and_templates(table: LabelTable) -> None:
     assert stats.chisquare(list(templates.values())).pvalue > 1e-3
 
 
-def test_a_curated_vocabulary_keeps_its_nouns_and_falls_back_to_all(table: LabelTable) -> None:
-    sampler = LabelSampler(table, source="nouns", count=5, vocabulary=["dog", "unheard-of"], seed=2)
-    names = [set(table.label_names(ids[ids >= 0])) for ids in sampler.sample(range(len(table)), 0).label_ids]
-    everything = [set(table.label_names(table.nouns.row(row))) for row in range(len(table))]
-    for kept, nouns in zip(names, everything, strict=True):
-        assert kept == ({"dog"} if "dog" in nouns else nouns)
-    with pytest.raises(RegroupError, match="no noun of the vocabulary occurs"):
-        LabelSampler(table, vocabulary=["unheard-of"])
+def possible(nouns: set[str], phrases: set[str], count: int, fallback: Fallback) -> set[frozenset[str]]:
+    """Every set of labels that a caption can get with the vocabulary `CURATED`, counted out."""
+    kept = (nouns & CURATED) | phrases
+    if fallback == "none_left":
+        candidates = kept if nouns & CURATED else nouns | phrases
+        return set(map(frozenset, combinations(sorted(candidates), min(count, len(candidates)))))
+    if len(kept) >= count:
+        return set(map(frozenset, combinations(sorted(kept), count)))
+    others = nouns - kept
+    filled = combinations(sorted(others), min(count - len(kept), len(others)))
+    return {frozenset(kept) | frozenset(some) for some in filled}
+
+
+CURATED = {"dog", "cat", "horse", "unheard-of"}
+
+
+@pytest.mark.parametrize("fallback", get_args(Fallback))
+@pytest.mark.parametrize("source", ["nouns", "phrases+nouns", "published_phrases+nouns"])
+def test_a_curated_vocabulary_gives_every_label_set_that_its_fallback_allows_and_no_other(
+    table: LabelTable, source: LabelSource, fallback: Fallback
+) -> None:
+    rows = pq.read_table(table.path).to_pylist()
+    key = source.removesuffix("+nouns")
+    for count in (1, 2, 4):
+        sampler = LabelSampler(
+            table, source=source, count=count, vocabulary=sorted(CURATED), fallback=fallback, seed=2
+        )
+        seen: list[set[frozenset[str]]] = [set() for _ in rows]
+        for epoch in range(150):
+            for drawn, ids in zip(seen, sampler.sample(range(len(table)), epoch).label_ids, strict=True):
+                drawn.add(frozenset(table.label_names(ids[ids >= 0])))
+        for row, drawn in zip(rows, seen, strict=True):
+            phrases = set(row[key]) if key != "nouns" else set()
+            assert drawn == possible(set(row["nouns"]), phrases, count, fallback), row["caption"]
+
+
+def test_a_vocabulary_that_keeps_no_noun_of_the_table_is_refused(table: LabelTable) -> None:
+    for fallback in get_args(Fallback):
+        with pytest.raises(RegroupError, match="no noun of the vocabulary occurs"):
+            LabelSampler(table, vocabulary=["unheard-of"], fallback=fallback)
+
+
+def test_a_table_from_before_the_published_phrases_says_what_to_run(folder: Path, tmp_path: Path) -> None:
+    old = pq.read_table(folder / LABELS).drop_columns(["published_phrases"])
+    pq.write_table(old, tmp_path / LABELS)
+    with pytest.raises(RegroupError, match="has no published_phrases; run the stage `nouns` again"):
+        LabelTable.open(tmp_path / LABELS)

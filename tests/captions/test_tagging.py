@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from nltk import RegexpParser
+from nltk import RegexpParser, Tree
 from nltk.tokenize import NLTKWordTokenizer
 
 from regroup.captions.perceptron import BatchTagger, nltk_tagger
@@ -118,13 +118,64 @@ def test_case_is_kept_and_verbs_are_optional(tagger: CaptionTagger, weights: Tag
     assert CaptionTagger(weights, verbs=True).find([caption])[0].nouns == ("Dogs", "chase", "dog", "Dog")
 
 
+# As people write captions: phrases at the start, at the end, with and without a full stop, with adjectives
+# that no noun follows, joined by one preposition or by several, said twice.
+WRITTEN = (
+    "a small brown dog with a ball in its mouth",
+    "A man in a suit stands next to a row of parked bicycles.",
+    "bowl of soup on table",
+    "bowl of soup on table near window of house .",
+    "a red bus and a red bus of tourists",
+    "the sky is blue",
+    "Something blue , small and round",
+    "several people on top of a hill looking at the sea below",
+    "Elephants at a water hole; birds above elephants",
+    "kitchen table",
+    "it is what it is",
+    "a group of young men playing a game of frisbee on green grass",
+    "New York City street corner (empty) at night!",
+    "dog",
+    "a cat , a cat of marble , a cat",
+)
+NOUN_PHRASE = "<NN.*|JJ>*<NN.*>"
+
+
+def read_as_the_published_code_does(chunks: Tree) -> tuple[str, ...]:
+    """Chunks side by side are one phrase, and a phrase counts when a word outside chunks follows it."""
+    found, pending = [], list[str]()
+    for node in chunks:
+        if isinstance(node, Tree):
+            pending += [word for word, _ in node.leaves()]
+        elif pending:
+            found.append(" ".join(pending))
+            pending = []
+    return tuple(found)
+
+
 def test_phrases_equal_nltks_chunker(tagger: CaptionTagger) -> None:
-    noun_phrase = "<NN.*|JJ>*<NN.*>"
-    chunker = RegexpParser(f"NP: {{{noun_phrase}(<IN>{noun_phrase})?}}")
-    captions = random_captions(150)
+    chunker = RegexpParser(f"NP: {{{NOUN_PHRASE}(<IN>{NOUN_PHRASE})?}}")
+    captions = [*WRITTEN, *CAPTIONS, *random_captions(150)]
     for tagged, found in zip(tagger.tag(captions), tagger.find(captions), strict=True):
         chunks = chunker.parse(tagged).subtrees(lambda tree: tree.label() == "NP") if tagged else []
         assert found.phrases == tuple(" ".join(word for word, _ in chunk.leaves()) for chunk in chunks)
+
+
+def test_published_phrases_equal_nltks_chunker_with_two_rules_in_a_row(tagger: CaptionTagger) -> None:
+    chunker = RegexpParser(f"NBAR: {{{NOUN_PHRASE}}}\nNP:\n  {{<NBAR>}}\n  {{<NBAR><IN><NBAR>}}")
+    captions = [*WRITTEN, *AWKWARD[:-4], *CAPTIONS, *random_captions(150)]
+    connected = 0
+    for tagged, found in zip(tagger.tag(captions), tagger.find(captions), strict=True):
+        chunks = chunker.parse(tagged) if tagged else Tree("S", [])
+        assert found.published_phrases == read_as_the_published_code_does(chunks), tagged
+        connected += sum(len(chunk) > 1 for chunk in chunks.subtrees(lambda tree: tree.label() == "NP"))
+    assert connected == 0  # the second rule never finds an NBAR that is left
+
+
+def test_the_two_rules_differ_where_a_preposition_joins_and_at_the_end(tagger: CaptionTagger) -> None:
+    open_end, stopped = tagger.find(["a bowl of hot soup on the old table", "A dog on a mat."])
+    assert open_end.phrases == ("bowl of hot soup", "old table")
+    assert open_end.published_phrases == ("bowl", "hot soup")
+    assert stopped.phrases == stopped.published_phrases == ("dog", "mat")
 
 
 def test_processes_and_repeats_do_not_change_the_result(
@@ -136,5 +187,6 @@ def test_processes_and_repeats_do_not_change_the_result(
     found = find_nouns(captions, weights, processes=2)
     for row, expected in enumerate(tagger.find(captions)):
         assert (found.nouns[row], found.phrases[row]) == (expected.nouns, expected.phrases)
+        assert found.published_phrases[row] == expected.published_phrases
     assert len(found.nouns) == len(found.phrases) == len(captions)
     assert found.words == Counter(word for caption in captions for word in tagger.tokenize(caption))

@@ -32,12 +32,21 @@ class World:
         self.present = self.ids >= 0
 
     def used(self, padding: str) -> np.ndarray:
+        """Places that are targets."""
+        return self.present if padding in ("mask", "denominator") else np.ones_like(self.present)
+
+    def counted(self, padding: str) -> np.ndarray:
+        """Places that count where there are no targets."""
         return self.present if padding == "mask" else np.ones_like(self.present)
+
+    def compared(self, padding: str) -> np.ndarray | None:
+        """Places that images are compared with, where those are not the targets."""
+        return np.ones_like(self.present) if padding == "denominator" else None
 
     def padded(self, padding: str) -> Array:
         """Labels as the losses must see them: zeros at padding where that is asked for."""
         labels = self.labels.copy()
-        if padding == "null":
+        if padding in ("null", "denominator"):
             labels[~self.present] = 0
         return labels
 

@@ -41,15 +41,28 @@ def contrastive(image: Array, caption: Array, tau: float) -> tuple[float, float]
 
 
 def multi_label(
-    image: Array, labels: Array, tau: float, used: NDArray[np.bool_], *, shared: bool
+    image: Array,
+    labels: Array,
+    tau: float,
+    used: NDArray[np.bool_],
+    *,
+    shared: bool,
+    compared: NDArray[np.bool_] | None = None,
 ) -> tuple[float, float]:
-    """Eq. 26 and 27 over the places that are used; `shared` puts the logarithm inside the sum over labels."""
+    """Eq. 26 and 27 over the places that are used; `shared` puts the logarithm inside the sum over labels.
+
+    `compared` are further places that images are compared with; then who has no target counts as 0.
+    """
     image, labels = unit(image), unit(labels)
     size, places = used.shape
+    beside = used if compared is None else compared
     first, second = [], []
     for i in range(size):
         total = sum(
-            math.exp(image[i] @ labels[j, k] / tau) for j in range(size) for k in range(places) if used[j, k]
+            math.exp(image[i] @ labels[j, k] / tau)
+            for j in range(size)
+            for k in range(places)
+            if beside[j, k]
         )
         own = [math.exp(image[i] @ labels[i, k] / tau) for k in range(places) if used[i, k]]
         if own:
@@ -58,15 +71,27 @@ def multi_label(
             if used[i, k]:
                 bottom = sum(math.exp(labels[i, k] @ image[j] / tau) for j in range(size))
                 second.append(-math.log(math.exp(labels[i, k] @ image[i] / tau) / bottom))
+    if compared is not None:
+        return sum(first) / size, sum(second) / (size * places)
     return mean(first), mean(second)
 
 
 def noise_free(
-    image: Array, labels: Array, strings: list[list[str | None]], tau: float, used: NDArray[np.bool_]
+    image: Array,
+    labels: Array,
+    strings: list[list[str | None]],
+    tau: float,
+    used: NDArray[np.bool_],
+    *,
+    compared: NDArray[np.bool_] | None = None,
 ) -> float:
-    """Section 5.10 with loops over label strings; None belongs to its own image alone."""
+    """Section 5.10 with loops over label strings; None belongs to its own image alone.
+
+    `compared` as for `multi_label`.
+    """
     image, labels = unit(image), unit(labels)
     size, places = used.shape
+    beside = used if compared is None else compared
 
     def carries(i: int, j: int, k: int) -> bool:
         string = strings[j][k]
@@ -74,9 +99,9 @@ def noise_free(
 
     first, second = [], []
     for i in range(size):
-        positions = [(j, k) for j in range(size) for k in range(places) if used[j, k]]
+        positions = [(j, k) for j in range(size) for k in range(places) if beside[j, k]]
         total = sum(math.exp(image[i] @ labels[p] / tau) for p in positions)
-        positives = [p for p in positions if carries(i, *p)]
+        positives = [p for p in positions if used[p] and carries(i, *p)]
         if positives:
             first.append(-mean([math.log(math.exp(image[i] @ labels[p] / tau) / total) for p in positives]))
     for j in range(size):
@@ -86,6 +111,8 @@ def noise_free(
             scores = [math.exp(labels[j, k] @ image[i] / tau) for i in range(size)]
             owners = [i for i in range(size) if carries(i, j, k)]
             second.append(-mean([math.log(scores[i] / sum(scores)) for i in owners]))
+    if compared is not None:
+        return (sum(first) / size + sum(second) / (size * places)) / 2
     return (mean(first) + mean(second)) / 2
 
 
@@ -116,8 +143,15 @@ def label_entropy(
     return mean(values)
 
 
-def segment_entropy(segments: Array, labels: Array, used: NDArray[np.bool_]) -> float:
-    """Eq. 44 to 46."""
+def segment_entropy(
+    segments: Array, labels: Array, used: NDArray[np.bool_], *, published: bool = False
+) -> float:
+    """Eq. 44 to 46; `published` has 1e-8 more in each logarithm."""
+
+    def entropy(p: Array) -> float:
+        offset = 1e-8 if published else 0
+        return -sum(float(v) * math.log(v + offset) for v in p if v > 0)
+
     values = []
     for b in range(len(segments)):
         if not used[b].any():
@@ -127,6 +161,21 @@ def segment_entropy(segments: Array, labels: Array, used: NDArray[np.bool_]) -> 
         columns = [entropy(column) for column in softmax(similarity, 0).T]
         values.append(0.2 * mean(rows) + 0.1 * mean(columns))
     return mean(values)
+
+
+def published_distillation(attention: Array, dino: Array) -> float:
+    """Eq. 54 as it was computed: a softmax more, the target over its other axis, a mean of rows."""
+    values = []
+    for b in range(len(attention)):
+        features = unit(dino[b])
+        affinity = features @ features.T
+        shared = attention[b].T @ attention[b]
+        for i in range(len(features)):
+            prediction = np.exp(shared[i]) / np.exp(shared[i]).sum()
+            for j in range(len(features)):
+                target = math.exp(affinity[i, j]) / sum(math.exp(v) for v in affinity[:, j])
+                values.append(-target * math.log(prediction[j]))
+    return sum(values) / (len(attention) * attention.shape[2])
 
 
 def distillation(attention: Array, dino: Array) -> float:

@@ -22,7 +22,7 @@ from regroup.objectives.noise_free import (
 from . import oracle
 from .conftest import World
 
-PADDINGS = ("caption", "null", "mask")
+PADDINGS = ("caption", "null", "mask", "denominator")
 t = torch.tensor
 
 
@@ -52,7 +52,12 @@ def test_contrastive(world: World, form: str) -> None:
 @pytest.mark.parametrize("form", ["published", "thesis"])
 def test_multi_label(world: World, padding: str, form: str) -> None:
     first, second = oracle.multi_label(
-        world.image, world.padded(padding), world.tau, world.used(padding), shared=form == "published"
+        world.image,
+        world.padded(padding),
+        world.tau,
+        world.used(padding),
+        shared=form == "published",
+        compared=world.compared(padding),
     )
     expected = first + second if form == "thesis" else (first + second) / 2
     loss = multi_label_loss(
@@ -65,7 +70,12 @@ def test_multi_label(world: World, padding: str, form: str) -> None:
 @pytest.mark.parametrize("scope", ["local", "global"])
 def test_noise_free(world: World, padding: str, scope: str) -> None:
     expected = oracle.noise_free(
-        world.image, world.padded(padding), world.strings, world.tau, world.used(padding)
+        world.image,
+        world.padded(padding),
+        world.strings,
+        world.tau,
+        world.used(padding),
+        compared=world.compared(padding),
     )
     loss = noise_free_loss(
         t(world.image), t(world.labels), t(world.ids), scale(world), padding=padding, scope=scope
@@ -95,6 +105,14 @@ def test_without_equal_labels_noise_free_is_multi_label(world: World) -> None:
     arguments = (t(world.image), t(world.labels))
     assert float(noise_free_loss(*arguments, ids, scale(world))) == pytest.approx(
         float(multi_label_loss(*arguments, scale(world))), rel=1e-12
+    )
+
+
+def test_without_equal_labels_padding_that_is_compared_alone_is_so_in_both(world: World) -> None:
+    ids = torch.arange(world.B * world.K).view(world.B, world.K).where(t(world.present), -1)
+    arguments = (t(world.image), t(world.labels))
+    assert float(noise_free_loss(*arguments, ids, scale(world), padding="denominator")) == pytest.approx(
+        float(multi_label_loss(*arguments, scale(world), present=ids >= 0, padding="denominator")), rel=1e-12
     )
 
 
@@ -155,7 +173,7 @@ def test_a_batch_without_any_label(world: World, padding: str) -> None:
         (gradient,) = torch.autograd.grad(value, image)
         assert torch.isfinite(gradient).all()
         assert bool(gradient.any()) == (padding == "caption"), place
-        if padding == "mask":
+        if padding in ("mask", "denominator"):
             assert float(value.detach()) == 0
 
 
@@ -167,7 +185,7 @@ def test_no_label_places_at_all(world: World) -> None:
         assert not torch.autograd.grad(value, image)[0].any()
 
 
-@pytest.mark.parametrize("padding", ["null", "mask"])
+@pytest.mark.parametrize("padding", ["null", "mask", "denominator"])
 def test_what_stands_at_padding_does_not_matter(world: World, padding: str) -> None:
     other = world.labels.copy()
     other[~world.present] = np.nan

@@ -23,15 +23,26 @@ TERMS = {
     "group_entropy": [Term(name="group_entropy", weight=1.0)],
     "segment_entropy": [Term(name="segment_entropy", weight=1.0)],
     "label_entropy": [Term(name="label_entropy", weight=1.0)],
+    "dino_distillation": [Term(name="dino_distillation", weight=1.0)],
+    **{
+        f"{name}_published": [Term(name=name, weight=1.0, options={"form": "published"})]
+        for name in ("group_entropy", "segment_entropy", "label_entropy", "dino_distillation")
+    },
 }
 MIX = torch.linspace(-1, 1, 35, dtype=torch.float64).view(5, 7)
-PADDINGS = ("caption", "null", "mask")
+PADDINGS = ("caption", "null", "mask", "denominator")
 Results = dict[str, tuple[float, list[torch.Tensor]]]
 
 
 def batch() -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    shapes = {"image": (6, 5), "caption": (6, 5), "labels": (6, 3, 5), "segments": (6, 4, 5)}
+    shapes = {
+        "image": (6, 5),
+        "caption": (6, 5),
+        "labels": (6, 3, 5),
+        "segments": (6, 4, 5),
+        "dino": (6, 7, 3),
+    }
     tensors = {k: torch.randn(*s, generator=generator, dtype=torch.float64) for k, s in shapes.items()}
     # shared labels across the two halves, and very different numbers of them
     tensors["ids"] = torch.tensor([[0, 1, 2], [0, 3, 1], [4, 5, 0], [1, -1, -1], [-1, -1, -1], [0, 4, -1]])
@@ -57,6 +68,7 @@ def compute(rows: slice) -> Results:
                     Need.LABELS: Labels(projector(x["labels"]), x["ids"]),
                     Need.SEGMENTS: projector(x["segments"]),
                     Need.ATTENTION: (projector(x["segments"]) @ MIX).softmax(1),
+                    Need.DINO: x["dino"],
                 },
             )
             loss = total_loss(terms, inputs).loss

@@ -38,6 +38,11 @@ def test_group_entropy_lies_between_certainty_and_indifference() -> None:
     assert float(group_entropy(torch.full((1, 4, 3), 0.25))) == pytest.approx(math.log(4))
 
 
+def as_counted(world: World, padding: str, form: str) -> oracle.Array:
+    """Labels as LE and SE see them: the form `published` takes what stands in an empty place."""
+    return world.labels if form == "published" else world.padded(padding)
+
+
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("form", FORMS)
 def test_label_entropy(world: World, padding: str, form: str) -> None:
@@ -45,8 +50,8 @@ def test_label_entropy(world: World, padding: str, form: str) -> None:
     expected = oracle.label_entropy(
         world.attention,
         world.segments,
-        world.padded(padding),
-        world.used(padding),
+        as_counted(world, padding, form),
+        world.counted(padding),
         published=form == "published",
     )
     loss = label_entropy(
@@ -62,17 +67,25 @@ def test_label_entropy(world: World, padding: str, form: str) -> None:
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("with_caption", [False, True])
-def test_segment_entropy(world: World, padding: str, with_caption: bool) -> None:
-    present = t(world.present)
-    expected = oracle.segment_entropy(world.segments, world.padded(padding), world.used(padding))
+def test_segment_entropy(world: World, padding: str, form: str, with_caption: bool) -> None:
+    present, published = t(world.present), form == "published"
+    labels_seen, used = as_counted(world, padding, form), world.counted(padding)
+    expected = oracle.segment_entropy(world.segments, labels_seen, used, published=published)
     if with_caption:
         everywhere = np.ones((world.B, 1), dtype=bool)
-        expected += oracle.segment_entropy(world.segments, world.caption[:, None], everywhere)
+        captions = world.caption[:, None]
+        expected += oracle.segment_entropy(world.segments, captions, everywhere, published=published)
 
     def loss(segments: torch.Tensor, labels: torch.Tensor, caption: torch.Tensor) -> torch.Tensor:
         return segment_entropy(
-            segments, labels, present=present, padding=padding, caption=caption if with_caption else None
+            segments,
+            labels,
+            present=present,
+            padding=padding,
+            caption=caption if with_caption else None,
+            form=form,
         )
 
     inputs = (world.segments, world.labels, world.caption)
@@ -98,7 +111,7 @@ def test_a_batch_without_any_label(world: World, padding: str) -> None:
     arguments = {"present": present, "padding": padding}
     for value in (
         label_entropy(t(world.attention), segments, t(world.labels), **arguments),
-        label_entropy(t(world.attention), segments, t(world.labels), form="published", **arguments),
+        label_entropy(t(world.attention), segments, 0 * t(world.labels), form="published", **arguments),
         segment_entropy(segments, t(world.labels), **arguments),
     ):
         (gradient,) = torch.autograd.grad(value, segments)
@@ -129,6 +142,13 @@ def test_distillation(world: World) -> None:
         expected / world.L, rel=1e-12
     )
     check_gradient(lambda a: dino_distillation(a, dino), world.attention)
+
+
+def test_distillation_as_published(world: World) -> None:
+    expected = oracle.published_distillation(world.attention, world.dino)
+    attention, dino = t(world.attention), t(world.dino)
+    assert float(dino_distillation(attention, dino, form="published")) == pytest.approx(expected, rel=1e-12)
+    check_gradient(lambda a: dino_distillation(a, dino, form="published"), world.attention)
 
 
 def test_the_teacher_gets_no_gradient(world: World) -> None:

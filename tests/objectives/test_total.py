@@ -121,6 +121,11 @@ def test_bad_names_are_refused(names: list[str], message: str) -> None:
         ("group_entropy", {"form": "third"}, r"form: Input should be 'thesis' or 'published'"),
         ("noise_free", {"scope": "all"}, r"scope: Input should be 'global' or 'local'"),
         ("segment_entropy", {"over_labels": -1}, "over_labels: Input should be greater than or equal to 0"),
+        (
+            "dino_distillation",
+            {"form": "published", "rows": "sum"},
+            "has a mean of rows of its own; drop `rows`",
+        ),
         ("segment_entropy", {"over_labels": True}, "over_labels: a number or a word is wanted"),
     ],
 )

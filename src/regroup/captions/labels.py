@@ -36,6 +36,7 @@ class NounsReport:
     captions_without_noun: int
     distinct_nouns: int
     distinct_phrases: int
+    distinct_published_phrases: int
     vocabulary_sizes: dict[str, int]
     seconds: float
 
@@ -48,6 +49,7 @@ class NounsReport:
             "captions_without_noun": self.captions_without_noun,
             "distinct_nouns": self.distinct_nouns,
             "distinct_phrases": self.distinct_phrases,
+            "distinct_published_phrases": self.distinct_published_phrases,
             "captions_per_second": self.captions / max(self.seconds, 1e-9),
         }
         sizes = {f"vocabulary_{name}": size for name, size in self.vocabulary_sizes.items()}
@@ -93,6 +95,7 @@ def extract_labels(root: Path, out: Path, params: NounsParams, *, progress: bool
         captions_without_noun=int((np.diff(found.nouns.offsets) == 0).sum()),
         distinct_nouns=len(frequency),
         distinct_phrases=len(found.phrases.counts()),
+        distinct_published_phrases=len(found.published_phrases.counts()),
         vocabulary_sizes=sizes,
         seconds=time.perf_counter() - started,
     )
@@ -101,7 +104,10 @@ def extract_labels(root: Path, out: Path, params: NounsParams, *, progress: bool
 def write_labels(
     path: Path, corpus: CaptionCorpus, found: FoundNouns, weights: TaggerWeights, *, verbs: bool
 ) -> None:
-    """Write `labels.parquet`: a row a caption, by image id and caption id; its distinct nouns and phrases."""
+    """Write `labels.parquet`: a row a caption, by image id and caption id; its distinct nouns and phrases.
+
+    `phrases` are those of the thesis's text, `published_phrases` those of the study's published code.
+    """
     captions = [(image.id, caption) for image in corpus.images for caption in image.captions]
     columns = {
         "image_id": pa.array([image for image, _ in captions], pa.int64()),
@@ -109,6 +115,7 @@ def write_labels(
         "caption": pa.array([caption.text for _, caption in captions], pa.string()),
         "nouns": _arrow(found.nouns),
         "phrases": _arrow(found.phrases),
+        "published_phrases": _arrow(found.published_phrases),
     }
     metadata = {"tagger": tagger_version(weights, verbs), "captions": corpus.digest}
     table = pa.table(columns).replace_schema_metadata(metadata)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from regroup.captions.prompts import TRAINING_TEMPLATES, prompt
 from regroup.captions.randomness import combine, sample_keys
-from regroup.captions.settings import LabelSource
+from regroup.captions.settings import Fallback, LabelSource
 from regroup.captions.table import Int32, Int64, LabelTable, Ragged
 from regroup.captions.tokens import tokenize
 from regroup.errors import RegroupError
@@ -18,6 +18,8 @@ from regroup.model.constants import Padding
 
 TEMPLATES = len(TRAINING_TEMPLATES)
 _LABEL_DRAW, _TEMPLATE_DRAW = 1, 2
+
+Bool = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -57,19 +59,23 @@ class LabelSampler:
         count: int = 5,
         padding: Padding = "null",
         vocabulary: Collection[str] | None = None,
+        fallback: Fallback = "none_left",
         seed: int = 0,
     ) -> None:
         """Prepare the candidates of every caption.
 
         Args:
             table: the label table.
-            source: `nouns`; `phrases+nouns`, the union of both; `none`, captions alone.
+            source: `nouns`; `phrases+nouns`, the union of both; `published_phrases+nouns`, likewise with the
+                phrases of the study's published code; `none`, captions alone.
             count: K, the labels a caption gets.
             padding: what fills the places of missing labels: `caption` (the caption again: vanilla), `null`
                 (an embedding of zeros: refined, section 5.7) or `mask` (left out of the loss). Only `caption`
                 changes what is drawn here; a trainer asks for the other two.
-            vocabulary: keep only these nouns of a caption, or all its nouns where none is among them
-                (section 5.7.1). Phrases are kept as they are.
+            vocabulary: keep only these nouns of a caption (section 5.7.1). Phrases are kept as they are.
+            fallback: when a caption's other nouns are used after all. `none_left`: all of them, where none of
+                its nouns is in the vocabulary (the study's published code). `too_few`: where fewer than
+                `count` labels are kept, in the places that are left (the thesis's text).
             seed: of all draws.
 
         Raises:
@@ -79,15 +85,20 @@ class LabelSampler:
         self.count = 0 if source == "none" else count
         self.padding = padding
         self._seed = seed
-        nouns = table.nouns
-        if vocabulary is not None:
-            kept = table.label_ids(vocabulary)
-            if not len(kept):
-                raise RegroupError(
-                    f"{table.path}: no noun of the vocabulary occurs in it; was it made from it?"
-                )
-            nouns = _curated(nouns, kept, table.label_count)
-        self.candidates = nouns if source != "phrases+nouns" else _union(nouns, table.phrases)
+        phrases = _phrases(table, source)
+        self._fillers: Bool | None = None  # of all candidates, those for places that the others leave
+        if vocabulary is None:
+            self.candidates = _union(table.nouns, phrases)
+            return
+        inside = _inside(table, vocabulary)
+        if fallback == "none_left":
+            self.candidates = _union(
+                _some(table.nouns, inside | _of_rows_without(table.nouns, inside)), phrases
+            )
+        else:
+            self.candidates = _union(table.nouns, phrases)
+            kept = _union(_some(table.nouns, inside), phrases)
+            self._fillers = ~np.isin(_pairs(self.candidates), _pairs(kept), assume_unique=True)
 
     @property
     def text_count(self) -> int:
@@ -98,7 +109,7 @@ class LabelSampler:
         """Labels of the captions in `rows` in this epoch; a row may come more than once."""
         rows = np.asarray(rows, dtype=np.int64)
         keys = sample_keys(self._seed, epoch, rows)
-        label_ids = _draw(self.candidates, rows, keys, self.count)
+        label_ids = _draw(self.candidates, self._fillers, rows, keys, self.count)
         drawn = combine(keys[:, None], _TEMPLATE_DRAW, np.arange(self.count))
         templates = np.where(label_ids < 0, -1, (drawn % np.uint64(TEMPLATES)).astype(np.int64))
         empty = rows[:, None] if self.padding == "caption" else -1
@@ -119,8 +130,13 @@ class LabelSampler:
         return tokenize(self.texts(numbers), width=width)
 
 
-def _draw(candidates: Ragged, rows: Int64, keys: npt.NDArray[np.uint64], count: int) -> Int64:
-    """The `count` candidates with the smallest hashes: a uniform draw in uniform order, then -1."""
+def _draw(
+    candidates: Ragged, fillers: Bool | None, rows: Int64, keys: npt.NDArray[np.uint64], count: int
+) -> Int64:
+    """The `count` candidates with the smallest hashes: a uniform draw in uniform order, then -1.
+
+    Those marked in `fillers` come behind all others of their caption.
+    """
     drawn = np.full((len(rows), count), -1, dtype=np.int64)
     starts = candidates.offsets[rows]
     lengths = candidates.offsets[rows + 1] - starts
@@ -129,32 +145,57 @@ def _draw(candidates: Ragged, rows: Int64, keys: npt.NDArray[np.uint64], count: 
         return drawn
     places = np.arange(longest)
     present = places < lengths[:, None]
-    values = candidates.values[np.where(present, starts[:, None] + places, 0)]
+    where = np.where(present, starts[:, None] + places, 0)
+    values = candidates.values[where]
     # hashed by the label itself: a caption's draw does not depend on the order of its candidates
-    hashes = np.where(present, combine(keys[:, None], _LABEL_DRAW, values), np.iinfo(np.uint64).max)
+    hashes = combine(keys[:, None], _LABEL_DRAW, values)
+    if fillers is not None:
+        hashes = (hashes >> np.uint64(1)) | (fillers[where].astype(np.uint64) << np.uint64(63))
+    hashes = np.where(present, hashes, np.iinfo(np.uint64).max)
     first = np.argsort(hashes, axis=1, kind="stable")[:, :count]
     chosen = np.take_along_axis(np.where(present, values.astype(np.int64), -1), first, axis=1)
     drawn[:, : chosen.shape[1]] = chosen
     return drawn
 
 
-def _curated(nouns: Ragged, kept: Int64, label_count: int) -> Ragged:
-    """Nouns of each row that are in `kept`; rows without any stay whole."""
-    wanted = np.zeros(label_count, dtype=bool)
+def _phrases(table: LabelTable, source: LabelSource) -> Ragged | None:
+    if source == "phrases+nouns":
+        return table.phrases
+    return table.published_phrases if source == "published_phrases+nouns" else None
+
+
+def _inside(table: LabelTable, vocabulary: Collection[str]) -> Bool:
+    """Of all nouns of the table, row by row, which are in the vocabulary."""
+    kept = table.label_ids(vocabulary)
+    if not len(kept):
+        raise RegroupError(f"{table.path}: no noun of the vocabulary occurs in it; was it made from it?")
+    wanted = np.zeros(table.label_count, dtype=bool)
     wanted[kept] = True
-    rows = _row_of(nouns)
-    inside = wanted[nouns.values]
-    rescued = np.bincount(rows[inside], minlength=len(nouns.offsets) - 1) == 0
-    stays = inside | rescued[rows]
-    return _ragged(rows[stays], nouns.values[stays], len(nouns.offsets) - 1)
+    return np.asarray(wanted[table.nouns.values])
 
 
-def _union(one: Ragged, two: Ragged) -> Ragged:
-    """Labels that are in either, once, in the order of their ids."""
-    rows = np.concatenate([_row_of(one), _row_of(two)])
-    values = np.concatenate([one.values, two.values])
-    pairs = np.unique((rows << 32) | values)
+def _of_rows_without(ragged: Ragged, marked: Bool) -> Bool:
+    """Of all values, those in rows where none is marked."""
+    rows = _row_of(ragged)
+    return np.asarray((np.bincount(rows[marked], minlength=len(ragged.offsets) - 1) == 0)[rows])
+
+
+def _some(ragged: Ragged, marked: Bool) -> Ragged:
+    """The marked values alone."""
+    return _ragged(_row_of(ragged)[marked], ragged.values[marked], len(ragged.offsets) - 1)
+
+
+def _union(one: Ragged, two: Ragged | None) -> Ragged:
+    """Labels that are in either, once, in the order of their ids; `one` as it is where `two` is None."""
+    if two is None:
+        return one
+    pairs = np.unique(np.concatenate([_pairs(one), _pairs(two)]))
     return _ragged(pairs >> 32, (pairs & 0xFFFFFFFF).astype(np.int32), len(one.offsets) - 1)
+
+
+def _pairs(ragged: Ragged) -> Int64:
+    """Row and value of each value as one number."""
+    return (_row_of(ragged) << 32) | ragged.values
 
 
 def _row_of(ragged: Ragged) -> Int64:

@@ -9,8 +9,11 @@ from pydantic import Field, StringConstraints
 
 from regroup.settings import Name, Pixels, Settings
 
-LabelSource = Literal["none", "nouns", "phrases+nouns"]
+LabelSource = Literal["none", "nouns", "phrases+nouns", "published_phrases+nouns"]
 """Which labels of a caption are drawn from."""
+
+Fallback = Literal["none_left", "too_few"]
+"""When nouns outside a curated vocabulary are used after all: see `LabelSampler`."""
 
 
 class ShardsParams(Settings):

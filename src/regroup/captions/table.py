@@ -21,7 +21,8 @@ Int32 = npt.NDArray[np.int32]
 LABELS = "labels.parquet"
 """What the table is called in its folder."""
 
-_COLUMNS = ("image_id", "caption_id", "caption", "nouns", "phrases")
+_LISTS = ("nouns", "phrases", "published_phrases")
+_COLUMNS = ("image_id", "caption_id", "caption", *_LISTS)
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,17 @@ class LabelTable:
     Attributes:
         path: the file read.
         image_ids, caption_ids: int64 [captions], sorted.
-        nouns, phrases: label ids of each caption.
+        nouns, phrases, published_phrases: label ids of each caption; `captions.tagging` says what they are.
         tagger: name and version of the tagger.
         captions_digest: `CaptionCorpus.digest` of the captions that the rows stand for.
     """
 
     def __init__(self, path: Path, table: pa.Table) -> None:
         """Wrap a table read from `path`; use `open`."""
-        if set(_COLUMNS) - set(table.column_names):
-            raise RegroupError(f"{path}: not a label table (columns {', '.join(table.column_names)})")
+        if missing := [name for name in _COLUMNS if name not in table.column_names]:
+            raise RegroupError(
+                f"{path}: not a label table: it has no {', '.join(missing)}; run the stage `nouns` again"
+            )
         metadata = table.schema.metadata or {}
         self.path = path
         self.tagger = metadata.get(b"tagger", b"").decode()
@@ -61,12 +64,10 @@ class LabelTable:
         self.image_ids: Int64 = table["image_id"].to_numpy()
         self.caption_ids: Int64 = table["caption_id"].to_numpy()
         self._captions = table["caption"]
-        nouns, phrases = (_one_chunk(table[name]) for name in ("nouns", "phrases"))
-        both = pa.concat_arrays([column.values.dictionary for column in (nouns, phrases)])
-        distinct = pc.unique(both)
+        columns = [_one_chunk(table[name]) for name in _LISTS]
+        distinct = pc.unique(pa.concat_arrays([column.values.dictionary for column in columns]))
         self._labels = distinct.take(pc.sort_indices(distinct))
-        self.nouns = self._ragged(nouns)
-        self.phrases = self._ragged(phrases)
+        self.nouns, self.phrases, self.published_phrases = map(self._ragged, columns)
 
     @classmethod
     def open(cls, path: Path, *, mapped: Path | None = None) -> LabelTable:

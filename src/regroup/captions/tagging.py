@@ -22,7 +22,9 @@ from regroup.captions.weights import TaggerWeights
 # an adjective, a preposition, a verb.
 _LETTER = {"NN": "N", "NNS": "N", "NNP": "N", "NNPS": "P", "JJ": "J", "IN": "I"}
 _VERBS = frozenset({"VB", "VBD", "VBG", "VBN", "VBP", "VBZ"})
-_PHRASE = re.compile("[NPJ]*[NP](?:I[NPJ]*[NP])?")
+_NBAR = "[NPJ]*[NP]"
+_PHRASE = re.compile(f"{_NBAR}(?:I{_NBAR})?")
+_PUBLISHED_PHRASE = re.compile(_NBAR)
 
 # Captions in which NLTK's rules reduce to: split at white space, commas before white space and the final
 # period stand alone. Everything else (quotes, brackets, contractions, accents, ...) goes to NLTK itself.
@@ -35,10 +37,14 @@ _PROCESS_WORTH = 20_000  # distinct captions that repay starting a process (abou
 
 @dataclass(frozen=True, slots=True)
 class CaptionNouns:
-    """What one caption names: every noun in order, repeated as in the caption, and its noun phrases."""
+    """What one caption names: every noun in order, repeated as in the caption, and its noun phrases.
+
+    `published_phrases` are those of the study's published code, see `CaptionTagger`.
+    """
 
     nouns: tuple[str, ...]
     phrases: tuple[str, ...]
+    published_phrases: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,13 @@ class FoundNouns:
 
     Attributes:
         nouns: every noun of each caption in order, repeated as in the caption.
-        phrases: likewise its noun phrases.
+        phrases, published_phrases: likewise its noun phrases, by either rule.
         words: how often each word, noun or not, occurs in all captions.
     """
 
     nouns: StringLists
     phrases: StringLists
+    published_phrases: StringLists
     words: Counter[str]
 
 
@@ -76,6 +83,12 @@ class CaptionTagger:
     Nouns are the words tagged NN, NNS or NNP, and with `verbs` also VB*; case is kept. A phrase is
     NP = NBAR (IN NBAR)?, NBAR = (NN.*|JJ)* NN.*, found from left to right, longest first, without overlap;
     its words are joined by a blank.
+
+    The study's published code has the same grammar and finds something else. In NLTK's chunker a rule sees
+    only what no earlier rule has chunked: NP = NBAR takes every NBAR, and NP = NBAR IN NBAR finds none left.
+    The code then reads a caption from left to right, and keeps what it has chunked when the next word outside
+    chunks comes: a phrase that ends the caption, without a full stop, is lost. Chunks side by side would
+    become one, but the longest NBAR leaves no other beside it. `published_phrases` are these.
     """
 
     def __init__(
@@ -123,11 +136,12 @@ class CaptionTagger:
         for sentence, times in zip(sentences, repeats, strict=True):
             for _ in range(times - 1):
                 words.update(sentence)
-        nouns, phrases = Encoder(), Encoder()
+        nouns, phrases, published = Encoder(), Encoder(), Encoder()
         for found in self._find(sentences):
             nouns.append(found.nouns)
             phrases.append(found.phrases)
-        return FoundNouns(nouns.lists(), phrases.lists(), words)
+            published.append(found.published_phrases)
+        return FoundNouns(nouns.lists(), phrases.lists(), published.lists(), words)
 
     def _find(self, sentences: list[list[str]]) -> Iterator[CaptionNouns]:
         letters = self._letters
@@ -138,7 +152,12 @@ class CaptionTagger:
         wanted = self._nouns
         nouns = tuple([word for word, letter in zip(words, line, strict=True) if letter in wanted])
         spans = [match.span() for match in _PHRASE.finditer(line)]
-        return CaptionNouns(nouns, tuple([" ".join(words[start:end]) for start, end in spans]))
+        ended = [match.span() for match in _PUBLISHED_PHRASE.finditer(line) if match.end() < len(line)]
+        return CaptionNouns(
+            nouns,
+            tuple([" ".join(words[start:end]) for start, end in spans]),
+            tuple([" ".join(words[start:end]) for start, end in ended]),
+        )
 
 
 def find_nouns(
@@ -175,8 +194,12 @@ def find_nouns(
     words: Counter[str] = Counter()
     for part in parts:
         words.update(part.words)
-    nouns = concatenate([part.nouns for part in parts]).take(rows)
-    return FoundNouns(nouns, concatenate([part.phrases for part in parts]).take(rows), words)
+    return FoundNouns(
+        concatenate([part.nouns for part in parts]).take(rows),
+        concatenate([part.phrases for part in parts]).take(rows),
+        concatenate([part.published_phrases for part in parts]).take(rows),
+        words,
+    )
 
 
 def _map(

@@ -2,10 +2,11 @@
 
 from typing import Literal
 
-Padding = Literal["caption", "null", "mask"]
+Padding = Literal["caption", "null", "mask", "denominator"]
 """What stands where an image has fewer labels than places (sections 4.1 and 5.7).
 
-`caption`: the caption again; `null`: an embedding of zeros; `mask`: nothing, the place is left out.
+`caption`: the caption again; `null`: an embedding of zeros; `mask`: nothing, the place is left out;
+`denominator`: an embedding of zeros that is compared with and never aimed at.
 """
 
 CLIP_CONTEXT = 77

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from regroup.model.constants import Padding
-from regroup.objectives._reduce import normalise
+from regroup.objectives._reduce import global_mean, normalise
 
 Form = Literal["thesis", "published"]
 
@@ -22,11 +22,18 @@ def join(first: Float[Tensor, ""], second: Float[Tensor, ""], form: Form) -> Flo
 def prepare_labels(
     labels: Float[Tensor, "b k c"], present: Bool[Tensor, "b k"] | None, padding: Padding
 ) -> tuple[Float[Tensor, "b k c"], Bool[Tensor, "b k"]]:
-    """Normalised label features, and which places take part in the loss."""
+    """Normalised label features, and which places are targets."""
     everywhere = torch.ones(labels.shape[:2], dtype=torch.bool, device=labels.device)
     if present is None or padding == "caption":
         return normalise(labels), everywhere
-    return normalise(labels, present), present if padding == "mask" else everywhere
+    return normalise(labels, present), everywhere if padding == "null" else present
+
+
+def target_mean(values: Float[Tensor, "*n"], targets: Bool[Tensor, "*n"], padding: Padding) -> Tensor:
+    """Mean over those that have a target; with padding `denominator` over all, the others as 0."""
+    if padding == "denominator":
+        return global_mean(torch.where(targets, values, 0))
+    return global_mean(values, targets)
 
 
 def log_sum_exp(logits: Float[Tensor, "n m"], valid: Bool[Tensor, "*m"] | None) -> Float[Tensor, " n"]:

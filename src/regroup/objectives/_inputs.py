@@ -19,7 +19,9 @@ class Labels:
     """The labels drawn for each image.
 
     Attributes:
-        features: what stands at padding is for the objective to replace, see `ObjectiveInputs.padding`.
+        features: at padding zeros, or what the run's text projector makes of a text of zero tokens
+            (`batch_norm.padding` of its variant). Most objectives put something else there, see
+            `ObjectiveInputs.padding`.
         ids: equal numbers for equal label strings, -1 where an image has fewer than K labels.
     """
 
@@ -91,6 +93,8 @@ class ObjectiveInputs:
             `caption`: the caller put the caption's features there; they count as a label of their own image.
             `null`: an embedding of zeros, whatever the caller put there; it takes part in every softmax.
             `mask`: nothing; the place is left out of numerators and denominators.
+            `denominator`: an embedding of zeros that is no target: it stays among what an image is compared
+            with, and images and places without any label count in means, with a loss of 0.
         given: what was computed for this batch; read by the properties below, each of which raises
             `RegroupError` where the objective does not declare that it needs it.
         heads: modules that are trained beside the model, by name: those that the objective declares.

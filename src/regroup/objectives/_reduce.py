@@ -53,6 +53,6 @@ def inverse_temperature(logit_scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
     return upcast(logit_scale).exp().clamp(max=MAX_SCALE)
 
 
-def entropy_terms(p: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """-p log p, elementwise; 0 at 0, with a finite gradient."""
-    return -p * p.clamp_min(torch.finfo(p.dtype).tiny).log()
+def entropy_terms(p: Float[Tensor, "*n"], offset: float = 0.0) -> Float[Tensor, "*n"]:
+    """-p log(p + offset), elementwise; 0 at 0, with a finite gradient."""
+    return -p * (p + offset if offset else p.clamp_min(torch.finfo(p.dtype).tiny)).log()

@@ -16,10 +16,16 @@ def segment_similarity(
     labels: Float[Tensor, "b k c"],
     present: Bool[Tensor, "b k"] | None,
     padding: Padding,
+    *,
+    as_given: bool = False,
 ) -> tuple[Float[Tensor, "b g k"], Bool[Tensor, "b k"]]:
-    """Cosine similarity of segments and labels (eq. 30), and which labels count."""
+    """Cosine similarity of segments and labels (eq. 30), and which labels count.
+
+    Padding that counts is an embedding of zeros, or with `as_given` whatever stands in `labels`.
+    """
     valid = torch.ones(labels.shape[:2], dtype=torch.bool, device=labels.device)
-    if present is not None and padding != "caption":
+    zeros = padding == "mask" or (padding != "caption" and not as_given)
+    if present is not None and zeros:
         features = normalise(labels, present)
         valid = present if padding == "mask" else valid
     else:

@@ -26,7 +26,7 @@ class Options(Settings):
     """Which of the two forms.
 
     `form`: `published` applies a softmax over groups to the attention and one over labels to the product,
-    and takes the mean over labels in place of the sum.
+    and takes the mean over labels in place of the sum; empty places have the features that they are given.
     """
 
     form: Form = "thesis"
@@ -61,13 +61,13 @@ def label_entropy(
         segments: projected segments.
         labels: of each image; K may be 0, which gives 0.
         present: False at padding; None = no padding.
-        padding: see `ObjectiveInputs`; a null label has similarity 0 to every segment. Images whose labels
-            are all masked count in no mean.
+        padding: see `ObjectiveInputs`; a label of zeros has similarity 0 to every segment, and there are no
+            targets, so `denominator` is `null`. Images whose labels are all masked count in no mean.
         form: see `Options`.
     """
     if labels.shape[1] == 0:
         return segments.sum() * 0
-    similarity, valid = segment_similarity(segments, labels, present, padding)
+    similarity, valid = segment_similarity(segments, labels, present, padding, as_given=form == "published")
     attention = upcast(attention)
     if form == "published":
         attention = attention.softmax(1)

@@ -16,8 +16,8 @@ from torch import Tensor
 from regroup.model.collectives import all_gather, rank
 from regroup.model.constants import Padding
 from regroup.objectives import Need, ObjectiveInputs
-from regroup.objectives._contrast import Form, join, log_sum_exp, prepare_labels
-from regroup.objectives._reduce import global_mean, inverse_temperature, normalise
+from regroup.objectives._contrast import Form, join, log_sum_exp, prepare_labels, target_mean
+from regroup.objectives._reduce import inverse_temperature, normalise
 from regroup.settings import Settings
 
 NEEDS = frozenset({Need.LABELS})
@@ -81,8 +81,8 @@ def multi_label_loss(
         numerator = log_sum_exp(positive, valid)
     else:
         numerator = torch.where(valid, positive, 0).sum(1) / valid.sum(1).clamp_min(1)
-    image_to_text = global_mean(normaliser - numerator, valid.any(1))
+    image_to_text = target_mean(normaliser - numerator, valid.any(1), padding)
 
     logits = scale * labels.flatten(0, 1) @ all_gather(image).T
     text_to_image = F.cross_entropy(logits, own.repeat_interleave(places), reduction="none")
-    return join(image_to_text, global_mean(text_to_image, valid.flatten()), form)
+    return join(image_to_text, target_mean(text_to_image, valid.flatten(), padding), form)

@@ -15,8 +15,8 @@ from torch import Tensor
 from regroup.model.collectives import all_gather, rank
 from regroup.model.constants import Padding
 from regroup.objectives import Need, ObjectiveInputs
-from regroup.objectives._contrast import prepare_labels, soft_cross_entropy
-from regroup.objectives._reduce import global_mean, inverse_temperature, normalise
+from regroup.objectives._contrast import prepare_labels, soft_cross_entropy, target_mean
+from regroup.objectives._reduce import inverse_temperature, normalise
 from regroup.settings import Settings
 
 NEEDS = frozenset({Need.LABELS})
@@ -54,8 +54,8 @@ def noise_free_loss(
         labels: of each image; K may be 0, which gives 0.
         label_ids: -1 at padding.
         logit_scale: log of 1/tau.
-        padding: see `ObjectiveInputs`. Padding that is not masked is a label of its own image alone, even
-            where several images are padded alike.
+        padding: see `ObjectiveInputs`. With `caption` and `null`, padding is a label of its own image alone,
+            even where several images are padded alike. The study's published code is `denominator`.
         scope: see `Options`.
 
     Returns:
@@ -70,15 +70,16 @@ def noise_free_loss(
     ids = unique_padding(label_ids, offset * label_ids.shape[1])
     all_ids = gather(ids)
     all_valid = gather(valid).flatten()
+    compared = all_valid if padding == "mask" else None
     scale = inverse_temperature(logit_scale)
 
     logits = scale * image @ gather(labels).flatten(0, 1).T
     positive = label_matches(ids, all_ids.flatten()) & all_valid
-    image_to_text = global_mean(soft_cross_entropy(logits, positive, all_valid), valid.any(1))
+    image_to_text = target_mean(soft_cross_entropy(logits, positive, compared), valid.any(1), padding)
 
     logits = scale * labels.flatten(0, 1) @ gather(image).T
     positive = label_matches(all_ids, ids.flatten()).T
-    text_to_image = global_mean(soft_cross_entropy(logits, positive, None), valid.flatten())
+    text_to_image = target_mean(soft_cross_entropy(logits, positive, None), valid.flatten(), padding)
     return (image_to_text + text_to_image) / 2
 
 

@@ -138,6 +138,7 @@ class CaptionData:
             count=labels.count,
             padding=labels.padding,
             vocabulary=vocabulary,
+            fallback=labels.fallback,
             seed=variant.seed,
         )
         self._sets = _CaptionsOfImages(table.image_ids) if Need.CAPTIONS in needed else None
