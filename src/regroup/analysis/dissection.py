@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 WITHOUT = "_wb"
 """Ends the name of an analysis that leaves the background out, as Table 1 has it."""
+GIVEN = "_given"
+"""Ends the name of an alignment that is told where the background is, as the study's published code is."""
 
 CHUNK = 64
 """Images whose neighbours are searched at once."""
@@ -61,7 +63,8 @@ def dissect(
 
     Returns:
         Scores by name: `k5` ... (visual grouping for each K), `alignment`, and for a protocol with background
-        the same with `_wb`: without it, its pixels neither scored nor known to the bank.
+        the same with `_wb`: without it, its pixels neither scored nor known to the bank; and
+        `alignment_given`: the background's region is labelled as such, whatever the model calls it.
 
     Raises:
         RegroupError: a file is missing or broken, a mask does not fit, or the bank is smaller than K.
@@ -139,26 +142,33 @@ def _alignment(
     model: Backbone, dataset: ResolvedDataset, inference: InferenceParams, batch: int, progress: bool
 ) -> dict[str, DatasetScores]:
     decision, images = decide(dataset, inference), len(dataset.samples)
-    asked = {False: dataset.prompts}
+    # end of the name -> channels, and whether the background is left out
+    asked = {"": (dataset.prompts, False)}
     if dataset.protocol.background:
-        asked[True] = dataset.prompts.without_background()
-    counters = {without: PixelCounter(dataset.protocol.classes) for without in asked}
+        asked[GIVEN] = (dataset.prompts, False)
+        asked[WITHOUT] = (dataset.prompts.without_background(), True)
+    counters = {name: PixelCounter(dataset.protocol.classes) for name in asked}
     classes = embed_prompts(model, dataset.prompts.texts)
     samples = tqdm(read_samples(dataset, inference), "alignment", images, disable=not progress, unit="image")
     for mask, encoded in encode_images(model, classes, samples, inference, batch=batch):
         truth = mask.numpy().astype(np.uint8)
-        for without, channels in asked.items():
+        for name, (channels, without) in asked.items():
             shown = _mask(truth, without)
-            _count(counters[without], align(encoded, channels, decision, shown), shown)
+            if name == GIVEN:  # what was found with the same channels, corrected
+                found = np.where(truth == 0, np.int16(0), found)
+            else:
+                found = align(encoded, channels, decision, shown)
+            _count(counters[name], found, shown)
+    what = {**describe(dataset, inference, decision), "analysis": "visual-text alignment"}
     return {
-        f"alignment{WITHOUT if without else ''}": _scores(
+        f"alignment{name}": _scores(
             counter,
             dataset,
             images,
-            without,
-            {**describe(dataset, inference, decision), "analysis": "visual-text alignment"},
+            asked[name][1],
+            {**what, "background_region": "given"} if name == GIVEN else what,
         )
-        for without, counter in counters.items()
+        for name, counter in counters.items()
     }
 
 
