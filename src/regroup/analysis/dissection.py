@@ -142,30 +142,26 @@ def _alignment(
     model: Backbone, dataset: ResolvedDataset, inference: InferenceParams, batch: int, progress: bool
 ) -> dict[str, DatasetScores]:
     decision, images = decide(dataset, inference), len(dataset.samples)
-    # end of the name -> channels, and whether the background is left out
-    asked = {"": (dataset.prompts, False)}
-    if dataset.protocol.background:
-        asked[GIVEN] = (dataset.prompts, False)
-        asked[WITHOUT] = (dataset.prompts.without_background(), True)
-    counters = {name: PixelCounter(dataset.protocol.classes) for name in asked}
+    background, without = dataset.protocol.background, dataset.prompts.without_background()
+    names = ("", WITHOUT, GIVEN) if background else ("",)
+    counters = {name: PixelCounter(dataset.protocol.classes) for name in names}
     classes = embed_prompts(model, dataset.prompts.texts)
     samples = tqdm(read_samples(dataset, inference), "alignment", images, disable=not progress, unit="image")
     for mask, encoded in encode_images(model, classes, samples, inference, batch=batch):
         truth = mask.numpy().astype(np.uint8)
-        for name, (channels, without) in asked.items():
-            shown = _mask(truth, without)
-            if name == GIVEN:  # what was found with the same channels, corrected
-                found = np.where(truth == 0, np.int16(0), found)
-            else:
-                found = align(encoded, channels, decision, shown)
-            _count(counters[name], found, shown)
+        found = align(encoded, dataset.prompts, decision, truth)
+        _count(counters[""], found, truth)
+        if background:
+            _count(counters[GIVEN], np.where(truth == 0, 0, found), truth)
+            shown = _mask(truth, without=True)
+            _count(counters[WITHOUT], align(encoded, without, decision, shown), shown)
     what = {**describe(dataset, inference, decision), "analysis": "visual-text alignment"}
     return {
         f"alignment{name}": _scores(
             counter,
             dataset,
             images,
-            asked[name][1],
+            name == WITHOUT,
             {**what, "background_region": "given"} if name == GIVEN else what,
         )
         for name, counter in counters.items()
