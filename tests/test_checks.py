@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from regroup.checks import Study, check_study
 from regroup.cli import main
 from regroup.errors import RegroupError
+from regroup.inherited import inherited_values
 from regroup.profile import make_profile
 
 from .thesis import edit, enter_project, thesis
@@ -199,6 +201,8 @@ def test_the_profile_of_the_readme_has_no_faults(project: Path) -> None:
         (project / name / "overrides.yaml").write_text(text)
         make_profile(Path(name))
     assert check_study(Path("mycoco/params.yaml")).trained
+    shutil.copyfile(ROOT / "full/why.yaml", project / "full/why.yaml")
+    assert inherited_values(Path("mycoco/params.yaml")) == []
 
 
 def test_all_faults_are_told_at_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,8 +227,21 @@ def test_the_plan_of_the_real_study_counts_the_thesis_s_steps(
         main(["plan", "--params", "full/params.yaml", "--no-measure"])
     assert not ended.value.code
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
-    assert lines["noise-free-ge-384"][1:] == ["34,650", "512", "384"]
-    assert lines["vocabulary-5k"][1:] == ["11,555", "256", "224"]
+    assert lines["noise-free-ge-384"][1:] == ["34,650", "512", "384", "150.0"]
+    assert lines["vocabulary-5k"][1:] == ["11,555", "256", "224", "25.0"]
+
+
+def test_the_plan_says_how_many_augmentations_of_an_image_a_run_sees(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """30 epochs of 128 captions are 2.4 samples of each of 1,600 images, of which two views are made."""
+    with pytest.raises(SystemExit):
+        main(["plan", "--no-measure"])
+    said = capsys.readouterr().out
+    assert said.startswith("mini: 48 runs to train, 8,000 captions of 1,600 images")
+    lines = {line.split()[0]: line.split() for line in said.splitlines()}
+    assert lines["refined"][-1] == "2.0"
+    assert lines["parts-gb2"][-1] == "1.2"
 
 
 def test_the_plan_measures_each_start_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,8 +277,8 @@ def test_the_plan_measures_what_it_prints(project: Path, capsys: pytest.CaptureF
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
     one, all_of_it = lines["blocks"], lines["everything"]
     assert one[1] == all_of_it[1]
-    seconds, hours = float(one[4]), float(one[5])
+    seconds, hours = float(one[5]), float(one[6])
     assert seconds > 0
     assert hours == pytest.approx(int(one[1]) * seconds / 3600, abs=0.01)
-    assert float(all_of_it[6]) >= float(one[6])
+    assert float(all_of_it[7]) >= float(one[7])
     assert lines["total"][1] == str(int(one[1]) + int(all_of_it[1]))

@@ -94,10 +94,11 @@ def test_grouping_is_the_independent_computations(model: GroupViT, voc: Path, wi
         assert found.confusion[:, 0].sum() == 0
 
 
-@pytest.mark.parametrize("without", [False, True], ids=["with background", "without background"])
-def test_alignment_is_the_independent_computations(model: GroupViT, voc: Path, without: bool) -> None:
+@pytest.mark.parametrize("analysis", ["alignment", "alignment_wb", "alignment_given"])
+def test_alignment_is_the_independent_computations(model: GroupViT, voc: Path, analysis: str) -> None:
     """L_affinity from mmseg's own sliding window, every class of every pixel, averaged region by region."""
-    found = dissect(model, VOC, SMALL, PARAMS, voc)[f"alignment{'_wb' if without else ''}"]
+    scores = dissect(model, VOC, SMALL, PARAMS, voc)
+    found, without = scores[analysis], analysis == "alignment_wb"
     segmentor = OpenVocabularySegmentor(model, "voc", threshold=0.1, window=32, stride=16)
     predicted, masks = [], []
     for image, mask in images_of(voc, "val"):
@@ -113,11 +114,14 @@ def test_alignment_is_the_independent_computations(model: GroupViT, voc: Path, w
         for label in np.unique(mask):
             region = mask == label
             one[region] = first + enlarged[first:, region].mean(axis=1).argmax()
+        if analysis == "alignment_given":
+            one[mask == 0] = 0
         predicted.append(one)
         masks.append(mask)
     assert found.miou == pytest.approx(oracle.mean_iou(predicted, masks, 21), abs=1e-9)
     assert found.protocol["background"] is not without
     assert len({int(i) for one in predicted for i in np.unique(one)}) > 2
+    assert len({one.miou for name, one in scores.items() if name.startswith("alignment")}) == 3
 
 
 def test_a_region_has_one_label(model: GroupViT, voc: Path) -> None:
@@ -217,7 +221,8 @@ def test_the_command_writes_a_file_for_each_row_and_the_same_bytes_twice(
         assert not end.value.code
         contents.append({path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()})
     assert contents[0] == contents[1]
-    rows = {"k3.json", "k5.json", "k3_wb.json", "k5_wb.json", "alignment.json", "alignment_wb.json"}
+    rows = {"k3.json", "k5.json", "k3_wb.json", "k5_wb.json"}
+    rows |= {"alignment.json", "alignment_wb.json", "alignment_given.json"}
     assert set(contents[0]) == rows | {"dissection.csv", "dissection.md", ".made-by-regroup"}
     metrics = json.loads(contents[0]["k5.json"])
     assert metrics["profile"] == "mini"
@@ -242,11 +247,11 @@ def test_the_metrics_files_fill_tables_1_and_2(model: GroupViT, voc: Path, tmp_p
     )
     table = build_table(
         1,
-        {"visual_grouping_wb": [tmp_path / "k10_wb.json"], "alignment": [tmp_path / "alignment.json"]},
+        {"visual_grouping_wb": [tmp_path / "k10_wb.json"], "alignment": [tmp_path / "alignment_given.json"]},
         profile="mini",
         drawn=True,
     )
     ours = {row.id: row.cells[0].ours for row in table.rows}
-    assert ours["alignment"].mean == scores["alignment"].miou
+    assert ours["alignment"].mean == scores["alignment_given"].miou
     assert ours["visual_grouping_wb"].mean == scores["k10_wb"].miou
     assert ours["original"] is None

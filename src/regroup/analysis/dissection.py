@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 WITHOUT = "_wb"
 """Ends the name of an analysis that leaves the background out, as Table 1 has it."""
+GIVEN = "_given"
+"""Ends the name of an alignment that is told where the background is, as the study's published code is."""
 
 CHUNK = 64
 """Images whose neighbours are searched at once."""
@@ -61,7 +63,8 @@ def dissect(
 
     Returns:
         Scores by name: `k5` ... (visual grouping for each K), `alignment`, and for a protocol with background
-        the same with `_wb`: without it, its pixels neither scored nor known to the bank.
+        the same with `_wb`: without it, its pixels neither scored nor known to the bank; and
+        `alignment_given`: the background's region is labelled as such, whatever the model calls it.
 
     Raises:
         RegroupError: a file is missing or broken, a mask does not fit, or the bank is smaller than K.
@@ -139,26 +142,29 @@ def _alignment(
     model: Backbone, dataset: ResolvedDataset, inference: InferenceParams, batch: int, progress: bool
 ) -> dict[str, DatasetScores]:
     decision, images = decide(dataset, inference), len(dataset.samples)
-    asked = {False: dataset.prompts}
-    if dataset.protocol.background:
-        asked[True] = dataset.prompts.without_background()
-    counters = {without: PixelCounter(dataset.protocol.classes) for without in asked}
+    background, without = dataset.protocol.background, dataset.prompts.without_background()
+    names = ("", WITHOUT, GIVEN) if background else ("",)
+    counters = {name: PixelCounter(dataset.protocol.classes) for name in names}
     classes = embed_prompts(model, dataset.prompts.texts)
     samples = tqdm(read_samples(dataset, inference), "alignment", images, disable=not progress, unit="image")
     for mask, encoded in encode_images(model, classes, samples, inference, batch=batch):
         truth = mask.numpy().astype(np.uint8)
-        for without, channels in asked.items():
-            shown = _mask(truth, without)
-            _count(counters[without], align(encoded, channels, decision, shown), shown)
+        found = align(encoded, dataset.prompts, decision, truth)
+        _count(counters[""], found, truth)
+        if background:
+            _count(counters[GIVEN], np.where(truth == 0, 0, found), truth)
+            shown = _mask(truth, without=True)
+            _count(counters[WITHOUT], align(encoded, without, decision, shown), shown)
+    what = {**describe(dataset, inference, decision), "analysis": "visual-text alignment"}
     return {
-        f"alignment{WITHOUT if without else ''}": _scores(
+        f"alignment{name}": _scores(
             counter,
             dataset,
             images,
-            without,
-            {**describe(dataset, inference, decision), "analysis": "visual-text alignment"},
+            name == WITHOUT,
+            {**what, "background_region": "given"} if name == GIVEN else what,
         )
-        for without, counter in counters.items()
+        for name, counter in counters.items()
     }
 
 

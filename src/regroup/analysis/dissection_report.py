@@ -53,7 +53,7 @@ def _rows(scores: Mapping[str, Mapping[str, DatasetScores]], variant: str) -> li
             variant,
             dataset,
             str(one.protocol["analysis"]),
-            "yes" if one.protocol["background"] else "no",
+            str(one.protocol.get("background_region", "yes" if one.protocol["background"] else "no")),
             str(one.protocol.get("neighbours", "")),
             f"{one.miou:.2f}",
         )
@@ -67,7 +67,11 @@ def format_dissection(rows: list[tuple[str, ...]], *, profile: str, drawn: bool)
     lines = [f"# Grouping and alignment, each on its own ({profile})", ""]
     table = (COLUMNS, ("---",) * 4 + ("---:",) * 2, *rows)
     lines += [f"| {' | '.join(map(markdown_text, cells))} |" for cells in table]
-    lines += ["", "mIoU in percent (section 5.4). Without background, its pixels are not scored."]
+    lines += [
+        "",
+        "mIoU in percent (section 5.4). Without background, its pixels are not scored; where it is given, "
+        "its region is labelled as such, whatever the model calls it.",
+    ]
     if note := table_note(profile, drawn=drawn, printed=False):
         lines += ["", note]
     return "\n".join(lines) + "\n"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from regroup.checks import check_study
 from regroup.commands.arguments import add_params
+from regroup.inherited import inherited_values
 
 EXAMPLES = """examples:
   regroup check
@@ -21,7 +23,8 @@ def add_parser(commands: Any) -> None:
         description="Check that every key, part, objective, vocabulary and table row that a study names "
         "exists and every number is in its range, that DVC and Snakemake can address every name, that "
         "batches and image sizes fit, that every row of its tables has a run, and that no two runs are the "
-        "same. Runs nothing; exit status 2 with one line a fault.",
+        "same. Runs nothing; exit status 2 with one line a fault. Of a profile on real data it also says, as "
+        "warnings, which values of the default profile it has without saying so (full/why.yaml).",
         epilog=EXAMPLES,
     )
     add_params(parser)
@@ -29,4 +32,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    print(check_study(arguments.params))
+    study = check_study(arguments.params)
+    for line in inherited_values(arguments.params):
+        print(f"warning: {line}", file=sys.stderr)
+    print(study)

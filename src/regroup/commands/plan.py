@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
         "--captions",
         type=whole(1, MOST_IMAGES),
         metavar="N",
-        help="of the training split, where `nouns` has not run (591753)",
+        help="of the training split (those there are; where `nouns` has not run, COCO's 591753)",
     )
     parser.add_argument(
         "--images", type=whole(1, 65_536), metavar="N", help="images a measured step (a GPU 64, a CPU 8)"
@@ -64,7 +64,9 @@ def _run(arguments: argparse.Namespace) -> None:
             "--no-measure: there are no hours then for --images or --gpus to change; drop them"
         )
     params = load_params(arguments.params)
-    captions = arguments.captions or _captions(params)
+    captions, images = _corpus(params)
+    if arguments.captions is not None:
+        captions, images = arguments.captions, arguments.captions * images / captions
     runs = {
         name: (variant, Plan.of(variant, params.finetune, captions))
         for name, variant in load_variants(params.variants_file).items()
@@ -76,15 +78,19 @@ def _run(arguments: argparse.Namespace) -> None:
     measured = {} if arguments.no_measure else _measure(params, runs, arguments.images)
     width = max(map(len, runs))
     variants = f"{len(runs)} variants, " if sum(seeds.values()) > len(runs) else ""
-    print(f"{params.name}: {variants}{sum(seeds.values())} runs to train, {captions:,} captions")
     print(
-        f"{'variant':<{width}}  {'seeds':>5}  {'steps':>9}  {'batch':>5}"
-        f"  {'px':>4}  {'s/step':>8}  {'hours':>8}  {'GiB':>6}"
+        f"{params.name}: {variants}{sum(seeds.values())} runs to train, {captions:,} captions of "
+        f"{images:,.0f} images"
+    )
+    print(
+        f"{'variant':<{width}}  {'seeds':>5}  {'steps':>9}  {'batch':>5}  {'px':>4}  {'views':>6}"
+        f"  {'s/step':>8}  {'hours':>8}  {'GiB':>6}"
     )
     hours = 0.0
     for name, (_, plan) in runs.items():
         steps = seeds[name] * plan.steps
         line = f"{name:<{width}}  {seeds[name]:>5}  {steps:>9,}  {plan.batch:>5}  {plan.image_size:>4}"
+        line += f"  {plan.views(images, params.finetune):>6.1f}"
         if name in measured:
             one = measured[name]
             own = steps * one.seconds / 3600
@@ -94,17 +100,26 @@ def _run(arguments: argparse.Namespace) -> None:
     total = sum(seeds[name] * plan.steps for name, (_, plan) in runs.items())
     print(
         f"{'total':<{width}}  {sum(seeds.values()):>5}  {total:>9,}"
-        + (f"  {hours:>31,.1f}" if measured else "")
+        + (f"  {hours:>39,.1f}" if measured else "")
     )
     if measured and arguments.gpus > 1:
         print(f"over {arguments.gpus} GPUs: {hours / arguments.gpus:,.1f} hours")
+    print("views: different augmentations of an image that a run sees, on average")
 
 
-def _captions(params: Params) -> int:
+def _corpus(params: Params) -> tuple[int, float]:
+    """Captions and images of the training split; where `nouns` has not run, what they will be, or COCO's."""
+    import numpy as np
+
     from regroup.captions.table import LABELS, LabelTable
+    from regroup.sources.mini.drawn.coco import CAPTIONS_PER_IMAGE
 
     path = params.layout.captions / LABELS
-    return len(LabelTable.open(path)) if path.is_file() else 591_753
+    if not path.is_file():
+        drawn = params.world.coco_train if params.sources["coco"].kind == "mini" else None
+        return (591_753, 118_287) if drawn is None else (drawn * CAPTIONS_PER_IMAGE, drawn)
+    table = LabelTable.open(path)
+    return len(table), len(np.unique(table.image_ids))
 
 
 def _measure(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from regroup.commands.arguments import path, text
 from regroup.errors import RegroupError
+from regroup.inherited import inherited_values
 from regroup.profile import make_profile, make_study
 from regroup.study import place_of
 
@@ -50,4 +52,6 @@ def _run(arguments: argparse.Namespace) -> None:
         written = make_profile(arguments.folder)
     else:
         raise RegroupError("name a profile's folder, or a study: --study NAME")
+    for line in inherited_values(written):
+        print(f"warning: {line}", file=sys.stderr)
     print(f"{written}: written; start it with `dvc repro {written.with_name('dvc.yaml')}`")

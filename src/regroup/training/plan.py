@@ -54,3 +54,8 @@ class Plan:
             epoch_steps,
             min(steps, settings.max_steps or steps),
         )
+
+    def views(self, images: float, settings: FinetuneParams) -> float:
+        """How many different augmentations of an image the run sees, on average over `images` images."""
+        samples = self.steps * self.batch / images
+        return samples if settings.views is None else min(samples, settings.views)
