@@ -168,7 +168,10 @@ class Gallery:
         encoded = islice(self._whole(self._pretrained, self._dissected), SEARCHED)
         images = numbered_images(dataset)
         return concepts_figure(
-            [(image, one.segment_map("bicubic"), mask) for one, (image, mask) in zip(encoded, images, strict=False)],
+            [
+                (image, one.segment_map("bicubic"), mask)
+                for one, (image, mask) in zip(encoded, images, strict=False)
+            ],
             dataset.protocol.classes,
             background=dataset.protocol.background,
             profile=self.profile,
