@@ -3,7 +3,7 @@
 from regroup.backbones import load_checkpoint
 from regroup.scoring.resolve import read_task
 from regroup.scoring.results import write_result
-from regroup.scoring.validation import VALIDATION, validation_curve, write_validation
+from regroup.scoring.validation import VALIDATION, validation_curve, with_start, write_validation
 from regroup.seeds import of_seed, read_seeds, seed_folder
 from regroup.sources.manifest import raw_root
 from regroup.stage import Stage, run
@@ -24,7 +24,8 @@ def main(stage: Stage) -> None:
         seeds = list(runs)
         for seed, checkpoint in runs.items():
             model, folder = load_checkpoint(checkpoint), seed_folder(out, seeds, seed)
-            result = evaluation.run(model, work)
+            points = list_snapshots(checkpoint)
+            result = with_start(evaluation.run(model, work), model, points, apply_snapshot, evaluation, work)
             metrics = write_result(
                 result,
                 evaluation,
@@ -36,7 +37,7 @@ def main(stage: Stage) -> None:
             )
             tracked.log_metrics(of_seed(metrics.flat(), seeds, seed), step=0)
             if (point := evaluation.validating) is not None:
-                rows = validation_curve(model, list_snapshots(checkpoint), apply_snapshot, point, work)
+                rows = validation_curve(model, points, apply_snapshot, point, work)
                 for row in rows:
                     tracked.log_metrics(of_seed(row, seeds, seed), step=int(row["step"]))
                 write_validation(folder / VALIDATION, rows)

@@ -171,6 +171,11 @@ class Variant(Settings):
         return self.dino_input or Need.DINO in needs(self.objectives)
 
     @property
+    def regroups(self) -> bool:
+        """Whether it starts as another model than its checkpoint's: grouping that was not trained like this."""
+        return self.grouping_blocks != 2 or self.last_group_tokens is not None or self.dino_input
+
+    @property
     def trained(self) -> bool:
         """Whether there is anything to train."""
         return bool(self.objectives)

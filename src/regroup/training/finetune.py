@@ -123,6 +123,8 @@ def finetune(
     fingerprint = fingerprint_of(variant, settings, plan, inputs_digest, backbone, device)
     run = Progress(state, fingerprint, claim, learner)
     run.resume()
+    if variant.regroups and settings.snapshots and not run.done:
+        run.take_snapshot(0.0)  # others start as their checkpoint, which is scored anyway
 
     shown = progress and is_first()
     if shown:
