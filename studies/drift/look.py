@@ -1,7 +1,7 @@
 """How far a zero-shot set looks from the captions' images, and what fine-tuning does to it there.
 
-Draws the training splits of VOC and Context in looks between that of the pretraining corpus (0) and that of COCO
-(1), in hue and paleness alone, and scores checkpoints on each:
+Draws the training splits of VOC and Context in looks between that of the pretraining corpus (0) and that of
+COCO (1), in hue and paleness alone, and scores checkpoints on each:
 
     python studies/drift/look.py
     python studies/drift/look.py --checkpoint original --checkpoint refined-384 --positions 0 0.5 1
@@ -59,9 +59,7 @@ def draw(params: Params, source: str, position: float, folder: Path) -> None:
     """The training split of a source in one look; its validation split is one image that nobody reads."""
     world = params.world
     style = between(world, getattr(world, f"{source}_style"), position)
-    draw_dataset(
-        source, folder, world.model_copy(update={f"{source}_style": style, f"{source}_val": 1})
-    )
+    draw_dataset(source, folder, world.model_copy(update={f"{source}_style": style, f"{source}_val": 1}))
 
 
 def write_table(params: Params, variants: list[str], positions: list[float]) -> None:
@@ -79,7 +77,8 @@ def write_table(params: Params, variants: list[str], positions: list[float]) -> 
             one = params.segmentation.datasets[dataset].model_copy(update={"split": "train", "limit": None})
             options = params.segmentation.model_copy(update={"datasets": {dataset: one}})
             row = [
-                evaluate_all(model, options, {source: folder}).datasets[dataset].miou for model in models.values()
+                evaluate_all(model, options, {source: folder}).datasets[dataset].miou
+                for model in models.values()
             ]
             table.writerow([dataset, position, *(f"{value:.2f}" for value in row)])
             print(out.getvalue().splitlines()[-1], flush=True)

@@ -55,7 +55,7 @@ def test_the_layout_is_what_dvc_declares() -> None:
     assert outs["sweep"] == [str(layout.sweep)]
     assert outs["dissect"] == [f"{layout.dissection}/${{item}}"]
     assert outs["tables"] == [str(layout.tables), str(layout.table_data)]
-    assert outs["figures"] == [str(layout.figures), str(layout.cover)]
+    assert outs["figures"] == [str(layout.figures), str(layout.measures), str(layout.cover)]
     assert outs["learning"] == [str(layout.learning)]
     assert outs["page"] == [str(layout.page)]
 

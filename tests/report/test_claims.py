@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from regroup.errors import RegroupError
-from regroup.report.claims import ClaimResult, WhatMoved, load_claims
+from regroup.report.checked import ClaimResult, WhatMoved
+from regroup.report.claims import load_claims
 from regroup.report.what_moved import format_what_moved, write_what_moved
 from tests.thesis import check_claims, thesis, thesis_claims
 

@@ -9,11 +9,13 @@ import pytest
 
 from regroup.errors import RegroupError
 from regroup.metrics import Metric, read_metrics
-from regroup.report.claims import check_claims, load_claims
+from regroup.report.checked import check_claims
+from regroup.report.claims import load_claims
 from regroup.report.columns import Place, column_title
 from regroup.report.reference import load_reference
 from regroup.report.scores_view import write_scores
-from regroup.report.tables import build_table, format_console, write_table
+from regroup.report.table_view import format_console, write_table
+from regroup.report.tables import build_table
 from regroup.report.verify import read_scores
 
 from .made_metrics import make_metrics

@@ -8,7 +8,7 @@ import pytest
 from regroup.cli import main
 from regroup.report.comparison import Verdict
 from regroup.report.summary import format_summary
-from regroup.report.tables import format_console
+from regroup.report.table_view import format_console
 from tests.thesis import build_table, enter_project
 
 TABLES = Path("reports", "mini", "tables")

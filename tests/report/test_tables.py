@@ -11,7 +11,8 @@ from regroup.drawing.grid import markdown, read_grid
 from regroup.errors import RegroupError
 from regroup.report.comparison import Spread, Verdict
 from regroup.report.scores_view import write_scores, write_summary
-from regroup.report.tables import Table, format_console, write_table
+from regroup.report.table_view import format_console, write_table
+from regroup.report.tables import Table
 from regroup.settings import read_yaml
 from tests.thesis import build_table, thesis
 

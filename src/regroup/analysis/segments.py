@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 Ids = NDArray[np.uint8]
 
 Resize = Literal["bilinear", "bicubic"]
-"""How maps of patches are enlarged: bicubically for what shows groups (section 4.5), bilinearly where segments are
-labelled and scored (section 5.4.1)."""
+"""How maps of patches are enlarged: bicubically for what shows groups (section 4.5), bilinearly where
+segments are labelled and scored (section 5.4.1)."""
 
 
 @dataclass(frozen=True, eq=False)
