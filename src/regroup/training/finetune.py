@@ -124,9 +124,8 @@ def finetune(
     run = Progress(state, fingerprint, claim, learner)
     run.resume()
     if variant.regroups and settings.snapshots and not run.done:
-        run.take_snapshot(
-            0.0, statistics.after(0)
-        )  # others start as their checkpoint, which is scored anyway
+        # others start as their checkpoint, which is scored anyway
+        run.take_snapshot(0.0, statistics.after(0))
 
     shown = progress and is_first()
     if shown:
