@@ -227,8 +227,8 @@ def test_the_plan_of_the_real_study_counts_the_thesis_s_steps(
         main(["plan", "--params", "full/params.yaml", "--no-measure"])
     assert not ended.value.code
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
-    assert lines["noise-free-ge-384"][1:] == ["34,650", "512", "384", "150.0"]
-    assert lines["vocabulary-5k"][1:] == ["11,555", "256", "224", "25.0"]
+    assert lines["noise-free-ge-384"][1:] == ["3", "103,950", "512", "384", "150.0"]  # of its three seeds
+    assert lines["vocabulary-5k"][1:] == ["1", "11,555", "256", "224", "25.0"]
 
 
 def test_the_plan_says_how_many_augmentations_of_an_image_a_run_sees(
@@ -238,7 +238,7 @@ def test_the_plan_says_how_many_augmentations_of_an_image_a_run_sees(
     with pytest.raises(SystemExit):
         main(["plan", "--no-measure"])
     said = capsys.readouterr().out
-    assert said.startswith("mini: 48 runs to train, 8,000 captions of 1,600 images")
+    assert said.startswith("mini: 39 variants, 49 runs to train, 8,000 captions of 1,600 images")
     lines = {line.split()[0]: line.split() for line in said.splitlines()}
     assert lines["refined"][-1] == "2.0"
     assert lines["parts-gb2"][-1] == "1.2"
@@ -260,8 +260,8 @@ def test_the_plan_measures_each_start_once(project: Path, capsys: pytest.Capture
     told = capsys.readouterr()
     assert not ended.value.code, told.err
     lines = {line.split()[0]: line.split() for line in told.out.splitlines()}
-    assert all(float(lines[name][4]) > 0 for name in ("one", "clip", "dino"))
-    assert lines["one"][4:] != lines["clip"][4:]
+    assert all(float(lines[name][5]) > 0 for name in ("one", "clip", "dino"))
+    assert lines["one"][5:] != lines["clip"][5:]
 
 
 @pytest.mark.slow
