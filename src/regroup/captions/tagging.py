@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -33,8 +33,7 @@ _CHUNK = 8192
 _PROCESS_WORTH = 20_000  # distinct captions that repay starting a process (about a second)
 
 
-@dataclass(frozen=True, slots=True)
-class CaptionNouns:
+class CaptionNouns(NamedTuple):
     """What one caption names: every noun in order, repeated as in the caption, and its noun phrases.
 
     `published_phrases` are those of the study's published code, see `CaptionTagger`.
