@@ -101,6 +101,24 @@ def test_every_row_of_every_table_has_a_run() -> None:
             "    title: GE\n    checkpoint: clip\n    trainable: image_tower\n    dino_input: true\n",
             "a clip has no grouping blocks",
         ),
+        (
+            VARIANTS,
+            "    title: Second grouping block, both projectors\n",
+            "    title: any\n    batch_norm: {statistics: held}\n",
+            "variants.parts-gb2-projectors.batch_norm.statistics: `held` is about frozen projectors, and",
+        ),
+        (
+            VARIANTS,
+            "    title: Group entropy (GE)\n",
+            "    title: GE\n    checkpoint: clip\n    trainable: image_tower\n",
+            "variants.ge.batch_norm: the backbone `clip` has none; drop this key of the variant",
+        ),
+        (
+            VARIANTS,
+            "{segments: true, padding: true}",
+            "{statistics: kept}",
+            "variants.refined.batch_norm.statistics: Input should be 'batch', 'held', 'original' or 'recomp",
+        ),
         ("params.yaml", "processes: null", "processes: 3", "cannot be shared by 3 processes evenly"),
         (
             "params.yaml",
@@ -116,7 +134,7 @@ def test_every_row_of_every_table_has_a_run() -> None:
         ),
         (
             VARIANTS,
-            "{name: segment_entropy}",
+            "{name: segment_entropy, options: {form: published}}",
             "{name: segment_entropy, options: {over_groups: 2000}}",
             "variants.yaml: variants.se.objectives.segment_entropy: over_groups: Input should be less than",
         ),
@@ -132,6 +150,7 @@ def test_every_row_of_every_table_has_a_run() -> None:
             "    labels: {source: published_phrases+nouns, count: 5, padding: caption}\n"
             "    objectives: [{name: contrastive}, {name: multi_label}]",
             "    title: Fine-tuning\n    labels: {source: published_phrases+nouns}\n"
+            "    batch_norm: {segments: true, padding: true}\n"
             "    objectives: [{name: contrastive}, {name: multi_label, options: {form: published}}]",
             "variants.refined: is the same run as variants.vanilla, every default filled in",
         ),

@@ -17,7 +17,7 @@ from regroup.objectives import Need, needs
 from regroup.params import Params, weight_folders
 from regroup.resolved import checkpoint_of, fill_in, overridden
 from regroup.sources.mini.drawn.coco import CAPTIONS_PER_IMAGE
-from regroup.training.settings import CheckpointParams
+from regroup.training.settings import BatchNormSettings, CheckpointParams
 from regroup.variants import Variant, plugin_faults
 
 if TYPE_CHECKING:
@@ -115,12 +115,17 @@ def _parts(variant: Variant, start: BackboneConfig, where: str) -> Iterator[str]
 
 
 def _adaptations(variant: Variant, start: BackboneConfig, where: str) -> Iterator[str]:
-    """What a run would refuse to attach, tried on a model of shapes without numbers."""
-    if [use.name for use in variant.adapt] in ([], ["parts"]):
+    """What a run would refuse to attach, or to do with batch norms, tried on a model without numbers."""
+    norms = variant.batch_norm
+    plain = norms.statistics in ("batch", "recomputed") and (
+        isinstance(start, GroupViTConfig) or norms == BatchNormSettings()
+    )
+    if plain and [use.name for use in variant.adapt] in ([], ["parts"]):
         return  # its names say all
     import torch
 
     from regroup.adaptation import adapt
+    from regroup.training.batch_norm import check_batch_norm
 
     try:
         for use in variant.adapt:
@@ -130,6 +135,7 @@ def _adaptations(variant: Variant, start: BackboneConfig, where: str) -> Iterato
     try:
         model = backbones.make(_regrouped(variant, start), torch.Generator()).to("meta")
         adapt(model, variant.adapt, seed=variant.seed)
+        check_batch_norm(model, norms)
     except RegroupError as error:
         yield f"{where}.{error}"
 

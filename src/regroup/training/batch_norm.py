@@ -58,23 +58,12 @@ class Statistics:
             settings: the run's.
 
         Raises:
-            RegroupError: the settings ask something of a batch norm, and the backbone has none; or of a
-                frozen projector's, and the run trains all.
+            RegroupError: as for `check_batch_norm`.
         """
+        check_batch_norm(model, settings)
         self._model, self._split, self._settings = model, split, settings
         self._last: tuple[int, Mapping[str, Tensor]] = (-1, NO_STATISTICS)
         own = projectors(model)
-        if not own and settings != BatchNormSettings():
-            raise RegroupError(
-                f"batch_norm: the backbone `{model.config.architecture}` has none; drop this key of the "
-                "variant"
-            )
-        of_frozen = settings.statistics in ("held", "original")
-        if of_frozen and not any(projector.frozen for projector in own.values()):
-            raise RegroupError(
-                f"batch_norm.statistics: `{settings.statistics}` is about frozen projectors, and this run "
-                "trains both; say `batch` or `recomputed`"
-            )
         self._pretrained = {
             f"{name}.norm.{key}": buffer.clone()
             for name, projector in own.items()
@@ -103,6 +92,26 @@ class Statistics:
         buffers = dict(self._model.named_buffers())
         for name, value in self.after(step).items():
             buffers[name].copy_(value)
+
+
+def check_batch_norm(model: Backbone, settings: BatchNormSettings) -> None:
+    """Refuse settings that would do nothing; `model` has its frozen parts frozen, and may be without numbers.
+
+    Raises:
+        RegroupError: they ask something of a batch norm, and the backbone has none; or of a frozen
+            projector's, and the run trains all.
+    """
+    own = projectors(model)
+    if not own and settings != BatchNormSettings():
+        raise RegroupError(
+            f"batch_norm: the backbone `{model.config.architecture}` has none; drop this key of the variant"
+        )
+    of_frozen = settings.statistics in ("held", "original")
+    if of_frozen and not any(projector.frozen for projector in own.values()):
+        raise RegroupError(
+            f"batch_norm.statistics: `{settings.statistics}` is about frozen projectors, and this run trains "
+            "both; say `batch` or `recomputed`"
+        )
 
 
 @torch.no_grad()
