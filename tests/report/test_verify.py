@@ -40,7 +40,9 @@ MOVED = """**What moved (mini)**
 def write(folder: Path, scores: dict[str, tuple[float, float]], verdict: str = "agree, 1 of 1") -> None:
     folder.mkdir(parents=True, exist_ok=True)
     names = {name: name.partition(" seed ") for name in scores}
-    lines = [f"{names[name][0]},{names[name][2]},{coco:g},{voc:g},,\n" for name, (coco, voc) in scores.items()]
+    lines = [
+        f"{names[name][0]},{names[name][2]},{coco:g},{voc:g},,\n" for name, (coco, voc) in scores.items()
+    ]
     (folder / "scores.csv").write_text("variant,seed,coco,voc,context,ade\n" + "".join(lines))
     (folder / "what_moved.md").write_text(MOVED.format(verdict))
 
