@@ -154,10 +154,11 @@ def entropy_diagram(config: GroupViTConfig, trained: Collection[str], profile: s
     diagram = Diagram(title, profile, 4.95, [note])
     pixels = diagram.box(1.5, 0.2, f"image, {image.image_size} x {image.image_size} px", "input")
     words = diagram.box(5.3, 0.2, "K labels of the caption", "input")
-    grouping = any(f"image.stages.{k}.grouping" in trained for k in range(len(image.stages)))
-    tower = diagram.box(
-        1.5, 0.8, "image tower, with its\ngrouping blocks", "trained" if grouping else "frozen"
-    )
+    stages = [f"image.stages.{number}" for number in range(len(image.stages))]
+    grouping = any(f"{stage}.grouping" in trained for stage in stages)
+    alone = grouping and not any(f"{stage}.blocks" in trained for stage in stages)
+    words_of_tower = "image tower, of which only\ngrouping blocks are trained" if alone else "image tower"
+    tower = diagram.box(1.5, 0.8, words_of_tower, "trained" if grouping else "frozen")
     projector = diagram.box(2.9, 1.45, "image projector", kind_of(trained, "image_projector"), width=1.4)
     texts = diagram.box(5.3, 0.8, "text tower and projector", kind_of(trained, "text_projector"), width=1.9)
     attention = diagram.box(
