@@ -109,9 +109,10 @@ def _by_resolution(runs: dict[str, tuple[Variant, Plan]], measured: dict[str, Me
             pairs.setdefault((low, high), []).append((found[low], found[high]))
     for (low, high), some in pairs.items():
         before, after = (fmean(minutes) for minutes in zip(*some, strict=True))
+        pairs_of_runs = f"{len(some)} pair{'s' if len(some) > 1 else ''} of runs"
         yield (
-            f"an epoch at {high} takes {after / before:.1f} times one at {low}: {after - before:+.2f} minutes, "
-            f"the mean of {len(some)} pair{'s' if len(some) > 1 else ''} of runs"
+            f"an epoch at {high} takes {after / before:.1f} times one at {low}: "
+            f"{after - before:+.2f} minutes, the mean of {pairs_of_runs}"
         )
 
 
