@@ -12,6 +12,7 @@ from regroup.cli import main
 from regroup.errors import RegroupError
 from regroup.inherited import inherited_values
 from regroup.profile import make_profile
+from regroup.training.measure import Measurement
 
 from .thesis import edit, enter_project, thesis
 
@@ -301,3 +302,28 @@ def test_the_plan_measures_what_it_prints(project: Path, capsys: pytest.CaptureF
     assert hours == pytest.approx(int(one[1]) * seconds / 3600, abs=0.01)
     assert float(all_of_it[7]) >= float(one[7])
     assert lines["total"][1] == str(int(one[1]) + int(all_of_it[1]))
+
+
+def test_the_plan_tells_what_a_resolution_costs(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Section 5.9.1 speaks of the minutes that an epoch at 384 pixels takes more; they are of a machine."""
+    (project / VARIANTS).write_text(
+        "variants:\n"
+        "  low: {title: a, epochs: 2, objectives: [{name: contrastive}]}\n"
+        "  high: {title: b, epochs: 2, resolution: 384, objectives: [{name: contrastive}]}\n"
+        "  other: {title: c, epochs: 3, resolution: 384, objectives: [{name: contrastive}]}\n"
+    )
+    seconds = {"low": 10.0, "high": 25.0, "other": 99.0}
+    monkeypatch.setattr(
+        "regroup.commands.plan._measure",
+        lambda params, runs, images: {name: Measurement(seconds[name], 1) for name in runs},
+    )
+    with pytest.raises(SystemExit):
+        main(["plan", "--captions", "1000"])
+    said = capsys.readouterr().out
+    steps = 4  # batches of 32 in mini's epoch of 128 captions
+    assert (
+        f"an epoch at 384 takes 2.5 times one at 224: +{steps * 15 / 60:.2f} minutes, the mean of 1 pair of"
+        in said
+    )

@@ -172,7 +172,7 @@ class Variant(Settings):
 
     @property
     def regroups(self) -> bool:
-        """Whether it starts as another model than its checkpoint's, grouping as was not trained."""
+        """Whether it starts as another model than its checkpoint's, which was not trained to group so."""
         return self.grouping_blocks != 2 or self.last_group_tokens is not None or self.dino_input
 
     @property

@@ -1,4 +1,4 @@
-"""Every figure of a profile, drawn one after another (chapters 4 and 5 but for the learning curves)."""
+"""Every figure of a profile, drawn one after another (chapters 3 to 5 but for the learning curves)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from regroup.analysis.class_figures import (
     read_disparities,
     tsne_figure,
 )
+from regroup.analysis.diagrams import diagrams
 from regroup.analysis.dissection import build_banks
 from regroup.analysis.grouping_figures import (
     Shown,
@@ -90,6 +91,7 @@ class Gallery:
 
     def draw(self) -> Iterator[Drawn]:
         """Every figure that the profile's datasets allow."""
+        yield from diagrams(self.models, self.figures, self.evaluate, self.dino.config, self.profile)
         yield self.qualitative()
         if self.figures.dissected is not None:
             parts: tuple[Callable[[], Drawn], ...] = (
@@ -169,6 +171,11 @@ class Gallery:
     @cached_property
     def _shown(self) -> list[Shown]:
         return [Shown(image, mask) for image, mask in telling_images(self._opened(self._dissected), ROWS)]
+
+    @cached_property
+    def _first(self) -> list[Shown]:
+        images = numbered_images(self._opened(self._dissected))
+        return [Shown(image, mask) for image, mask in islice(images, FIRST)]
 
     def qualitative(self) -> Drawn:
         """Figures 13, 16, 17 and 25 to 27."""
@@ -265,11 +272,10 @@ class Gallery:
 
     def affinity(self) -> Drawn:
         """Figure 23."""
-        features, images = self.dino, numbered_images(self._opened(self._dissected))
-        first = [Shown(image, mask) for image, mask in islice(images, FIRST)]
+        features = self.dino
         name = "DINO" if features.config.kind == "published" else "DINO (stand-in)"
         names = name, f"{type(self._pretrained).__name__} ({self.figures.pretrained})"
-        return affinity_figure(self._pretrained, features, first, self.profile, self.drawn, names)
+        return affinity_figure(self._pretrained, features, self._first, self.profile, self.drawn, names)
 
     @cached_property
     def _disparities(self) -> dict[str, list[Disparity]]:

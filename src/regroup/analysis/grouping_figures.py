@@ -70,7 +70,7 @@ def segments_figure(
 
 def _largest(soft: Tensor, image: WholeImage) -> np.ndarray:
     height, width = image.mask.shape
-    return largest_segment(enlarge(soft, height, width, "bicubic")[None])[0].cpu().numpy()
+    return largest_segment(enlarge(soft, height, width, resize="bicubic")[None])[0].cpu().numpy()
 
 
 def attention_figure(
@@ -81,8 +81,7 @@ def attention_figure(
     rows, count = [], 0
     data: dict[str, NDArray[np.generic]] = {}
     for number, (one, encoded) in enumerate(zip(shown, encode_shown(model, shown, window), strict=True)):
-        height, width = one.mask.shape
-        maps = enlarge(encoded.attention[:8], height, width, "bicubic").cpu().numpy()
+        maps = enlarge(encoded.attention[:8], *one.mask.shape, resize="bicubic").cpu().numpy()
         rows.append(("", [Tile(one.image), *(Tile(heat(part, scale)) for part in maps)]))
         data[f"{number:02}/attention"] = encoded.attention.cpu().numpy()
         count = len(maps)
@@ -152,7 +151,7 @@ def entropy_figure(
             ]
             data |= {f"{i:02}/over {kind}, {name}": some.cpu().numpy() for i, some in enumerate(found)}
             maps[f"over {kind}\n{name}"] = [
-                enlarge(values[None], one.mask.shape[0], one.mask.shape[1], "bicubic")[0].cpu().numpy()
+                enlarge(values[None], *one.mask.shape, resize="bicubic")[0].cpu().numpy()
                 for values, one in zip(found, encoded, strict=True)
             ]
     number = len(next(iter(classes.values())))

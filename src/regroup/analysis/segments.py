@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 Ids = NDArray[np.uint8]
 
 Resize = Literal["bilinear", "bicubic"]
-"""How maps of patches are enlarged: bicubically for what shows groups (section 4.5), bilinearly where
-segments are labelled and scored (section 5.4.1)."""
+"""How maps of patches are enlarged: bicubically where groups are shown (section 4.5), bilinearly where they
+are labelled and scored (section 5.4.1)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +72,10 @@ class WholeImage:
     def segment_map(self, resize: Resize = "bilinear") -> Ids:
         """The segment of each pixel, [H, W] (eq. 49): attention enlarged, then its argmax."""
         height, width = self.mask.shape
-        return largest_segment(enlarge(self.attention, height, width, resize)[None])[0].cpu().numpy()
+        return largest_segment(enlarge(self.attention, height, width, resize=resize)[None])[0].cpu().numpy()
 
 
-def enlarge(maps: Tensor, height: int, width: int, resize: Resize = "bilinear") -> Tensor:
+def enlarge(maps: Tensor, height: int, width: int, *, resize: Resize = "bilinear") -> Tensor:
     """Maps of P x P patches, [K, P * P], at the image's own size, [K, height, width].
 
     Bicubic values may lie a little beyond those of the patches; what the maps of a pixel sum to stays.

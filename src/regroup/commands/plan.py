@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from itertools import pairwise
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from regroup.commands.arguments import MOST_IMAGES, add_params, whole
@@ -102,9 +105,32 @@ def _run(arguments: argparse.Namespace) -> None:
         f"{'total':<{width}}  {sum(seeds.values()):>5}  {total:>9,}"
         + (f"  {hours:>39,.1f}" if measured else "")
     )
+    for sentence in _by_resolution(runs, measured):
+        print(sentence)
     if measured and arguments.gpus > 1:
         print(f"over {arguments.gpus} GPUs: {hours / arguments.gpus:,.1f} hours")
     print("views: different augmentations of an image that a run sees, on average")
+
+
+def _by_resolution(runs: dict[str, tuple[Variant, Plan]], measured: dict[str, Measurement]) -> Iterator[str]:
+    """What an epoch costs at a higher resolution: means over runs that differ in nothing else."""
+    alike: dict[str, dict[int, float]] = {}
+    for name, (variant, plan) in runs.items():
+        if name in measured:
+            rest = variant.model_dump_json(exclude={"title", "rows", "resolution", "seed", "seeds"})
+            minutes = plan.epoch_steps * measured[name].seconds / 60
+            alike.setdefault(rest, {}).setdefault(variant.resolution, minutes)
+    pairs: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    for found in alike.values():
+        for low, high in pairwise(sorted(found)):
+            pairs.setdefault((low, high), []).append((found[low], found[high]))
+    for (low, high), some in pairs.items():
+        before, after = (fmean(minutes) for minutes in zip(*some, strict=True))
+        pairs_of_runs = f"{len(some)} pair{'s' if len(some) > 1 else ''} of runs"
+        yield (
+            f"an epoch at {high} takes {after / before:.1f} times one at {low}: "
+            f"{after - before:+.2f} minutes, the mean of {pairs_of_runs}"
+        )
 
 
 def _corpus(params: Params) -> tuple[int, float]:
