@@ -1,4 +1,4 @@
-"""Differences and intervals against SciPy's t-tests, an analysis of variance by hand, and simulation."""
+"""Differences and their intervals against SciPy's t-tests, sums of squares by hand, simulation."""
 
 from __future__ import annotations
 
