@@ -23,7 +23,7 @@ def main(stage: Stage) -> None:
     checkpoints = {name: layout.run(name) for name in settings.variants}
     raw = {source: layout.raw(source) for source in dict.fromkeys(sources)}
     inputs = [*checkpoints.values(), *raw.values(), layout.dino]
-    outputs = [layout.figures, layout.cover]
+    outputs = [layout.figures, layout.measures, layout.cover]
     with stage.tracked(settings, dissect, params, inputs=inputs, outputs=outputs):
         gallery = Gallery(
             models={name: load_checkpoint(path).eval() for name, path in checkpoints.items()},
@@ -38,6 +38,7 @@ def main(stage: Stage) -> None:
         )
         for drawn in gallery.draw():
             drawn.save(layout.figures)
+        gallery.measure(layout.measures)
         # the one picture that is in git, for the README
         write_bytes(layout.cover, (layout.figures / layout.cover.name).read_bytes())
 

@@ -1,10 +1,11 @@
 """The study's tables with our numbers, as CSV, Markdown and LaTeX, and which of its claims hold."""
 
 from regroup.profile_tables import printed_numbers, profile_table, table_files
-from regroup.report.claims import check_claims, load_claims
+from regroup.report.checked import check_claims
+from regroup.report.claims import load_claims
 from regroup.report.reference import load_reference
 from regroup.report.scores_view import write_scores, write_summary
-from regroup.report.tables import write_table
+from regroup.report.table_view import write_table
 from regroup.report.what_moved import verdict_counts, write_what_moved
 from regroup.stage import Stage, run
 
@@ -18,9 +19,17 @@ def main(stage: Stage) -> None:
     numbers = printed_numbers(params, reference)
     for row in reference.unfilled(runs, numbers):
         print(f"{study.variants}: nothing fills {row}")
-    inputs = [folder for folder in (layout.metrics, layout.sweep, layout.dissection) if folder.is_dir()]
+    read = (layout.metrics, layout.sweep, layout.dissection, layout.measures)
+    inputs = [folder for folder in read if folder.is_dir()]
     with stage.tracked(params.tables, inputs=inputs, outputs=[layout.tables, layout.table_data]):
-        moved = check_claims(runs, profile=profile, drawn=params.drawn, claims=claims, reference=reference)
+        moved = check_claims(
+            runs,
+            profile=profile,
+            drawn=params.drawn,
+            claims=claims,
+            reference=reference,
+            measures=layout.measures,
+        )
         for number in numbers:
             table = profile_table(
                 number, runs.get(number, {}), params, reference=reference, spreads=moved.spreads

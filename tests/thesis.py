@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from regroup.report import claims, tables
-from regroup.report.claims import Claims, WhatMoved
+from regroup.report import checked, claims, tables
+from regroup.report.checked import WhatMoved
+from regroup.report.claims import Claims
 from regroup.report.reference import Reference, load_reference
 from regroup.report.tables import Table
 from regroup.study import StudyFiles
@@ -38,9 +39,17 @@ def build_table(number: int, rows: Mapping[str, Sequence[Path]], **others: Any) 
     return tables.build_table(number, rows, reference=thesis(), **others)
 
 
-def check_claims(runs: Mapping[int, Mapping[str, Sequence[Path]]], *, profile: str, drawn: bool) -> WhatMoved:
+def check_claims(
+    runs: Mapping[int, Mapping[str, Sequence[Path]]],
+    *,
+    profile: str,
+    drawn: bool,
+    measures: Path | None = None,
+) -> WhatMoved:
     """Its claims on some runs."""
-    return claims.check_claims(runs, profile=profile, drawn=drawn, claims=thesis_claims(), reference=thesis())
+    return checked.check_claims(
+        runs, profile=profile, drawn=drawn, claims=thesis_claims(), reference=thesis(), measures=measures
+    )
 
 
 def copy_project(root: Path, *others: str) -> None:

@@ -67,6 +67,7 @@ class Metrics(_Part):
     Attributes:
         profile: whose results it is among.
         variant: what was scored.
+        seed: of its training; None where nothing is trained.
         task: name of the evaluation in the profile.
         checkpoint: identifies the weights by their digest: files with the same one scored the same weights.
         main: the metric that stands for the task.
@@ -77,6 +78,7 @@ class Metrics(_Part):
 
     profile: str
     variant: str
+    seed: int | None = None
     task: str
     checkpoint: dict[str, JsonValue] = Field(min_length=1)
     main: str

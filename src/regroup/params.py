@@ -167,6 +167,7 @@ class ProfilePaths:
         self.tables = Path("reports", name, "tables")
         self.table_data = Path("reports", name, "table_data")
         self.figures = Path("reports", name, "figures")
+        self.measures = Path("reports", name, "measures")
         self.cover = Path("reports", name, "qualitative.png")
         self.metrics = Path("reports", name, "metrics")
         self.sweep = Path("reports", name, "sweep")

@@ -9,7 +9,7 @@ from pathlib import Path
 from regroup.metrics import METRICS
 from regroup.params import Params
 from regroup.report.columns import Column
-from regroup.report.comparison import Spread
+from regroup.report.comparison import Spreads
 from regroup.report.reference import Reference, ReferenceTable
 from regroup.report.tables import Table, build_table
 from regroup.variants import Variant
@@ -66,7 +66,7 @@ def profile_table(
     params: Params,
     *,
     reference: Reference,
-    spreads: Mapping[Column, Spread | None] | None = None,
+    spreads: Mapping[Column, Spreads] | None = None,
 ) -> Table:
     """The table of a profile; where ours stands for the thesis's settings by position only, a note says so.
 

@@ -12,7 +12,7 @@ from regroup.params import Params
 from regroup.profile_tables import profile_table
 from regroup.report.learning import Line, draw_learning
 from regroup.report.page.build import build_page
-from regroup.report.tables import format_console
+from regroup.report.table_view import format_console
 from regroup.report.what_moved import format_what_moved
 from regroup.settings import parse, read_yaml
 from tests.thesis import check_claims, thesis

@@ -55,7 +55,7 @@ def test_the_layout_is_what_dvc_declares() -> None:
     assert outs["sweep"] == [str(layout.sweep)]
     assert outs["dissect"] == [f"{layout.dissection}/${{item}}"]
     assert outs["tables"] == [str(layout.tables), str(layout.table_data)]
-    assert outs["figures"] == [str(layout.figures), str(layout.cover)]
+    assert outs["figures"] == [str(layout.figures), str(layout.measures), str(layout.cover)]
     assert outs["learning"] == [str(layout.learning)]
     assert outs["page"] == [str(layout.page)]
 
@@ -155,8 +155,8 @@ def test_everything_that_is_reported_is_on_the_page() -> None:
     """The page shows what lies below reports/<profile>, so it has to wait for all of it."""
     made = {path for outs in outputs().values() for path in outs if path.startswith("reports/${name}/")}
     folders = {"/".join(path.split("/")[:3]) for path in made} - {"reports/${name}/page.html"}
-    # the Markdown and the cover are there for git
-    others = {"reports/${name}/tables", "reports/${name}/qualitative.png"}
+    # the Markdown and the cover are there for git, the measures for the claims
+    others = {"reports/${name}/" + name for name in ("tables", "qualitative.png", "measures")}
     assert folders - others <= set(STAGES["page"]["deps"])
 
 

@@ -14,8 +14,10 @@ WriteMetrics = Callable[..., Path]
 def metrics(tmp_path: Path) -> WriteMetrics:
     """Write a metrics file: a name for the weights, the profile, and mIoU by dataset."""
 
-    def write(name: str, *, profile: str = "mini", protocol: str = "voc", **miou: float) -> Path:
+    def write(
+        name: str, *, profile: str = "mini", protocol: str = "voc", seed: int | None = None, **miou: float
+    ) -> Path:
         scores = {dataset: {"miou": value} for dataset, value in miou.items()}
-        return make_metrics(tmp_path / "metrics", name, scores, profile=profile, protocol=protocol)
+        return make_metrics(tmp_path / "metrics", name, scores, profile=profile, protocol=protocol, seed=seed)
 
     return write

@@ -20,6 +20,7 @@ def make_metrics(
     profile: str = "mini",
     protocol: str | None = None,
     chance: Mapping[str, float] | None = None,
+    seed: int | None = None,
 ) -> Path:
     """Write the metrics file of weights called `name`; `folder` is that of all metrics.
 
@@ -30,6 +31,7 @@ def make_metrics(
     found = Metrics(
         profile=profile,
         variant=name,
+        seed=seed,
         task=task,
         checkpoint={"digest": name},
         main=next(iter(metrics)),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from regroup.report.tables import write_table
+from regroup.report.table_view import write_table
 from regroup.report.what_moved import write_what_moved
 from tests.thesis import build_table, check_claims, copy_project
 

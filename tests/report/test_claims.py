@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from regroup.errors import RegroupError
-from regroup.report.claims import ClaimResult, WhatMoved, load_claims
+from regroup.report.checked import ClaimResult, WhatMoved
+from regroup.report.claims import load_claims
 from regroup.report.what_moved import format_what_moved, write_what_moved
 from tests.thesis import check_claims, thesis, thesis_claims
 
@@ -23,8 +24,8 @@ def holds(result: ClaimResult) -> tuple[int, int]:
 
 
 def test_every_table_with_results_of_its_own_has_a_claim() -> None:
-    # table 7 prints table 6 again
-    assert {claim.table for claim in thesis_claims().claims} == set(range(1, 15)) - {7}
+    # table 7 prints table 6 again, and 33 is of the thesis's text
+    assert {claim.table for claim in thesis_claims().claims} == set(range(1, 15)) - {7} | {33}
 
 
 @pytest.mark.parametrize(
@@ -32,8 +33,16 @@ def test_every_table_with_results_of_its_own_has_a_claim() -> None:
     [
         # all differences are the claimed way, but the smallest (0.36) is within two runs' spread
         ("both_blocks_best", (7, 7), "cannot tell"),
-        # PContext of four of the seven models is above the original's 22.39
-        ("entropy_falls_short_downstream", (17, 21), "disagree"),
+        # PContext of four of the seven models is above the original's 22.39, by 0.28 at most:
+        # as one of 21 chances that is within the spread
+        ("entropy_falls_short_downstream", (17, 21), "cannot tell"),
+        ("fine_tuning_costs_pascal", (2, 2), "agree"),
+        # ADE20K of GE is 0.08 below LE's
+        ("ge_beats_le_downstream", (2, 3), "cannot tell"),
+        # 384 pixels alone gain 0.61
+        ("each_alone_is_marginal", (1, 2), "cannot tell"),
+        # 1.28 is less than a fifth of 24.3
+        ("dino_input_fails", (1, 1), "agree"),
         # 51.79 against 49.80 on PVOC is not similar
         ("captions_alone_as_good", (3, 4), "disagree"),
         # ADE20K rises from 7.61 to 7.77

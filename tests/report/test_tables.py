@@ -9,15 +9,31 @@ import pytest
 
 from regroup.drawing.grid import markdown, read_grid
 from regroup.errors import RegroupError
-from regroup.report.comparison import Spread, Verdict
+from regroup.report import tables
+from regroup.report.comparison import Spread, Spreads, Verdict
+from regroup.report.reference import load_reference
 from regroup.report.scores_view import write_scores, write_summary
-from regroup.report.tables import Table, format_console, write_table
+from regroup.report.table_view import format_console, write_table
+from regroup.report.tables import Table
 from regroup.settings import read_yaml
 from tests.thesis import build_table, thesis
 
 ALL = range(1, 15)
 
 WriteMetrics = Callable[..., Path]
+
+
+@pytest.fixture
+def seeds(metrics: WriteMetrics) -> dict[str, list[Path]]:
+    """Three rows of table 11: the checkpoint as it came, and two with three seeds in common."""
+    return {
+        "original": [metrics("o", coco=14.0)],
+        "fine_tuning": [metrics(f"f{k}", seed=k, coco=19.0 + k) for k in range(3)],
+        "ge": [metrics(f"g{k}", seed=k, coco=18.5 + k + k % 2 / 10) for k in range(3)],
+    }
+
+
+SPREADS = {"coco": Spreads(Spread(0.25, 6), Spread(0.04, 4))}
 
 
 def read_csv(table: Table, folder: Path) -> dict[str, dict[str, str]]:
@@ -28,7 +44,8 @@ def read_csv(table: Table, folder: Path) -> dict[str, dict[str, str]]:
 
 def test_one_run_beside_the_thesis(metrics: WriteMetrics, tmp_path: Path) -> None:
     file = metrics("ge", coco=30.126, voc=42.0, context=22.25, ade=7.0)
-    row = read_csv(build_table(11, {"ge": [file]}, profile="mini", drawn=True), tmp_path)["ge"]
+    table = build_table(11, {"ge": [file]}, profile="mini", drawn=False)
+    row = read_csv(table, tmp_path)["ge"]
     assert (row["coco_thesis"], row["coco_ours"], row["coco_delta"]) == ("27.86", "30.13", "+2.27")
     assert (row["voc_thesis"], row["voc_ours"], row["voc_delta"]) == ("53.38", "42.00", "-11.38")
     assert row["context_delta"] == "+0.00"
@@ -37,7 +54,7 @@ def test_one_run_beside_the_thesis(metrics: WriteMetrics, tmp_path: Path) -> Non
 
 def test_seeds_are_shown_as_mean_and_sample_deviation(metrics: WriteMetrics, tmp_path: Path) -> None:
     files = [metrics(f"np-{seed}", coco=value) for seed, value in enumerate((30.0, 31.0, 32.0))]
-    table = build_table(5, {"np_nouns_5": files}, profile="mini", drawn=True)
+    table = build_table(5, {"np_nouns_5": files}, profile="mini", drawn=False)
     row = read_csv(table, tmp_path)["np_nouns_5"]
     assert (row["coco_ours"], row["coco_ours_std"], row["coco_ours_runs"]) == ("31.00", "1.00", "3")
     assert (row["coco_thesis"], row["coco_thesis_std"]) == ("26.74", "0.21")
@@ -108,7 +125,9 @@ def test_the_terminal_form_fits_100_columns(number: int, metrics: WriteMetrics) 
 
 
 def test_columns_of_the_terminal_form_are_aligned(metrics: WriteMetrics) -> None:
-    text = format_console(build_table(11, {"original": [metrics("o", coco=9.5)]}, profile="mini", drawn=True))
+    text = format_console(
+        build_table(11, {"original": [metrics("o", coco=9.5)]}, profile="mini", drawn=False)
+    )
     lines = text.splitlines()
     original = next(line for line in lines if line.startswith("Original"))
     tuned = next(line for line in lines if line.startswith("Fine-tuning"))
@@ -154,7 +173,8 @@ def test_rows_that_nothing_fills_are_named(metrics: WriteMetrics) -> None:
 
 
 def test_readers_of_single_runs_are_told_what_chance_does() -> None:
-    table = build_table(11, {}, profile="mini", drawn=True, spreads={"coco": Spread(0.25, 4), "voc": None})
+    spreads = {"coco": Spreads(Spread(0.25, 4)), "voc": Spreads()}
+    table = build_table(11, {}, profile="mini", drawn=True, spreads=spreads)
     (note,) = [note for note in table.notes if "by chance" in note]
     # t(4) x 0.5 x sqrt(2) = 2.776 x 0.7071
     assert note.endswith("(95%): COCO 1.96.")
@@ -246,3 +266,92 @@ def test_text_of_users_is_text_in_every_format() -> None:
     assert r"{}[c] & {}*d \\" in tex, "a bracket or a star after a line's end would be its argument"
     assert r"5\% \& \#1\_\{a\}\textasciitilde{}\textasciicircum{}\textbackslash{} \textless{}b" in tex
     assert r"line break & a\textbar{}b`" in tex
+
+
+def test_drawn_data_has_gains_over_the_baseline_in_place_of_deltas(
+    seeds: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    table = build_table(11, seeds, profile="mini", drawn=True, spreads=SPREADS)
+    rows = read_csv(table, tmp_path)
+    assert not [key for key in rows["ge"] if key.endswith("_delta")]
+    assert rows["original"]["coco_gain"] == rows["original"]["coco_thesis_gain"] == "baseline"
+    ge = rows["ge"]
+    # the thesis's 27.86 - 24.30; ours 19.53 - 14.00, give or take t(6) x 0.5 / sqrt(3)
+    assert (ge["coco_thesis_gain"], ge["coco_gain"], ge["coco_gain_half_width"]) == ("+3.56", "+5.53", "0.71")
+    assert (ge["coco_gain_seeds"], ge["coco_gain_method"]) == ("3", "pooled")
+    assert (ge["voc_thesis_gain"], ge["voc_gain"]) == ("+1.09", "missing")
+    text = (tmp_path / "table11.md").read_text()
+    assert "| COCO thesis | COCO ours (mini) | COCO thesis gain | COCO our gain |" in text
+    assert "| 27.86 | 19.53 ± 1.00 | +3.56 | +5.53 ± 0.71 |" in text
+    assert "Gain: points over the row Original." in text
+    assert "delta" not in text
+    shown = format_console(table)
+    assert re.search(r"^GE +27\.86 19\.53 ± 1\.00 ", shown, re.MULTILINE)
+    assert re.search(r"^  gain +\+3\.56 \+5\.53 ± 0\.71 ", shown, re.MULTILINE)
+    assert "delta" not in shown
+
+
+def test_real_data_has_deltas_and_gains_for_programs(seeds: dict[str, list[Path]], tmp_path: Path) -> None:
+    table = build_table(11, seeds, profile="mini", drawn=False, spreads=SPREADS)
+    row = read_csv(table, tmp_path)["fine_tuning"]
+    assert (row["coco_delta"], row["coco_gain"]) == ("-6.81", "+6.00")
+    assert "| 26.81 | 20.00 ± 1.00 | -6.81 |" in (tmp_path / "table11.md").read_text()
+    assert "gain" not in format_console(table)
+
+
+def test_a_trained_baseline_of_the_same_seeds_is_compared_seed_by_seed(
+    seeds: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    rows = {"batch_256": seeds["fine_tuning"], "batch_512": seeds["ge"]}
+    row = read_csv(build_table(4, rows, profile="mini", drawn=True, spreads=SPREADS), tmp_path)["batch_512"]
+    # t(4) x sqrt(2 x 0.04 / 3)
+    assert (row["coco_gain"], row["coco_gain_half_width"]) == ("-0.47", "0.45")
+    assert (row["coco_gain_method"], row["coco_gain_seeds"]) == ("blocked", "3")
+
+
+def test_without_a_known_spread_a_gain_has_no_interval(seeds: dict[str, list[Path]]) -> None:
+    table = build_table(11, seeds, profile="mini", drawn=True)
+    shown = format_console(table)
+    assert re.search(r"^  gain +\+3\.56 +\+5\.53 ", shown, re.MULTILINE)
+    assert any("not known without rows of several seeds" in note for note in table.notes)
+
+
+def test_every_table_of_the_thesis_has_a_baseline_or_says_why_not() -> None:
+    for number in ALL:
+        printed = thesis().table(number)
+        assert printed.baseline is not None or printed.no_baseline
+    assert {thesis().table(number).baseline for number in (1, 3, 5, 6, 7, 9, 10, 11)} == {"original"}
+
+
+def test_a_table_without_a_baseline_says_why(metrics: WriteMetrics, tmp_path: Path) -> None:
+    text = """
+tables:
+  - number: 1
+    title: T
+    setting: S
+    labels: [L]
+    columns: [voc]
+    no_baseline: no row is what others started from
+    rows: [{id: a, labels: [A], values: [1.0]}]
+"""
+    (tmp_path / "tables.yaml").write_text(text)
+    reference = load_reference(tmp_path / "tables.yaml")
+    table = tables.build_table(1, {}, profile="mini", drawn=True, reference=reference)
+    assert "No gains: no row is what others started from." in table.notes
+    (tmp_path / "tables.yaml").write_text(text.replace("no_baseline", "baseline: b\n    no_baseline"))
+    with pytest.raises(RegroupError, match=r"tables\.yaml: .*no_baseline: says why there is no `baseline`"):
+        load_reference(tmp_path / "tables.yaml")
+    (tmp_path / "tables.yaml").write_text(text.replace("no_baseline: no row", "baseline: no row"))
+    with pytest.raises(RegroupError, match=r"no row is called 'no row is what .*'; the rows are a"):
+        load_reference(tmp_path / "tables.yaml")
+
+
+def test_further_seeds_of_a_run_count_as_runs_of_the_row(metrics: WriteMetrics) -> None:
+    first = metrics("ge", seed=123, coco=30.0)
+    further = metrics("ge-0", seed=0, coco=31.0)
+    place = first.parent / "seeds" / "0" / first.name
+    later = first.parent / "seeds" / "100" / first.name
+    place.parent.mkdir(parents=True)
+    further.rename(place)
+    table = build_table(11, {"ge": [first, place, later]}, profile="mini", drawn=True)
+    assert "GE: 2 of 3 runs." in table.notes

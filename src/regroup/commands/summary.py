@@ -9,7 +9,8 @@ from regroup.commands.arguments import add_params, check_distinct, whole
 from regroup.errors import RegroupError
 from regroup.params import load_params
 from regroup.profile_tables import main_table, printed_numbers, profile_table, table_files
-from regroup.report.claims import check_claims, load_claims
+from regroup.report.checked import check_claims
+from regroup.report.claims import load_claims
 from regroup.report.reference import load_reference
 from regroup.report.summary import format_summary
 from regroup.report.tables import Table
@@ -59,7 +60,14 @@ def _run(arguments: argparse.Namespace) -> None:
     built = printed_numbers(params, reference)
     numbers = arguments.table or [main_table(params, reference)]
     claims = load_claims(params.files.claims, reference=reference)
-    moved = check_claims(filled, profile=params.name, drawn=params.drawn, claims=claims, reference=reference)
+    moved = check_claims(
+        filled,
+        profile=params.name,
+        drawn=params.drawn,
+        claims=claims,
+        reference=reference,
+        measures=layout.measures,
+    )
 
     def built_table(number: int) -> Table:
         return profile_table(

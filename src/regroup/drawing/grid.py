@@ -23,7 +23,7 @@ class Grid:
 
     `groups` are headings over several columns (text, number of columns; empty text: none); the first `texts`
     columns are text, the others numbers. In LaTeX, a text column of long lines gets the width that
-    `centimetres` gives for its position and is wrapped.
+    `centimetres` gives for its position and is wrapped. `intro` are paragraphs that stand above the table.
     """
 
     heading: str
@@ -33,6 +33,7 @@ class Grid:
     centimetres: Mapping[int, float] = field(default_factory=dict)
     groups: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
+    intro: tuple[str, ...] = ()
 
 
 def write_grid(
@@ -71,7 +72,12 @@ def _json(grid: Grid) -> str:
     rows = ",\n".join(f"    {json.dumps(row, ensure_ascii=False)}" for row in grid.rows)
     parts = {"heading": grid.heading, "groups": grid.groups, "columns": grid.columns, "texts": grid.texts}
     lines = [f'  "{name}": {json.dumps(value, ensure_ascii=False)}' for name, value in parts.items()]
-    lines += [f'  "rows": [\n{rows}\n  ]', f'  "notes": {json.dumps(grid.notes, ensure_ascii=False)}']
+    lines += [f'  "rows": [\n{rows}\n  ]']
+    texts = {"intro": grid.intro} if grid.intro else {}
+    lines += [
+        f'  "{name}": {json.dumps(some, ensure_ascii=False)}'
+        for name, some in (texts | {"notes": grid.notes}).items()
+    ]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
@@ -95,6 +101,7 @@ def markdown(grid: Grid) -> str:
     ]
     rules = ["---"] * grid.texts + ["---:"] * (len(columns) - grid.texts)
     lines = [f"**{markdown_text(grid.heading)}**", ""]
+    lines += [line for text in grid.intro for line in (markdown_text(text), "")]
     lines += [f"| {' | '.join(map(markdown_text, cells))} |" for cells in (columns, rules, *grid.rows)]
     if grid.notes:
         lines += ["", *(f"- {markdown_text(note)}" for note in grid.notes)]
@@ -114,6 +121,7 @@ def latex(grid: Grid) -> str:
         r"% needs \usepackage{booktabs}",
         r"\begin{tabular}{@{}l@{}}",
         rf"\textbf{{{_tex(grid.heading)}}} \\[2pt]",
+        *(rf"{_tex(line)} \\" for text in grid.intro for line in textwrap.wrap(text, 110)),
         rf"\begin{{tabular}}{{@{{}}{specification}@{{}}}}",
         r"\toprule",
     ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from regroup.metrics import Unit
 from regroup.report.columns import Column, is_miou
-from regroup.report.comparison import Spread, t95
+from regroup.report.comparison import OWN, Spreads, t95
 from regroup.report.reference import ReferenceTable
 from regroup.report.scores import Run, chance, protocol_name, rounded
 
@@ -34,9 +34,34 @@ def units(printed: ReferenceTable, runs: Mapping[str, Sequence[Run]]) -> str:
     return "; ".join(said) or "No scores yet"
 
 
-def seed_notes(printed: ReferenceTable, spreads: Mapping[Column, Spread | None]) -> list[str]:
+def gain_notes(printed: ReferenceTable, methods: Set[str]) -> list[str]:
+    """What gains are over, and what their intervals take into account; or why there are none."""
+    if printed.baseline is None:
+        return [f"No gains: {printed.no_baseline}."] if printed.no_baseline else []
+    base = " · ".join(printed.row(printed.baseline).labels)
+    ways = {
+        "paired": f"from the differences of {OWN} or more common seeds",
+        "blocked": "from the differences of common seeds, by the spread of such differences in all rows",
+        "own": f"from the row's own {OWN} or more seeds",
+        "pooled": "by the spread over seeds pooled over all rows with several",
+        "same": "none, where both are the same checkpoint: no seed comes between them",
+        "unknown": "not known without rows of several seeds",
+    }
+    how = "; ".join(text for name, text in ways.items() if name in methods)
+    interval = f" ± after a gain of ours is its 95% interval: {how}." if how else ""
+    return [
+        f"Gain: points over the row {base}. Compare gains; scores of drawn images are on a scale of their "
+        f"own.{interval} ± after a score is the standard deviation over seeds."
+    ]
+
+
+def seed_notes(printed: ReferenceTable, spreads: Mapping[Column, Spreads]) -> list[str]:
     """How far two rows of ours may be apart by seeds alone, one run each."""
-    known = {column: spread for column in printed.columns if (spread := spreads.get(column)) is not None}
+    known = {
+        column: spread
+        for column in printed.columns
+        if column in spreads and (spread := spreads[column].seeds) is not None
+    }
     if not known:
         return []
     chance = {

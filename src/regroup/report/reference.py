@@ -60,7 +60,9 @@ class ReferenceRow(Settings):
 class ReferenceTable(Settings):
     """One printed table.
 
-    `filled_by`: the runs that name its rows, or what the stage of that name writes.
+    `filled_by`: the runs that name its rows, or what the stage of that name writes. `baseline`: the row that
+    gains are told over, where our data is drawn and no score is comparable with a printed one; `no_baseline`:
+    why there is none.
     """
 
     number: int = Field(ge=1)
@@ -71,6 +73,8 @@ class ReferenceTable(Settings):
     columns: tuple[Column, ...] = Field(min_length=1)
     titles: dict[Column, str] = Field(default_factory=dict)
     rows: tuple[ReferenceRow, ...] = Field(min_length=1)
+    baseline: str | None = None
+    no_baseline: str | None = None
     one_checkpoint: bool = False
     filled_by: Literal["variants", "sweep", "dissect"] = "variants"
     note: str | None = None
@@ -101,6 +105,14 @@ class ReferenceTable(Settings):
         twice = [row for row, count in Counter(row.id for row in self.rows).items() if count > 1]
         if twice:
             raise ValueError(f"row {', '.join(twice)} is listed twice")
+        return self
+
+    @model_validator(mode="after")
+    def _baseline_is_a_row(self) -> Self:
+        if self.baseline is not None and self.no_baseline is not None:
+            raise ValueError("no_baseline: says why there is no `baseline`, and there is one")
+        if self.baseline is not None and self.baseline not in (rows := [row.id for row in self.rows]):
+            raise ValueError(f"baseline: no row is called {self.baseline!r}; the rows are {', '.join(rows)}")
         return self
 
     def row(self, row: str) -> ReferenceRow:

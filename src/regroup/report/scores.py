@@ -15,10 +15,27 @@ from regroup.report.columns import Column, Value, value_of
 
 @dataclass(frozen=True)
 class Run:
-    """One checkpoint: its identity, and what it scored on each task."""
+    """One checkpoint: its identity, what it scored on each task, and the folder of each task's files."""
 
     weights: str
     tasks: tuple[Metrics, ...]
+    folders: tuple[Path, ...] = ()
+
+    @property
+    def seed(self) -> int | None:
+        """Of its training; None where nothing was trained, or no file says it."""
+        return next((one.seed for one in self.tasks if one.seed is not None), None)
+
+    @property
+    def variant(self) -> str:
+        """What was scored, as it is called in the study."""
+        return self.tasks[0].variant
+
+    def folder(self, task: str) -> Path | None:
+        """Where the files of a task lie, beside its metrics; None where it was not scored on that."""
+        return next(
+            (place for one, place in zip(self.tasks, self.folders, strict=True) if one.task == task), None
+        )
 
     def at(self, column: Column) -> Value | None:
         """The value of a column; None where it was not scored."""
@@ -37,7 +54,7 @@ def read_runs(paths: Sequence[Path], *, profile: str) -> tuple[Run, ...]:
     there = [path for path in sorted(set(paths)) if path.is_file()]
     files = [(path, read_metrics(path, profile=profile)) for path in there]
     seen: dict[tuple[str, str], Path] = {}
-    found: dict[str, list[Metrics]] = {}
+    found: dict[str, list[tuple[Metrics, Path]]] = {}
     for path, one in files:
         key = one.weights, one.task
         if key in seen:
@@ -46,8 +63,11 @@ def read_runs(paths: Sequence[Path], *, profile: str) -> tuple[Run, ...]:
                 "one run cannot count as two seeds, so list only one of them"
             )
         seen[key] = path
-        found.setdefault(one.weights, []).append(one)
-    return tuple(Run(weights, tuple(some)) for weights, some in found.items())
+        found.setdefault(one.weights, []).append((one, path.parent))
+    return tuple(
+        Run(weights, tuple(one for one, _ in some), tuple(folder for _, folder in some))
+        for weights, some in found.items()
+    )
 
 
 @dataclass(frozen=True)

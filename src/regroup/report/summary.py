@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from regroup.report.comparison import Verdict
-from regroup.report.tables import Table, format_console
+from regroup.report.table_view import format_console
+from regroup.report.tables import Table
 
 
 def format_summary(

@@ -1,17 +1,23 @@
-"""The table "what moved": the claims of the thesis, with what its numbers say of each and what ours do."""
+"""The claims of the thesis, with what its numbers say of each and what ours do: `what_moved.md`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
-from regroup.drawing.grid import Grid, console, write_grid
-from regroup.drawing.labelling import table_note
-from regroup.report.claims import ClaimResult, Outcome, WhatMoved
+from regroup.drawing.grid import Grid, write_grid
+from regroup.report.checked import ClaimResult, Comparison, Outcome, WhatMoved
+from regroup.report.claim_notes import FIRM, claim_intro, claim_notes
 from regroup.report.columns import column_title
-from regroup.report.comparison import Verdict, overall
+from regroup.report.comparison import Difference, Verdict
+from regroup.report.judging import MOST_SEEDS, holds, p_agree, p_disagree
+from regroup.report.measures import ClassIoU, Early, OfImages
 from regroup.report.scores import rounded
-from regroup.report.tables import MISSING, NOT_PRINTED
+from regroup.report.table_view import MISSING, NOT_PRINTED, gain_text
+
+VERDICTS: tuple[Verdict, ...] = ("agree", "disagree", "cannot tell", "missing")
 
 
 def write_what_moved(moved: WhatMoved, folder: Path, *, data: Path | None = None) -> list[Path]:
@@ -23,11 +29,18 @@ def write_what_moved(moved: WhatMoved, folder: Path, *, data: Path | None = None
 
 
 def format_what_moved(moved: WhatMoved, *, width: int = 100) -> str:
-    """The table as aligned plain text of at most `width` columns, for the terminal."""
+    """The claims as plain text of at most `width` columns, for the terminal: three or four lines each."""
     grid = _grid(moved)
-    head = [[f"{grid.columns[0]} · {grid.columns[1]}"], *([name] for name in grid.columns[2:])]
-    body = [[[f"{row[0]} · {row[1]}"], *([cell] for cell in row[2:])] for row in grid.rows]
-    return console(grid.heading, head, body, grid.notes, width=width)
+    lines = textwrap.wrap(grid.heading, width)
+    lines += [line for text in grid.intro[:1] for line in textwrap.wrap(text, width)]
+    for row in grid.rows:
+        number, claim, section, _, theirs, ours = row
+        lines += ["", *textwrap.wrap(f"{number} · {claim} ({section})", width)]
+        for name, text in (("thesis", theirs), ("ours", ours)):
+            lines += textwrap.wrap(f"  {name:<7} {text}", width, subsequent_indent=" " * 10)
+    lines.append("")
+    lines += [line for note in (*grid.intro[1:], *grid.notes) for line in textwrap.wrap(note, width)]
+    return "\n".join(lines) + "\n"
 
 
 def verdict_counts(moved: WhatMoved) -> dict[Verdict, int]:
@@ -35,90 +48,159 @@ def verdict_counts(moved: WhatMoved) -> dict[Verdict, int]:
     if not moved.results:
         return {}
     found = [result.ours for result in moved.results]
-    words: tuple[Verdict, ...] = ("agree", "disagree", "cannot tell", "missing")
-    return {word: found.count(word) for word in words}
+    return {word: found.count(word) for word in VERDICTS}
 
 
 def _grid(moved: WhatMoved) -> Grid:
     ours = f"ours ({moved.profile})" if moved.drawn else "ours"
-    rows = []
-    for result in moved.results:
-        columns = ", ".join(map(column_title, result.claim.columns))
-        theirs = _cell(result, [comparison.thesis for comparison in result.comparisons])
-        mine = _cell(result, [comparison.ours for comparison in result.comparisons])
-        rows.append((str(result.claim.table), f"{result.claim.text} [{columns}]", theirs, mine))
+    rows = tuple(
+        (
+            str(result.claim.table),
+            f"{result.claim.text} [{_subject(result)}]",
+            result.claim.section,
+            _runs(result),
+            _theirs(result),
+            _ours(result),
+        )
+        for result in moved.results
+    )
     return Grid(
         heading=f"What moved ({moved.profile}): the thesis's claims on its own numbers and on ours",
-        columns=("Table", "Claim", "thesis", ours),
-        rows=tuple(rows),
-        texts=4,
-        centimetres={1: 11.0},
-        notes=tuple(_notes(moved)),
+        columns=("Table", "Claim", "Section", "Runs", "thesis", ours),
+        rows=rows,
+        texts=6,
+        centimetres={1: 5.5, 2: 2.0, 3: 3.5, 4: 4.0, 5: 5.0},
+        notes=tuple(claim_notes(moved)),
+        intro=tuple(claim_intro(moved, verdict_counts(moved))),
     )
 
 
-def _cell(result: ClaimResult, outcomes: Sequence[Outcome]) -> str:
-    """The verdict, and how many of the comparisons point the claimed way, seeds aside."""
-    there = [outcome for outcome in outcomes if outcome.found is not None]
-    if not there:
+def _subject(result: ClaimResult) -> str:
+    """What is compared, in words: datasets, classes, or another measure."""
+    claim, columns = result.claim, ", ".join(map(column_title, result.claim.columns))
+    match claim.measure:
+        case OfImages(of="affinity_spread"):
+            said = "spread of the similarities between an image's patches"
+        case OfImages():
+            said = "entropy of patches over groups, nats"
+        case Early(share=share):
+            said = f"{columns}, mean of the validation curve over the first {share:.0%} of the epochs"
+        case ClassIoU(classes=classes):
+            said = f"{columns}: IoU of {', '.join(name for name in classes if name not in result.absent)}"
+        case None:
+            said = columns
+    return said
+
+
+def _runs(result: ClaimResult) -> str:
+    """The runs of all its rows, with the number of seeds; the .csv has the seeds."""
+    names = [name for one in result.comparisons for name in (one.left_runs, one.right_runs) if name]
+    short = [re.sub(r" \(seeds ([\d, ]+)\)", lambda m: f" ×{m[1].count(',') + 1}", name) for name in names]
+    return "; ".join(dict.fromkeys(re.sub(r" \(seed \d+\)", "", name) for name in short)) or MISSING
+
+
+def _theirs(result: ClaimResult) -> str:
+    if all(one.thesis.found is None for one in result.comparisons):
+        return f"{NOT_PRINTED}: a figure or a remark, no numbers" if result.comparisons else MISSING
+    return _side(result, result.thesis, lambda one: one.thesis)
+
+
+def _ours(result: ClaimResult) -> str:
+    if not result.comparisons or all(one.ours.found is None for one in result.comparisons):
         return MISSING
-    holds = sum(outcome.holds for outcome in there)
-    return f"{overall([outcome.verdict for outcome in outcomes])}, {holds} of {len(outcomes)}"
+    side = result.our_side
+    text = _side(result, side.verdict, lambda one: one.ours, firm=side.firm)
+    if result.absent:
+        text += f"; not in this world: {', '.join(result.absent)}"
+    if side.verdict != "cannot tell":
+        return text
+    return f"{text}; {_what_would_decide(result)}"
 
 
-def _notes(moved: WhatMoved) -> list[str]:
-    known = {column: spread for column, spread in moved.spreads.items() if spread is not None}
-    note = table_note(moved.profile, drawn=moved.drawn, printed=True)
-    texts = [
-        "A claim is one or more comparisons of two rows on a dataset; the count says how many of them come "
-        "out as claimed, seeds aside.",
-        "agree: all of them do, with the whole 95% interval of the difference. disagree: at least one does "
-        "not, with its whole interval. cannot tell: the spread of seeds leaves it open. missing: not all "
-        "runs are there.",
-        f"Similar, steady, marginal, no gain and no loss mean at most {moved.margin:g} percentage points; "
-        "no source gives this margin, it is a choice.",
-        "The interval is Student's, from the spread over seeds pooled over all rows with several seeds "
-        "(thesis: the two rows of table 5). Rows scored on the same checkpoint have no seed between them and "
-        "are compared directly. What another choice of validation images would change is in neither.",
-    ]
-    if known:
-        values = ", ".join(
-            f"{column_title(column)} {rounded(spread.variance**0.5)}" for column, spread in known.items()
-        )
-        rows = "; ".join(map(str, moved.seeded))
-        texts.append(
-            f"Our standard deviation over seeds, in points: {values}. It comes from {rows}; rows with one "
-            "run are judged by it."
-        )
-    else:
-        texts.append("No row of ours has several seeds, so no comparison of two trained models can be told.")
-    return [*([note] if note else []), *texts]
+def _what_would_decide(result: ClaimResult) -> str:
+    found = [one.ours.found for one in result.comparisons if one.ours.found is not None]
+    if isinstance(result.claim.measure, OfImages):
+        return "more images would decide it"
+    if all(one.deviation is None for one in found):
+        return "rows with several seeds would tell"
+    seeds = result.our_side.seeds
+    return f"{seeds} seeds would decide it" if seeds else f"not even {MOST_SEEDS} seeds would decide it"
+
+
+def _side(
+    result: ClaimResult, verdict: Verdict, at: Callable[[Comparison], Outcome], *, firm: bool = False
+) -> str:
+    """The verdict, how many comparisons point the claimed way, and the one that it hangs on."""
+    count = sum(at(one).holds for one in result.comparisons)
+    text = f"{verdict}, {count} of {len(result.comparisons)}{f', {FIRM}' if firm else ''}"
+    one = result.decisive(at)
+    if one is None or (found := at(one).found) is None:
+        return text
+    place = [one.part or (column_title(one.column) if one.column else "")]
+    words = f"{one.left} over {_share(result)}{one.right}"
+    inside = ", ".join(filter(None, (words, *place))) if len(result.comparisons) > 1 else ""
+    how = _how(found, result)
+    return f"{text}: {gain_text(found)} ({'; '.join(filter(None, (inside, how)))})"
+
+
+def _share(result: ClaimResult) -> str:
+    return "" if result.claim.factor == 1 else f"{result.claim.factor:g} × "
+
+
+def _how(found: Difference, result: ClaimResult) -> str:
+    seeds = f"{found.seeds} seed{'s' if found.seeds > 1 else ''}"
+    if isinstance(result.claim.measure, OfImages):
+        return f"{found.seeds} images"
+    return {
+        "same": "the same checkpoint" + (f", {seeds}" if found.seeds > 1 else ""),
+        "paired": f"{seeds} in common",
+        "blocked": f"{seeds} in common, pooled spread",
+        "pooled": f"{seeds}, pooled spread",
+        "own": seeds,
+        "unknown": "spread unknown",
+    }[found.method]
 
 
 def _comparisons(moved: WhatMoved) -> list[list[str]]:
-    parts = ("difference", "interval_half_width", "holds", "verdict")
+    parts = (
+        "difference",
+        "interval_half_width",
+        "holds",
+        "verdict",
+        "p_agree",
+        "p_disagree",
+        "seeds",
+        "method",
+    )
     lines = [
-        ["profile", "claim", "table", "section", "left", "relation", "right", "dataset"]
+        ["profile", "claim", "table", "section", "left", "relation", "factor", "right", "dataset", "class"]
         + [f"{whose}_{part}" for whose in ("thesis", "ours") for part in parts]
-        + ["thesis_claim_verdict", "ours_claim_verdict"]
+        + ["left_runs", "right_runs", "thesis_claim_verdict", "ours_claim_verdict", "firm", "seeds_needed"]
     ]
     for result in moved.results:
-        claim = result.claim
+        claim, side = result.claim, result.our_side
         for one in result.comparisons:
-            left, right = (f"{ref.table}/{ref.row}" for ref in (one.left, one.right))
             line = [moved.profile, claim.id, str(claim.table), claim.section]
-            line += [left, claim.relation, right, one.column]
-            lines.append([*line, *_outcome(one.thesis), *_outcome(one.ours), result.thesis, result.ours])
+            line += [one.left, claim.relation, f"{claim.factor:g}", one.right]
+            line += [one.column or NOT_PRINTED, one.part or NOT_PRINTED]
+            line += [*_outcome(one.thesis, result), *_outcome(one.ours, result)]
+            line += [one.left_runs or MISSING, one.right_runs or MISSING, result.thesis, result.ours]
+            lines.append([*line, "yes" if side.firm else "no", str(side.seeds or NOT_PRINTED)])
     return lines
 
 
-def _outcome(outcome: Outcome) -> list[str]:
-    if outcome.found is None:
-        return [MISSING] * 4
-    half = outcome.found.half
+def _outcome(outcome: Outcome, result: ClaimResult) -> list[str]:
+    found = outcome.found
+    if found is None:
+        return [MISSING] * 8
+    relation, margin = result.claim.relation, result.margin
     return [
-        f"{rounded(outcome.found.value):+}",
-        NOT_PRINTED if half is None else str(rounded(half)),
-        "yes" if outcome.holds else "no",
+        f"{rounded(found.value):+}",
+        NOT_PRINTED if found.half is None else str(rounded(found.half)),
+        "yes" if holds(found, relation, margin) else "no",
         outcome.verdict,
+        f"{p_agree(found, relation, margin):.2g}",
+        f"{p_disagree(found, relation, margin):.2g}",
+        str(found.seeds),
+        found.method,
     ]

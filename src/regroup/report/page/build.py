@@ -26,11 +26,12 @@ MISSING = "missing"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, what it is sorted by, and a word for its look."""
+    """One cell: its text, what it is sorted by, a word for its look, and what stands behind a badge."""
 
     text: str
     sort: str
     kind: str
+    rest: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,12 +139,18 @@ def _cell(text: str, *, number: bool, claim: bool) -> Cell:
     verdict = next((word for word in words if text == word or text.startswith(f"{word}, ")), None)
     if verdict and (claim or verdict == MISSING):
         sort = "" if text == MISSING else text
-        return Cell(text, sort, verdict.replace(" ", "-"))
+        return Cell(verdict, sort, verdict.replace(" ", "-"), text[len(verdict) :].lstrip(", "))
     found = re.match(r"[+-]?\d+(\.\d+)?", text)
     if found and (number or found[0] == text):
         kind = "up" if text.startswith("+") else "down" if text.startswith("-") else ""
-        return Cell(text, found[0], kind if number else "")
+        return Cell(text, found[0], kind if number and not _by_chance(text) else "")
     return Cell(text, text.lower(), "")
+
+
+def _by_chance(text: str) -> bool:
+    """Whether zero is within the interval of a difference: `+0.39 ± 1.58` is no gain to be shown in green."""
+    found = re.fullmatch(r"[+-](\d+\.\d+) ± (\d+\.\d+)", text)
+    return found is not None and float(found[1]) <= float(found[2])
 
 
 def _verdicts(claims: ShownTable | None) -> dict[str, int]:

@@ -1,0 +1,213 @@
+"""Tables as people and programs read them: Markdown, LaTeX, CSV, JSON and the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from regroup.drawing.grid import Grid, console, write_grid
+from regroup.report.comparison import Difference
+from regroup.report.scores import Score, rounded
+from regroup.report.tables import Cell, Table, label
+
+MISSING = "missing"
+"""What a cell shows when there is no run behind it."""
+
+NOT_PRINTED = "n/a"
+"""What a cell shows when the thesis has no such number, or a single run no spread."""
+
+BASELINE = "baseline"
+"""What the row that gains are over shows in their place."""
+
+
+def write_table(table: Table, folder: Path, *, data: Path | None = None) -> list[Path]:
+    """Write `table<NN>.csv`, `.json`, `.md` and `.tex` (a `tabular` with booktabs rules); return their paths.
+
+    The same table gives the same bytes. `data` is a folder for all but the Markdown; by default the same.
+    """
+    return write_grid(_grid(table), folder / f"table{table.number:02}", csv=_csv_grid(table), data=data)
+
+
+def format_console(table: Table, *, width: int = 100) -> str:
+    """The table as aligned plain text of at most `width` columns, for the terminal.
+
+    Where gains are told, each row has a second line with them.
+    """
+    columns = [
+        _console_column(table, title, [row.cells[k] for row in table.rows], [row.id for row in table.rows])
+        for k, title in enumerate(table.titles)
+    ]
+    head = [[label(table.labels)], *(column[0] for column in columns)]
+    body: list[list[Sequence[str]]] = []
+    for number, row in enumerate(table.rows):
+        body.append([[label(row.labels)], *(column[1][number] for column in columns)])
+        if _gains(table) and row.id != table.baseline:
+            body.append([["  gain"], *([column[2][number]] for column in columns)])
+    return console(table.heading, head, body, table.notes, width=width)
+
+
+def _gains(table: Table) -> bool:
+    return table.drawn and table.baseline is not None
+
+
+Column = tuple[list[str], list[list[str]], list[str]]
+"""Heading, cells and gains of a column, each line as wide as the others."""
+
+
+def _console_column(table: Table, heading: str, cells: Sequence[Cell], rows: Sequence[str]) -> Column:
+    if not table.printed:
+        shown = [[with_spread(cell.ours, MISSING)] for cell in cells]
+        return [heading], shown, [_gain(cell, name, table) for cell, name in zip(cells, rows, strict=True)]
+    if not table.compares:
+        theirs = [_shown(cell.thesis) for cell in cells]
+        ours = [with_spread(cell.ours, MISSING, " ± ") for cell in cells]
+        their_gains = [_thesis_gain(cell, name, table) for cell, name in zip(cells, rows, strict=True)]
+        our_gains = [_gain(cell, name, table) for cell, name in zip(cells, rows, strict=True)]
+        shown_gains = [
+            (a, b) for a, b, name in zip(their_gains, our_gains, rows, strict=True) if name != table.baseline
+        ]
+        if not _gains(table):
+            shown_gains = []
+        left = max(6, *map(len, theirs), *(len(a) for a, _ in shown_gains))
+        right = max(4, *map(len, ours), *(len(b) for _, b in shown_gains))
+
+        def both(a: str, b: str) -> str:
+            return f"{a:>{left}} {b:>{right}}"
+
+        lines = [
+            [both(a, b), *([f"{_spread(c.thesis):>{left}} {'':>{right}}"] if _spread(c.thesis) else [])]
+            for a, b, c in zip(theirs, ours, cells, strict=True)
+        ]
+        return (
+            [f"{heading:^{left + right + 1}}", both("thesis", "ours")],
+            lines,
+            [both(a, b) for a, b in zip(their_gains, our_gains, strict=True)],
+        )
+    return _with_delta(heading, cells)
+
+
+def _with_delta(heading: str, cells: Sequence[Cell]) -> Column:
+    parts = [(_shown(cell.thesis), _shown(cell.ours) if cell.ours else "", _delta(cell)) for cell in cells]
+    wide = [(6, 5, 5), *(tuple(map(len, part)) for part, cell in zip(parts, cells, strict=True) if cell.ours)]
+    theirs, ours, delta = (max(widths) for widths in zip(*wide, strict=True))
+    whole = theirs + ours + delta + 2
+    lines = []
+    for cell, part in zip(cells, parts, strict=True):
+        if cell.ours is None:
+            # the word is wider than a number, so it takes the place of the delta too
+            lines.append([f"{part[0]:>{theirs}} {MISSING:>{ours + delta + 1}}"])
+        else:
+            lines.append([f"{part[0]:>{theirs}} {part[1]:>{ours}} {part[2]:>{delta}}"])
+        if _spread(cell.thesis) or _spread(cell.ours):
+            lines[-1].append(f"{_spread(cell.thesis):>{theirs}} {_spread(cell.ours):>{ours}}".ljust(whole))
+    head = [f"{heading:^{whole}}", f"{'thesis':>{theirs}} {'ours':>{ours}} {'delta':>{delta}}"]
+    return head, lines, []
+
+
+def _delta(cell: Cell) -> str:
+    if cell.ours is None:
+        return MISSING
+    return NOT_PRINTED if cell.delta is None else f"{cell.delta:+}"
+
+
+def _thesis_gain(cell: Cell, row: str, table: Table) -> str:
+    if row == table.baseline:
+        return BASELINE
+    return NOT_PRINTED if cell.thesis_gain is None else f"{cell.thesis_gain:+}"
+
+
+def _gain(cell: Cell, row: str, table: Table) -> str:
+    if row == table.baseline:
+        return BASELINE
+    return MISSING if cell.gain is None else gain_text(cell.gain)
+
+
+def gain_text(found: Difference) -> str:
+    """A difference and half the width of its interval: `+3.06 ± 0.44`; alone where it has none."""
+    half = found.half
+    value = f"{rounded(found.value):+}"
+    return value if half is None or (not half and found.method == "same") else f"{value} ± {rounded(half)}"
+
+
+def _shown(score: Score | None) -> str:
+    return NOT_PRINTED if score is None else str(rounded(score.mean))
+
+
+def _spread(score: Score | None) -> str:
+    return "" if score is None or score.std is None else f"±{rounded(score.std)}"
+
+
+def with_spread(score: Score | None, none: str, mark: str = " ± ") -> str:
+    """A score and its standard deviation over seeds, where it has one."""
+    if score is None:
+        return none
+    return _shown(score) + _spread(score).replace("±", mark)
+
+
+def _grid(table: Table) -> Grid:
+    """For readers: a score and its spread share a cell, a gain and its interval another."""
+    ours = f"ours ({table.profile})" if table.drawn else "ours"
+    parts = [*(["thesis"] if table.printed else []), ours]
+    if table.compares:
+        parts.append("delta")
+    if _gains(table):
+        parts += [*(["thesis gain"] if table.printed else []), "our gain"]
+    rows = []
+    for row in table.rows:
+        cells = list(row.labels)
+        for cell in row.cells:
+            shown = {
+                "thesis": with_spread(cell.thesis, NOT_PRINTED),
+                ours: with_spread(cell.ours, MISSING),
+                "delta": _delta(cell),
+                "thesis gain": _thesis_gain(cell, row.id, table),
+                "our gain": _gain(cell, row.id, table),
+            }
+            cells += [shown[part] for part in parts]
+        rows.append(tuple(cells))
+    # where all is ours, the profile in the heading says it for all
+    alone = len(parts) == 1
+    groups = (("", len(table.labels)), *((title, len(parts)) for title in table.titles))
+    return Grid(
+        heading=table.heading,
+        columns=(*table.labels, *(table.titles if alone else tuple(parts) * len(table.columns))),
+        groups=() if alone else groups,
+        rows=tuple(rows),
+        texts=len(table.labels),
+        notes=table.notes,
+    )
+
+
+def _csv_grid(table: Table) -> list[list[str]]:
+    """For programs: one value a field, always with the profile, spreads and numbers of runs."""
+    parts = ["thesis", "thesis_std", "ours", "ours_std", "ours_runs"]
+    parts += ["delta"] if not table.drawn else []
+    gains = ("thesis_gain", "gain", "gain_half_width", "gain_seeds", "gain_method")
+    header = ["table", "profile", "row", *table.labels]
+    every = [*parts, *(gains if table.baseline is not None else ())]
+    header += [f"{column}_{part}" for column in table.columns for part in every]
+    lines = [header]
+    for row in table.rows:
+        line = [str(table.number), table.profile, row.id, *row.labels]
+        for cell in row.cells:
+            thesis_std = cell.thesis.std if cell.thesis else None
+            line += [_shown(cell.thesis), NOT_PRINTED if thesis_std is None else str(rounded(thesis_std))]
+            if cell.ours is None:
+                line += [MISSING, MISSING, "0"]
+            else:
+                std = NOT_PRINTED if cell.ours.std is None else str(rounded(cell.ours.std))
+                line += [_shown(cell.ours), std, str(cell.ours.runs)]
+            line += [_delta(cell)] if not table.drawn else []
+            line += _csv_gain(cell, row.id, table) if table.baseline is not None else []
+        lines.append(line)
+    return lines
+
+
+def _csv_gain(cell: Cell, row: str, table: Table) -> list[str]:
+    theirs, found = _thesis_gain(cell, row, table), cell.gain
+    if row == table.baseline:
+        return [BASELINE] * 5
+    if found is None:
+        return [theirs, *[MISSING] * 4]
+    half = NOT_PRINTED if found.half is None else str(rounded(found.half))
+    return [theirs, f"{rounded(found.value):+}", half, str(found.seeds), found.method]
