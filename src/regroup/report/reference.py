@@ -129,7 +129,8 @@ class ReferenceTable(Settings):
                 )
             if row.over == row.id or row.over not in names:
                 raise ValueError(
-                    f"row {row.id}: over: no other row is called {row.over!r}; the rows are {', '.join(names)}"
+                    f"row {row.id}: over: no other row is called {row.over!r}; "
+                    f"the rows are {', '.join(names)}"
                 )
         return self
 
