@@ -78,7 +78,7 @@ def test_text_from_files_is_text(project: Path) -> None:
 
 def test_what_is_missing_is_said(project: Path) -> None:
     page = build(project)
-    assert page.count('class="number missing"') >= 3 * 2 * 3  # three rows, ours and delta, but for two scores
+    assert page.count('class="number missing"') >= 3 * 2 * 3  # three rows, gain and score, but for two scores
     for file in (project / "reports/mini/table_data").iterdir():
         file.unlink()
     assert "No table has been built: missing." in build(project)
@@ -214,3 +214,21 @@ def test_a_grid_file_that_is_none_is_named(project: Path) -> None:
     (project / "reports/mini/table_data/table11.json").write_text(json.dumps({"rows": []}))
     with pytest.raises(RegroupError, match=r"table11\.json: heading: Field required"):
         build(project)
+
+
+def test_claims_have_a_badge_and_behind_it_what_it_hangs_on(project: Path) -> None:
+    page = build(project)
+    assert '<span class="badge agree">agree</span> 1 of 1: +4.38 ± 0.50 (1 seed, pooled spread)</td>' in page
+    assert "<p>Of 45 claims, by our numbers: " in page
+    assert page.index("<p>Of 45 claims") < page.index('<table class="claims">')
+
+
+def test_only_what_chance_does_not_explain_is_coloured(project: Path) -> None:
+    assert 'class="number up">+21.50</td>' in build(project)
+    file = project / "reports/mini/table_data/table11.json"
+    file.write_text(
+        file.read_text().replace('"+21.50"', '"+0.39 ± 1.58"').replace('"-3.75"', '"-3.75 ± 1.58"')
+    )
+    page = build(project)
+    assert 'class="number ">+0.39 ± 1.58</td>' in page
+    assert 'class="number down">-3.75 ± 1.58</td>' in page

@@ -281,8 +281,10 @@ def test_drawn_data_has_gains_over_the_baseline_in_place_of_deltas(
     assert (ge["coco_gain_seeds"], ge["coco_gain_method"]) == ("3", "pooled")
     assert (ge["voc_thesis_gain"], ge["voc_gain"]) == ("+1.09", "missing")
     text = (tmp_path / "table11.md").read_text()
-    assert "| COCO thesis | COCO ours (mini) | COCO thesis gain | COCO our gain |" in text
-    assert "| 27.86 | 19.53 ± 1.00 | +3.56 | +5.53 ± 0.71 |" in text
+    assert "| Method | COCO gain thesis | COCO gain ours (mini) | PVOC gain thesis |" in text
+    assert "| GE | +3.56 | +5.53 ± 0.71 | +1.09 | missing |" in text
+    assert "| ADE20K gain ours (mini) | COCO thesis | COCO ours (mini) | PVOC thesis |" in text
+    assert "| missing | 27.86 | 19.53 ± 1.00 | 53.38 | missing |" in text
     assert "Gain: points over the row Original." in text
     assert "delta" not in text
     shown = format_console(table)

@@ -225,4 +225,4 @@ def test_a_damaged_file_of_claims_is_named(text: str) -> None:
 def test_what_is_checked_in_can_be_read() -> None:
     tables = ROOT / "reports/mini/tables"
     assert read_scores((tables / "scores.csv").read_text(), "scores.csv")
-    assert len(read_claims((tables / "what_moved.md").read_text(), "what_moved.md")) == 30
+    assert len(read_claims((tables / "what_moved.md").read_text(), "what_moved.md")) >= 30

@@ -106,6 +106,7 @@ class Gallery:
 
     def measure(self, folder: Path) -> list[Path]:
         """Write what claims about Figures 14 and 23 are judged by; nothing where no dataset is dissected."""
+        folder.mkdir(parents=True, exist_ok=True)
         if self.figures.dissected is None:
             return []
         part, model, data = self.figures, self._pretrained, self._dissected
@@ -135,7 +136,7 @@ class Gallery:
                 spreads,
                 title="standard deviation of the cosine similarities between patches",
                 unit="cosine",
-                runs={"dino": self.dino.config.kind, "model": part.pretrained},
+                runs={"dino": f"DINO ({self.dino.config.kind})", "model": part.pretrained},
             ),
         ]
 

@@ -26,8 +26,8 @@ def claim_intro(moved: WhatMoved, counts: Mapping[Verdict, int]) -> list[str]:
     theirs = [one.thesis for one in moved.results if any(pair.thesis.found for pair in one.comparisons)]
     supported = [f"{theirs.count(word)} {word}" for word in counts if word in theirs]
     return [
-        f"Of {total} claims, by our numbers: {', '.join(said)}. By the thesis's own numbers, of the "
-        f"{len(theirs)} that it prints such for: {', '.join(supported)}.",
+        f"Of {total} claims, by our numbers: {', '.join(said)}. The thesis prints numbers for {len(theirs)} "
+        f"of them, which by themselves say: {', '.join(supported)}.",
         "Each line is one conclusion of the thesis, in our words, and the runs that it needs. The column "
         "thesis has what its printed numbers support, given how far seeds move a score; the last column "
         "has what ours do. agree: every comparison comes out as claimed, with its whole 95% interval. "

@@ -145,33 +145,39 @@ def with_spread(score: Score | None, none: str, mark: str = " ± ") -> str:
 
 
 def _grid(table: Table) -> Grid:
-    """For readers: a score and its spread share a cell, a gain and its interval another."""
+    """For readers: a score and its spread share a cell, a gain and its interval another.
+
+    Gains of all columns stand before the scores, where both are told: they are what may be compared.
+    """
     ours = f"ours ({table.profile})" if table.drawn else "ours"
-    parts = [*(["thesis"] if table.printed else []), ours]
-    if table.compares:
-        parts.append("delta")
-    if _gains(table):
-        parts += [*(["thesis gain"] if table.printed else []), "our gain"]
+    parts = [*(["thesis"] if table.printed else []), ours, *(["delta"] if table.compares else [])]
+    gains = [part for part in parts if _gains(table)]
     rows = []
     for row in table.rows:
-        cells = list(row.labels)
-        for cell in row.cells:
-            shown = {
-                "thesis": with_spread(cell.thesis, NOT_PRINTED),
-                ours: with_spread(cell.ours, MISSING),
-                "delta": _delta(cell),
-                "thesis gain": _thesis_gain(cell, row.id, table),
-                "our gain": _gain(cell, row.id, table),
-            }
-            cells += [shown[part] for part in parts]
-        rows.append(tuple(cells))
+        told = {
+            "thesis": [_thesis_gain(cell, row.id, table) for cell in row.cells],
+            ours: [_gain(cell, row.id, table) for cell in row.cells],
+        }
+        shown = {
+            "thesis": [with_spread(cell.thesis, NOT_PRINTED) for cell in row.cells],
+            ours: [with_spread(cell.ours, MISSING) for cell in row.cells],
+            "delta": [_delta(cell) for cell in row.cells],
+        }
+        cells = [told[part][k] for k in range(len(row.cells)) for part in gains]
+        cells += [shown[part][k] for k in range(len(row.cells)) for part in parts]
+        rows.append((*row.labels, *cells))
     # where all is ours, the profile in the heading says it for all
-    alone = len(parts) == 1
-    groups = (("", len(table.labels)), *((title, len(parts)) for title in table.titles))
+    alone = len(parts) == 1 and not gains
+    groups = [("", len(table.labels))]
+    groups += [(f"{title} gain", len(gains)) for title in table.titles if gains]
+    groups += [(title, len(parts)) for title in table.titles]
     return Grid(
         heading=table.heading,
-        columns=(*table.labels, *(table.titles if alone else tuple(parts) * len(table.columns))),
-        groups=() if alone else groups,
+        columns=(
+            *table.labels,
+            *(table.titles if alone else (gains * len(table.titles) + parts * len(table.titles))),
+        ),
+        groups=() if alone else tuple(groups),
         rows=tuple(rows),
         texts=len(table.labels),
         notes=table.notes,

@@ -137,7 +137,7 @@ def _side(
     if one is None or (found := at(one).found) is None:
         return text
     place = [one.part or (column_title(one.column) if one.column else "")]
-    words = f"{one.left} over {_share(result)}{one.right}"
+    words = f"{one.left} against {_share(result)}{one.right}"
     inside = ", ".join(filter(None, (words, *place))) if len(result.comparisons) > 1 else ""
     how = _how(found, result)
     return f"{text}: {gain_text(found)} ({'; '.join(filter(None, (inside, how)))})"
