@@ -313,6 +313,51 @@ def test_a_trained_baseline_of_the_same_seeds_is_compared_seed_by_seed(
     assert (row["coco_gain_method"], row["coco_gain_seeds"]) == ("blocked", "3")
 
 
+PAIRS = """
+tables:
+  - number: 31
+    title: Both ways
+    setting: 30 epochs
+    labels: [Row, Form]
+    columns: [coco]
+    baseline: fine_tuning
+    rows:
+      - {id: fine_tuning, labels: [Fine-tuning, coded]}
+      - {id: ge, labels: [GE, coded]}
+      - {id: noise_free_ge, labels: [Noise-free, written], over: ge}
+"""
+
+
+def test_a_row_can_be_compared_with_another_than_the_baseline(
+    seeds: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    (tmp_path / "tables.yaml").write_text(PAIRS)
+    reference = load_reference(tmp_path / "tables.yaml")
+    rows = {name: seeds[name] for name in ("fine_tuning", "ge")} | {"noise_free_ge": seeds["fine_tuning"]}
+    for drawn in (True, False):  # nothing is printed to take a delta from
+        table = tables.build_table(31, rows, profile="mini", drawn=drawn, reference=reference)
+        found = read_csv(table, tmp_path)
+        assert [found[name]["coco_gain"] for name in rows] == ["baseline", "-0.47", "+0.47"]
+        assert "our gain" in (tmp_path / "table31.md").read_text()
+        assert any("or over the row that it is compared with" in note for note in table.notes)
+        assert any("drawn images are on a scale" in note for note in table.notes) is drawn
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("over: ge", "over: gee", "row noise_free_ge: over: no other row is called 'gee'"),
+        ("over: ge", "over: noise_free_ge", "no other row is called 'noise_free_ge'"),
+        ("    baseline: fine_tuning\n", "", "over: is in place of the table's `baseline`, and there is none"),
+    ],
+)
+def test_what_a_row_is_compared_with_is_another_row(tmp_path: Path, old: str, new: str, message: str) -> None:
+    (tmp_path / "tables.yaml").write_text(PAIRS.replace(old, new))
+    with pytest.raises(RegroupError) as error:
+        load_reference(tmp_path / "tables.yaml")
+    assert message in str(error.value)
+
+
 def test_without_a_known_spread_a_gain_has_no_interval(seeds: dict[str, list[Path]]) -> None:
     table = build_table(11, seeds, profile="mini", drawn=True)
     shown = format_console(table)

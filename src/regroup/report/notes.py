@@ -34,7 +34,7 @@ def units(printed: ReferenceTable, runs: Mapping[str, Sequence[Run]]) -> str:
     return "; ".join(said) or "No scores yet"
 
 
-def gain_notes(printed: ReferenceTable, methods: Set[str]) -> list[str]:
+def gain_notes(printed: ReferenceTable, methods: Set[str], *, drawn: bool) -> list[str]:
     """What gains are over, and what their intervals take into account; or why there are none."""
     if printed.baseline is None:
         return [f"No gains: {printed.no_baseline}."] if printed.no_baseline else []
@@ -49,9 +49,12 @@ def gain_notes(printed: ReferenceTable, methods: Set[str]) -> list[str]:
     }
     how = "; ".join(text for name, text in ways.items() if name in methods)
     interval = f" ± after a gain of ours is its 95% interval: {how}." if how else ""
+    others = any(row.over is not None for row in printed.rows)
+    base += ", or over the row that it is compared with" if others else ""
     return [
-        f"Gain: points over the row {base}. Compare gains; scores of drawn images are on a scale of their "
-        f"own.{interval} ± after a score is the standard deviation over seeds."
+        f"Gain: points over the row {base}."
+        + (" Compare gains; scores of drawn images are on a scale of their own." if drawn else "")
+        + f"{interval} ± after a score is the standard deviation over seeds."
     ]
 
 

@@ -43,7 +43,8 @@ class ReferenceRow(Settings):
     """One printed row: what names it, and a value for each column of its table (none: nothing is printed).
 
     `analysis`: the file of a dissection that fills it, by default that of the row's id; `{chosen}` stands for
-    the number of neighbours that the profile chose.
+    the number of neighbours that the profile chose. `over`: the row that its gain is told over, where that is
+    not the table's `baseline`.
     """
 
     id: str = Field(pattern=r"^[a-z0-9_]+$")
@@ -54,6 +55,7 @@ class ReferenceRow(Settings):
     trained: bool = True
     same_as: SameAs | None = None
     analysis: str | None = Field(default=None, pattern=r"^[a-z0-9_{}]+$")
+    over: str | None = None
     note: str | None = None
 
 
@@ -114,6 +116,27 @@ class ReferenceTable(Settings):
         if self.baseline is not None and self.baseline not in (rows := [row.id for row in self.rows]):
             raise ValueError(f"baseline: no row is called {self.baseline!r}; the rows are {', '.join(rows)}")
         return self
+
+    @model_validator(mode="after")
+    def _rows_are_over_others(self) -> Self:
+        names = [row.id for row in self.rows]
+        for row in self.rows:
+            if row.over is None:
+                continue
+            if self.baseline is None:
+                raise ValueError(
+                    f"row {row.id}: over: is in place of the table's `baseline`, and there is none"
+                )
+            if row.over == row.id or row.over not in names:
+                raise ValueError(
+                    f"row {row.id}: over: no other row is called {row.over!r}; "
+                    f"the rows are {', '.join(names)}"
+                )
+        return self
+
+    def over(self, row: str) -> str | None:
+        """The row that the gain of a row is over; None in the baseline itself, and where there is none."""
+        return None if row == self.baseline else self.row(row).over or self.baseline
 
     def row(self, row: str) -> ReferenceRow:
         """The row with this id.

@@ -47,7 +47,7 @@ def format_console(table: Table, *, width: int = 100) -> str:
 
 
 def _gains(table: Table) -> bool:
-    return table.drawn and table.baseline is not None
+    return table.baseline is not None and not table.compares
 
 
 Column = tuple[list[str], list[list[str]], list[str]]

@@ -32,8 +32,8 @@ from regroup.report.scores import Run, Score, read_runs, rounded, score
 class Cell:
     """One row in one column: the thesis's score and ours, each None where there is none.
 
-    `thesis_gain` and `gain` are over the table's baseline; None in the baseline itself, and where the table
-    has none or a score is missing.
+    `thesis_gain` and `gain` are over the row that this one is compared with, or the table's baseline; None in
+    the baseline itself, and where the table has none or a score is missing.
     """
 
     thesis: Score | None
@@ -137,7 +137,7 @@ def build_table(
         *([note] if (note := table_note(profile, drawn=drawn, printed=printed.printed)) else []),
         f"{units(printed, runs)}{f'; section {printed.section}' if printed.section else ''}. "
         f"{printed.setting}.",
-        *(gain_notes(printed, built_methods(built)) if drawn else []),
+        *(gain_notes(printed, built_methods(built), drawn=drawn) if drawn or not printed.printed else []),
         *([printed.note] if printed.note else []),
         *(f"{label(row.labels)}: {row.note}." for row in printed.rows if row.note),
         *protocol_notes(printed, runs),
@@ -180,16 +180,16 @@ def _cell(
     value, std = printed.value(row, column), printed.std(row, column)
     theirs = None if value is None else Score(value, std, printed.row(row).runs)
     ours = score(runs[row], column)
-    if printed.baseline is None or row == printed.baseline:
+    if (over := printed.over(row)) is None:
         return Cell(theirs, ours)
-    base = printed.value(printed.baseline, column)
+    base = printed.value(over, column)
     thesis_gain = None if value is None or base is None else rounded(value) - rounded(base)
     samples = [
         sample_of(
             [(run, found.value) for run in runs[name] if (found := run.at(column)) is not None],
             trained=printed.row(name).trained,
         )
-        for name in (row, printed.baseline)
+        for name in (row, over)
     ]
     gain = None
     if samples[0] is not None and samples[1] is not None:
