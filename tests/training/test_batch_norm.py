@@ -22,6 +22,7 @@ from regroup.model.projector import SyncedBatchNorm
 from regroup.objectives import total_loss
 from regroup.pictures import read_picture
 from regroup.settings import parse
+from regroup.training.batch_norm import recomputed
 from regroup.training.finetune import finetune
 from regroup.training.snapshots import FOLDER, apply_snapshot, list_snapshots
 from regroup.training.step import TrainingStep
@@ -154,6 +155,16 @@ def test_recomputed_are_those_of_the_whole_split_under_the_final_weights(
     found = running(run.state_dict())
     for name, value in by_hand(run, corpus, segments=segments, padding=padding).items():
         torch.testing.assert_close(found[name].double(), value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_recomputing_leaves_a_run_as_it_was(corpus: Path) -> None:
+    data, _ = opened(corpus, variant())
+    run = model().train()
+    before = {name: tensor.clone() for name, tensor in run.state_dict().items()}
+    recomputed(run, data, segments=True, padding=True)
+    assert equal(dict(run.state_dict()), before)
+    assert run.training
+    assert run.text_projector.norm.training
 
 
 @pytest.mark.parametrize("kind", FINAL)
