@@ -20,6 +20,7 @@ def make_metrics(
     profile: str = "mini",
     protocol: str | None = None,
     chance: Mapping[str, float] | None = None,
+    seed: int | None = None,
 ) -> Path:
     """Write the metrics file of weights called `name`; `folder` is that of all metrics.
 
@@ -32,6 +33,7 @@ def make_metrics(
         variant=name,
         task=task,
         checkpoint={"digest": name},
+        seed=seed,
         main=next(iter(metrics)),
         metrics=dict(metrics),
         datasets={
