@@ -57,11 +57,10 @@ def train(stage: Stage, claim: Claim) -> None:
         layout.captions / LABELS,
         layout.dino,
     ]
+    told = stage.variant().model_copy(update={"seeds": variant.seeds})
     with (
         joined(settings.device) as device,
-        stage.tracked(
-            stage.variant(), settings, checkpoint, inputs=inputs, outputs=[out, curve_file]
-        ) as tracked,
+        stage.tracked(told, settings, checkpoint, inputs=inputs, outputs=[out, curve_file]) as tracked,
     ):
         if not variant.trained:
             save_checkpoint(start_model(checkpoint), out)

@@ -37,7 +37,14 @@ def main(stage: Stage) -> None:
             write_table(table, layout.tables, data=layout.table_data)
         final = params.sweep.variant if params.sweep else params.tracking.final_model
         write_summary(layout.metrics, final, verdict_counts(moved), layout.tables, profile=profile)
-        write_scores(layout.metrics, list(params.evaluate), list(scored), layout.tables, profile=profile)
+        write_scores(
+            layout.metrics,
+            list(params.evaluate),
+            list(scored),
+            layout.tables,
+            profile=profile,
+            data=layout.table_data,
+        )
         if moved.results:
             write_what_moved(moved, layout.tables, data=layout.table_data)
 

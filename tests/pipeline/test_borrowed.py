@@ -93,7 +93,12 @@ def test_what_is_borrowed_are_the_checkpoint_and_the_curve(
         run_stage(monkeypatch, "borrow", "original", params=str(PARAMS))
     said = capsys.readouterr().err
     assert "runs/mini/original: not there; `dvc repro dvc.yaml:finetune@original` makes it" in said
-    for name in ("model.safetensors", "snapshots/step-000010.safetensors"):
+    for name in (
+        "model.safetensors",
+        "seeds.json",
+        "seeds/0/model.safetensors",
+        "snapshots/step-000010.safetensors",
+    ):
         write_bytes(lender.run("original") / name, name.encode())
     write_bytes(lender.curves / "original.csv", b"step,loss\n")
     write_bytes(own.run("original") / "old.safetensors", b"of another time")
@@ -101,6 +106,8 @@ def test_what_is_borrowed_are_the_checkpoint_and_the_curve(
     copied = sorted(path for path in own.run("original").rglob("*") if path.is_file())
     assert [path.relative_to(own.run("original")).as_posix() for path in copied] == [
         "model.safetensors",
+        "seeds.json",
+        "seeds/0/model.safetensors",
         "snapshots/step-000010.safetensors",
     ]
     assert copied[0].read_bytes() == b"model.safetensors"

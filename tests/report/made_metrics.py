@@ -34,6 +34,7 @@ def make_metrics(
         seed=seed,
         task=task,
         checkpoint={"digest": name},
+        seed=seed,
         main=next(iter(metrics)),
         metrics=dict(metrics),
         datasets={

@@ -129,6 +129,19 @@ def test_a_curve_has_its_ends_and_leaves_gaps_out(tmp_path: Path) -> None:
         read_curve("ge", "GE", file, [])
 
 
+def test_a_curve_of_several_seeds_is_their_mean(tmp_path: Path) -> None:
+    losses = tmp_path / "ge.csv"
+    losses.write_text("seed,step,loss\n123,5,4\n123,10,2\n0,5,2\n0,10,1\n")
+    scores = [tmp_path / f"{seed}.csv" for seed in (123, 0)]
+    for file, last in zip(scores, (20, 23), strict=True):
+        file.write_text(f"step,val_coco\n5,18\n10,{last}\n")
+    curve = read_curve("ge", "GE", losses, [scores])
+    assert curve is not None
+    loss, coco = curve.charts
+    assert (loss.unit, loss.lines[0].first, loss.lines[0].last) == ("loss, mean of 2 seeds", 3.0, 1.5)
+    assert (coco.unit, coco.lines[0].first, coco.lines[0].last) == ("mIoU, %, mean of 2 seeds", 18.0, 21.5)
+
+
 def test_the_pipeline_is_drawn_from_dvc_yaml() -> None:
     root = Path(__file__).parents[2]
     found = read_graph([root / "pretrain/dvc.yaml", root / "dvc.yaml"], root=root)

@@ -9,6 +9,7 @@ import pytest
 
 from regroup.drawing.grid import markdown, read_grid
 from regroup.errors import RegroupError
+from regroup.metrics import metrics_files, task_folder
 from regroup.report import tables
 from regroup.report.comparison import Spread, Spreads, Verdict
 from regroup.report.reference import load_reference
@@ -17,6 +18,8 @@ from regroup.report.table_view import format_console, write_table
 from regroup.report.tables import Table
 from regroup.settings import read_yaml
 from tests.thesis import build_table, thesis
+
+from .made_metrics import make_metrics
 
 ALL = range(1, 15)
 
@@ -187,6 +190,33 @@ def test_scores_of_all_runs_are_one_small_file(metrics: WriteMetrics, tmp_path: 
     assert (
         tmp_path / "tables/scores.csv"
     ).read_text() == "variant,seed,coco,voc,context,ade\nge,,30.13,40.0,,\n"
+
+
+def test_scores_have_a_line_a_seed_and_means_a_line_a_variant(tmp_path: Path) -> None:
+    folder = tmp_path / "metrics/segmentation"
+    for place, seed, coco in (
+        ("ge", 123, 30.0),
+        ("ge/seeds/20", 20, 31.0),
+        ("ge/seeds/0", 0, 33.5),
+        ("o", None, 9.0),
+    ):
+        make_metrics(tmp_path / "metrics", place, {"coco": {"miou": coco}}, seed=seed)
+    write_scores(
+        tmp_path / "metrics", ["segmentation"], ["o", "ge"], tmp_path, profile="mini", data=tmp_path / "data"
+    )
+    lines = (tmp_path / "scores.csv").read_text().splitlines()
+    assert lines[1:] == ["o,,9.0,,,", "ge,123,30.0,,,", "ge,0,33.5,,,", "ge,20,31.0,,,"]
+    means = (tmp_path / "data/means.csv").read_text().splitlines()
+    assert means == ["variant,runs,coco,voc,context,ade", "o,1,9.00,,,", "ge,3,31.50,,,"]
+    # a row of the table has them all, and knows how many there are to be
+    files = metrics_files(folder / "ge")
+    assert [file.parent.name for file in files] == ["ge", "0", "20"]
+    assert {task_folder(file) for file in files} == {folder}
+    table = build_table(11, {"ge": files}, profile="mini", drawn=True)
+    cell = next(row for row in table.rows if row.id == "ge").cells[0]
+    assert cell.ours is not None
+    assert (cell.ours.mean, cell.ours.runs) == (31.5, 3)
+    assert not any("of 3" in note for note in table.notes)
 
 
 def test_a_summary_for_dvc_is_a_few_numbers(metrics: WriteMetrics, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,13 @@ from regroup.report.scores import rounded
 
 
 def write_scores(
-    metrics: Path, tasks: Sequence[str], names: Sequence[str], folder: Path, *, profile: str
+    metrics: Path,
+    tasks: Sequence[str],
+    names: Sequence[str],
+    folder: Path,
+    *,
+    profile: str,
+    data: Path | None = None,
 ) -> None:
     """Write `scores.csv` from the metrics files of some variants, a line for each of their runs.
 
@@ -30,6 +37,7 @@ def write_scores(
         names: of variants.
         folder: gets the file.
         profile: name of the profile.
+        data: gets `means.csv`, a line a variant: the means of its runs, for bars; None: nothing does.
 
     Raises:
         RegroupError: a metrics file that is malformed or of another profile.
@@ -51,6 +59,19 @@ def write_scores(
         if values
     ]
     write_text(folder / "scores.csv", csv_text(lines))
+    if data is not None:
+        runs: dict[str, list[dict[str, float]]] = {}
+        for (name, _), values in scores.items():
+            runs.setdefault(name, []).append(values)
+        means = [
+            [name, str(len(some)), *(_mean([one[key] for one in some if key in one]) for key in columns)]
+            for name, some in runs.items()
+        ]
+        write_text(data / "means.csv", csv_text([["variant", "runs", *columns], *means]))
+
+
+def _mean(values: Sequence[float]) -> str:
+    return str(rounded(statistics.fmean(values))) if values else ""
 
 
 def _percentages(found: Metrics) -> Iterator[tuple[str, float]]:
