@@ -1,21 +1,21 @@
-"""One fine-tuning run of the study, from the pretrained checkpoint to `runs/<profile>/<variant>`."""
+"""The fine-tuning runs of one variant, from the pretrained checkpoint to `runs/<profile>/<variant>`."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
 from regroup.captions.index import INDEX
 from regroup.captions.table import LABELS
-from regroup.heads import build_heads, save_heads
 from regroup.model import save_checkpoint
 from regroup.model.dino import load_features
 from regroup.resolved import read_run
+from regroup.seeds import of_seed
 from regroup.stage import Stage, fix_threads, run, use_deterministic_algorithms
 from regroup.training.checkpoint import start_model
 from regroup.training.curve import write_curve
 from regroup.training.data import CaptionData, inputs_digest
-from regroup.training.finetune import finetune
 from regroup.training.parallel import is_first, is_leader, joined, launched, start
-from regroup.training.snapshots import FOLDER, move_snapshots
+from regroup.training.seeds import finetune_seeds, write_runs
 from regroup.training.state import Claim, claimed, forget
 
 
@@ -34,7 +34,7 @@ def main(stage: Stage) -> None:
 
 
 def train(stage: Stage, claim: Claim) -> None:
-    """Train the variant, or copy the checkpoint when the variant trains nothing."""
+    """Train the variant with each seed, or copy the checkpoint when the variant trains nothing."""
     layout = stage.layout
     resolved = read_run(layout.resolved(stage.key))
     variant, settings, checkpoint = resolved.variant, resolved.finetune, resolved.checkpoint
@@ -65,38 +65,37 @@ def train(stage: Stage, claim: Claim) -> None:
     ):
         if not variant.trained:
             save_checkpoint(start_model(checkpoint), out)
-            write_curve(curve_file, [])
+            write_curve(curve_file, {})
             return
         data, plan = CaptionData.open(
             layout.captions, layout.shards, variant, settings, mapped=layout.mapped_labels
         )
         if is_first():
-            print(f"{stage.key}: {plan}")
-        dino = load_features(layout.dino).to(device) if variant.reads_dino else None
-        model = start_model(checkpoint, variant=variant, image_size=plan.image_size, dino=dino)
-        heads = build_heads(model.config, variant.heads, seed=variant.seed)
-        curve = finetune(
-            model,
+            seeds = f"; seeds {', '.join(map(str, variant.seeds))}" if len(variant.seeds) > 1 else ""
+            print(f"{stage.key}: {plan}{seeds}")
+
+        def observe(seed: int, step: int, row: Mapping[str, float]) -> None:
+            tracked.log_metrics(of_seed(row, variant.seeds, seed), step)
+
+        runs = finetune_seeds(
             data,
             variant,
             settings,
+            checkpoint,
             plan,
             state=state,
             inputs_digest=inputs_digest(*started_from),
             claim=claim,
             device=device,
-            dino=dino,
-            heads=heads,
-            observe=lambda step, row: tracked.log_metrics(row, step),
+            dino=load_features(layout.dino).to(device) if variant.reads_dino else None,
+            observe=observe,
         )
         if is_first() or data.report.broken:
             print(data.report)
         if is_first():
             claim.confirm()
-            save_checkpoint(model, out)
-            save_heads(heads, variant.heads, out)
-            move_snapshots(state / FOLDER, out)
-            write_curve(curve_file, curve)
+            write_runs(runs, out)
+            write_curve(curve_file, {one.seed: one.curve for one in runs})
             forget(state)
 
 

@@ -12,6 +12,7 @@ from regroup.cli import main
 from regroup.errors import RegroupError
 from regroup.inherited import inherited_values
 from regroup.profile import make_profile
+from regroup.training.measure import Measurement
 
 from .thesis import edit, enter_project, thesis
 
@@ -40,11 +41,11 @@ def test_every_row_of_every_table_has_a_run() -> None:
             VARIANTS,
             "rows: [{table: 4, row: batch_256}]",
             "rows: []",
-            "no variant fills table 14, row no_dino; add `rows: [{table: 4, row: batch_256}]` to one",
+            "no variant fills table 13, row blocks2_tokens8; add `rows: [{table: 4, row: batch_256}]` to one",
         ),
         (VARIANTS, "{table: 9, row: le}", "{table: 9, row: el}", "variants.le.rows: table 9: no row"),
         (VARIANTS, "{table: 9, row: le}", "{table: 90, row: le}", "le.rows: there is no table 90"),
-        ("params.yaml", "12, 13, 14]", "12, 13, 14, 90]", "tables.numbers: there is no table 90"),
+        ("params.yaml", "14, 33]", "14, 90]", "tables.numbers: there is no table 90"),
         (
             "params.yaml",
             "source: voc12, protocol: voc,",
@@ -101,6 +102,24 @@ def test_every_row_of_every_table_has_a_run() -> None:
             "    title: GE\n    checkpoint: clip\n    trainable: image_tower\n    dino_input: true\n",
             "a clip has no grouping blocks",
         ),
+        (
+            VARIANTS,
+            "    title: Second grouping block, both projectors\n",
+            "    title: any\n    batch_norm: {statistics: held}\n",
+            "variants.parts-gb2-projectors.batch_norm.statistics: `held` is about frozen projectors, and",
+        ),
+        (
+            VARIANTS,
+            "    title: Group entropy (GE)\n",
+            "    title: GE\n    checkpoint: clip\n    trainable: image_tower\n",
+            "variants.ge.batch_norm: the backbone `clip` has none; drop this key of the variant",
+        ),
+        (
+            VARIANTS,
+            "{segments: true, padding: true}",
+            "{statistics: kept}",
+            "variants.refined.batch_norm.statistics: Input should be 'batch', 'held', 'original' or 'recomp",
+        ),
         ("params.yaml", "processes: null", "processes: 3", "cannot be shared by 3 processes evenly"),
         (
             "params.yaml",
@@ -116,7 +135,7 @@ def test_every_row_of_every_table_has_a_run() -> None:
         ),
         (
             VARIANTS,
-            "{name: segment_entropy}",
+            "{name: segment_entropy, options: {form: published}}",
             "{name: segment_entropy, options: {over_groups: 2000}}",
             "variants.yaml: variants.se.objectives.segment_entropy: over_groups: Input should be less than",
         ),
@@ -124,14 +143,16 @@ def test_every_row_of_every_table_has_a_run() -> None:
             VARIANTS,
             "labels: {source: none, count: 0}\n    objectives: [{name: contrastive}]",
             "labels: {source: none, count: 0}\n    objectives: [{name: multi_label}]",
-            "variants.yaml: variants.labels-caption-seed0.labels: multi_label needs labels",
+            "variants.yaml: variants.labels-caption.labels: multi_label needs labels",
         ),
         (
             VARIANTS,
-            "    title: Fine-tuning\n    labels: {count: 5, padding: caption}\n"
+            "    title: Fine-tuning\n"
+            "    labels: {source: published_phrases+nouns, count: 5, padding: caption}\n"
             "    objectives: [{name: contrastive}, {name: multi_label}]",
-            "    title: Fine-tuning\n    objectives: [{name: contrastive}, "
-            "{name: multi_label, options: {form: published}}]",
+            "    title: Fine-tuning\n    labels: {source: published_phrases+nouns}\n"
+            "    batch_norm: {segments: true, padding: true}\n"
+            "    objectives: [{name: contrastive}, {name: multi_label, options: {form: published}}]",
             "variants.refined: is the same run as variants.vanilla, every default filled in",
         ),
         ("params.yaml", "coco_train: 1600", "coco_train: 5", "are more than the 25 captions of an epoch"),
@@ -226,8 +247,8 @@ def test_the_plan_of_the_real_study_counts_the_thesis_s_steps(
         main(["plan", "--params", "full/params.yaml", "--no-measure"])
     assert not ended.value.code
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
-    assert lines["noise-free-ge-384"][1:] == ["34,650", "512", "384", "150.0"]
-    assert lines["vocabulary-5k"][1:] == ["11,555", "256", "224", "25.0"]
+    assert lines["noise-free-ge-384"][1:] == ["3", "103,950", "512", "384", "150.0"]  # of its three seeds
+    assert lines["vocabulary-5k"][1:] == ["1", "11,555", "256", "224", "25.0"]
 
 
 def test_the_plan_says_how_many_augmentations_of_an_image_a_run_sees(
@@ -237,7 +258,7 @@ def test_the_plan_says_how_many_augmentations_of_an_image_a_run_sees(
     with pytest.raises(SystemExit):
         main(["plan", "--no-measure"])
     said = capsys.readouterr().out
-    assert said.startswith("mini: 48 runs to train, 8,000 captions of 1,600 images")
+    assert said.startswith("mini: 39 variants, 49 runs to train, 8,000 captions of 1,600 images")
     lines = {line.split()[0]: line.split() for line in said.splitlines()}
     assert lines["refined"][-1] == "2.0"
     assert lines["parts-gb2"][-1] == "1.2"
@@ -259,8 +280,8 @@ def test_the_plan_measures_each_start_once(project: Path, capsys: pytest.Capture
     told = capsys.readouterr()
     assert not ended.value.code, told.err
     lines = {line.split()[0]: line.split() for line in told.out.splitlines()}
-    assert all(float(lines[name][4]) > 0 for name in ("one", "clip", "dino"))
-    assert lines["one"][4:] != lines["clip"][4:]
+    assert all(float(lines[name][5]) > 0 for name in ("one", "clip", "dino"))
+    assert lines["one"][5:] != lines["clip"][5:]
 
 
 @pytest.mark.slow
@@ -281,3 +302,28 @@ def test_the_plan_measures_what_it_prints(project: Path, capsys: pytest.CaptureF
     assert hours == pytest.approx(int(one[1]) * seconds / 3600, abs=0.01)
     assert float(all_of_it[7]) >= float(one[7])
     assert lines["total"][1] == str(int(one[1]) + int(all_of_it[1]))
+
+
+def test_the_plan_tells_what_a_resolution_costs(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Section 5.9.1 speaks of the minutes that an epoch at 384 pixels takes more; they are of a machine."""
+    (project / VARIANTS).write_text(
+        "variants:\n"
+        "  low: {title: a, epochs: 2, objectives: [{name: contrastive}]}\n"
+        "  high: {title: b, epochs: 2, resolution: 384, objectives: [{name: contrastive}]}\n"
+        "  other: {title: c, epochs: 3, resolution: 384, objectives: [{name: contrastive}]}\n"
+    )
+    seconds = {"low": 10.0, "high": 25.0, "other": 99.0}
+    monkeypatch.setattr(
+        "regroup.commands.plan._measure",
+        lambda params, runs, images: {name: Measurement(seconds[name], 1) for name in runs},
+    )
+    with pytest.raises(SystemExit):
+        main(["plan", "--captions", "1000"])
+    said = capsys.readouterr().out
+    steps = 4  # batches of 32 in mini's epoch of 128 captions
+    assert (
+        f"an epoch at 384 takes 2.5 times one at 224: +{steps * 15 / 60:.2f} minutes, the mean of 1 pair of"
+        in said
+    )

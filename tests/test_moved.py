@@ -47,6 +47,14 @@ def test_overrides_of_before_are_told_the_new_place(project: Path, line: str) ->
         make_profile(Path("mine"))
 
 
+@pytest.mark.parametrize("line", ["finetune.frozen_batch_norm: eval", "finetune: {frozen_batch_norm: train}"])
+def test_the_batch_norm_of_a_profile_is_told_to_be_a_variant_s(project: Path, line: str) -> None:
+    Path("mine").mkdir()
+    Path("mine/overrides.yaml").write_text(f"{line}\n")
+    with pytest.raises(RegroupError, match=r"finetune\.frozen_batch_norm: is a choice of each variant now"):
+        make_profile(Path("mine"))
+
+
 def test_an_evaluation_may_be_called_like_a_setting_of_segmentation(project: Path) -> None:
     Path("mine").mkdir()
     Path("mine/overrides.yaml").write_text("evaluate.window: {task: retrieval}\n")

@@ -17,7 +17,7 @@ from regroup.objectives import Need, needs
 from regroup.params import Params, weight_folders
 from regroup.resolved import checkpoint_of, fill_in, overridden
 from regroup.sources.mini.drawn.coco import CAPTIONS_PER_IMAGE
-from regroup.training.settings import CheckpointParams
+from regroup.training.settings import BatchNormSettings, CheckpointParams
 from regroup.variants import Variant, plugin_faults
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def untrainable(variants: Mapping[str, Variant], params: Params, path: Path) -> 
 
 def _overrides(variants: Mapping[str, Variant], params: Params) -> Iterator[str]:
     """What a variant sets of its own, beside the profile's values; and two that come to the same run so."""
-    seen: dict[str, str] = {}
+    seen: dict[str, list[str]] = {}
     for name, variant in variants.items():
         where = f"{params.variants_file}: variants.{name}"
         try:
@@ -67,13 +67,15 @@ def _overrides(variants: Mapping[str, Variant], params: Params) -> Iterator[str]
             yield str(error)
             continue
         try:
-            science = fill_in(variant, where=where)
+            science = {key: value for key, value in fill_in(variant, where=where).items() if key != "seeds"}
         except RegroupError:
             continue  # among the faults of plugins
         run = json.dumps([variant.checkpoint, science, scale.model_dump(mode="json")])
-        if run in seen and variant.trained:
-            yield f"{where}: is the same run as variants.{seen[run]}, every default filled in; keep one"
-        seen[run] = name
+        others = seen.setdefault(run, [])
+        for other in others:
+            if variant.trained and set(variant.seeds) & set(variants[other].seeds):
+                yield f"{where}: is the same run as variants.{other}, every default filled in; keep one"
+        others.append(name)
 
 
 def starting_config(checkpoint: CheckpointParams, params: Params) -> BackboneConfig | None:
@@ -113,12 +115,17 @@ def _parts(variant: Variant, start: BackboneConfig, where: str) -> Iterator[str]
 
 
 def _adaptations(variant: Variant, start: BackboneConfig, where: str) -> Iterator[str]:
-    """What a run would refuse to attach, tried on a model of shapes without numbers."""
-    if [use.name for use in variant.adapt] in ([], ["parts"]):
+    """What a run would refuse to attach, or to do with batch norms, tried on a model without numbers."""
+    norms = variant.batch_norm
+    plain = norms.statistics in ("batch", "recomputed") and (
+        isinstance(start, GroupViTConfig) or norms == BatchNormSettings()
+    )
+    if plain and [use.name for use in variant.adapt] in ([], ["parts"]):
         return  # its names say all
     import torch
 
     from regroup.adaptation import adapt
+    from regroup.training.batch_norm import check_batch_norm
 
     try:
         for use in variant.adapt:
@@ -128,6 +135,7 @@ def _adaptations(variant: Variant, start: BackboneConfig, where: str) -> Iterato
     try:
         model = backbones.make(_regrouped(variant, start), torch.Generator()).to("meta")
         adapt(model, variant.adapt, seed=variant.seed)
+        check_batch_norm(model, norms)
     except RegroupError as error:
         yield f"{where}.{error}"
 

@@ -61,15 +61,15 @@ class Need:
     what: str
 
 
-def examine(params: Params, *, variants: int) -> list[Finding]:
+def examine(params: Params, *, runs: int) -> list[Finding]:
     """Look at tools, graphics cards, data, weights and disks.
 
     Args:
         params: the profile.
-        variants: how many fine-tuning runs it has, for the disk.
+        runs: how many it has, for the disk.
     """
     findings = [*tools(), *_project(params), *processors(params)]
-    needs = [Need(Path(), _CHECKPOINT_GB * 2 * variants, "runs and their copies in DVC's cache")]
+    needs = [Need(Path(), _CHECKPOINT_GB * 2 * runs, "runs and their copies in DVC's cache")]
     if all(source.kind == "mini" for source in params.sources.values()):
         needs = [Need(Path(), _MINI_GB, "a whole run")]
     for name, source in params.sources.items():

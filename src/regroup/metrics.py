@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, fi
 
 from regroup.errors import RegroupError
 from regroup.io import read_json, write_json
+from regroup.seeds import further_seeds, is_further
 from regroup.settings import parse
 
 METRICS = "metrics.json"
@@ -78,7 +79,7 @@ class Metrics(_Part):
 
     profile: str
     variant: str
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0)
     task: str
     checkpoint: dict[str, JsonValue] = Field(min_length=1)
     main: str
@@ -111,6 +112,21 @@ class Metrics(_Part):
             for dataset, scores in self.datasets.items()
             for name, value in scores.values.items()
         }
+
+
+def metrics_files(folder: Path) -> list[Path]:
+    """The metrics files of what one variant scored on one task: its first seed's, then the others', by seed.
+
+    The first is named whether it is there or not.
+    """
+    return [folder / METRICS, *(further / METRICS for _, further in further_seeds(folder))]
+
+
+def task_folder(file: Path) -> Path:
+    """Where the metrics files of the other variants on the same task lie, given one of them."""
+    if file.name != METRICS:  # of an analysis
+        return file.parent
+    return file.parents[3 if is_further(file.parent) else 1]
 
 
 def write_metrics(path: Path, metrics: Metrics) -> None:

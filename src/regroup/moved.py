@@ -17,6 +17,7 @@ MADE = "# Made from "
 STUDY = "studies/thesis"
 
 _VARIANTS = Path("variants.yaml")
+_HELD = "frozen_batch_norm"
 
 
 def refuse_moved(values: Any, path: Path) -> None:
@@ -34,6 +35,12 @@ def _moved_keys(values: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"variants_file: is `study` now, the folder of that file: {STUDY}; beside it `data` says whose "
             "raw data is used, in a profile its own name (docs/studies.md)"
+        )
+    finetune = values.get("finetune")
+    if (isinstance(finetune, Mapping) and _HELD in finetune) or f"finetune.{_HELD}" in values:
+        yield (
+            f"finetune.{_HELD}: is a choice of each variant now; for `eval` its entry has "
+            "`batch_norm: {statistics: held}`, for `train` nothing (docs/variants.md)"
         )
     evaluate = values.get("evaluate")
     below = dict(evaluate) if isinstance(evaluate, Mapping) else {}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from regroup.metrics import METRICS
+from regroup.metrics import metrics_files
 from regroup.params import Params
 from regroup.report.columns import Column
 from regroup.report.comparison import Spreads
@@ -18,8 +18,9 @@ from regroup.variants import Variant
 def table_files(
     params: Params, scored: Mapping[str, Variant], reference: Reference
 ) -> Iterator[tuple[int, str, Path]]:
-    """Table, row id and metrics file of every run of a profile or a study, of each task, done yet or not.
+    """Table, row id and metrics file of every run of a profile or a study, of each task.
 
+    A variant's first seed is named, done yet or not, and its further ones where they are.
     Tables of fine-tuning runs are filled by what variants.yaml says (`scored`: of its own runs and of those
     that it borrows), the others by the sweep, or by the dissection of the first variant of
     `dissect.variants`.
@@ -28,7 +29,8 @@ def table_files(
     for name, variant in scored.items():
         for row in variant.rows:
             for task in params.evaluate:
-                yield row.table, row.row, layout.scores(task, name) / METRICS
+                for file in metrics_files(layout.scores(task, name)):
+                    yield row.table, row.row, file
     for table in reference.tables:
         for name, path in _of_analyses(table, params):
             yield table.number, name, path

@@ -19,6 +19,7 @@ from regroup.dino.settings import DinoParams
 from regroup.errors import RegroupError
 from regroup.io import read_json, sha256, write_changed
 from regroup.params import Params, ProfilePaths, load_params
+from regroup.seeds import all_seeds
 from regroup.settings import Settings, parse
 from regroup.study import load_borrowed, params_of
 from regroup.training.settings import (
@@ -40,7 +41,7 @@ _NONE: Mapping[str, str] = {}
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """One fine-tuning run; `variant` has its name for a title and no rows."""
+    """The runs of one variant, all its seeds; `variant` has its name for a title and no rows."""
 
     variant: Variant
     checkpoint: CheckpointParams
@@ -70,8 +71,9 @@ def resolve_run(
             unknown or out of range.
     """
     unused = {"model", "seed"} if checkpoint.kind == "file" else set()
+    every = variant.model_copy(update={"seeds": all_seeds(variant.seeds, finetune.seeds)})
     values: dict[str, Any] = {
-        "variant": fill_in(variant, where=where),
+        "variant": fill_in(every, where=where),
         "checkpoint": checkpoint.model_dump(mode="json", exclude=unused),
         "code": code_digests(variant)
         | {f"backbones.{checkpoint.backbone}": BACKBONES.digest(checkpoint.backbone)},
@@ -82,7 +84,9 @@ def resolve_run(
         return values
     if variant.resolution not in finetune.image_sizes:
         raise RegroupError(f"finetune.image_sizes: no size for the resolution {variant.resolution}")
-    scale = overridden(finetune, variant, where=where).model_dump(mode="json", exclude={"image_sizes"})
+    scale = overridden(finetune, variant, where=where).model_dump(
+        mode="json", exclude={"image_sizes", "seeds"}
+    )
     return {**values, "finetune": scale, "image_size": finetune.image_sizes[variant.resolution]}
 
 

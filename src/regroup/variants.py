@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from regroup.adaptation import ADAPTATIONS
 from regroup.adaptation.parts import Part
@@ -24,8 +24,10 @@ from regroup.heads import HEADS
 from regroup.model.constants import Padding
 from regroup.objectives import OBJECTIVES, Need, Term, check_names, needed_heads, needs
 from regroup.plugins import Room, Use
-from regroup.settings import Name, Seed, Settings, parse, read_yaml, same_rule
+from regroup.seeds import FIRST_SEED
+from regroup.settings import EachOnce, Name, Seed, Settings, parse, read_yaml, same_rule
 from regroup.study import Outline, TableRow, files_of, load_borrowed
+from regroup.training.settings import BatchNormSettings
 
 
 class LabelSettings(Settings):
@@ -58,8 +60,13 @@ ROOMS: Mapping[str, Room] = {"objectives": OBJECTIVES, "adapt": ADAPTATIONS, "he
 """The fields of a variant that list plugins, and where those lie."""
 
 
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=1000), EachOnce]
+"""What runs that are otherwise the same draw from."""
+_SEED = TypeAdapter[int](Seed)
+
+
 class Variant(Settings):
-    """One fine-tuning run.
+    """One experiment: a fine-tuning run for each of its seeds, the first of which stands for it.
 
     `batch` and `resolution` are the study's own numbers (images of the global batch; pixels): the profile
     maps them to what it can afford. No objective means no training: the checkpoint is scored as it is.
@@ -69,7 +76,8 @@ class Variant(Settings):
     `trainable: PART` is short for `parts` alone, and what is read has only the list (`both_gbs` by default).
     `heads` are trained beside the model, for the objectives that ask for them (`regroup.heads`).
     `checkpoint` is one of the profile's `checkpoints` to start from in place of its `checkpoint`. `optimiser`
-    and `augmentation` replace single values of the profile's `finetune`.
+    and `augmentation` replace single values of the profile's `finetune`. `batch_norm` is that of the
+    projectors. `seed: N` is short for `seeds: [N]`.
     """
 
     title: str
@@ -82,13 +90,28 @@ class Variant(Settings):
     heads: tuple[Use, ...] = ()
     labels: LabelSettings = LabelSettings()
     objectives: tuple[Term, ...] = ()
-    seed: Seed = 123
+    batch_norm: BatchNormSettings = BatchNormSettings()
+    seeds: Seeds = (FIRST_SEED,)
+    seed_alone: Seed | None = Field(default=None, alias="seed", exclude=True)
     checkpoint: Name | None = None
     grouping_blocks: Literal[1, 2, 3] = 2
     last_group_tokens: int | None = Field(default=None, ge=1, le=8)
     dino_input: bool = False
     optimiser: dict[str, Any] = Field(default_factory=dict)
     augmentation: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seed_is_short_for_seeds(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("seed") is None:
+            return values
+        if "seeds" in values:
+            raise ValueError("`seed: N` is short for `seeds: [N]`; give one of the two")
+        try:
+            seed = _SEED.validate_python(values["seed"], strict=True)
+        except ValidationError:
+            return values  # `seed` itself will be found to be at fault
+        return {**{key: value for key, value in values.items() if key != "seed"}, "seeds": [seed]}
 
     @model_validator(mode="before")
     @classmethod
@@ -119,14 +142,38 @@ class Variant(Settings):
             )
         if self.objectives and not any(term.weight for term in self.objectives):
             raise ValueError("objectives: every weight is 0, so there is nothing to minimise")
+        if self.batch_norm.padding and (not self.labelled or self.labels.padding == "caption"):
+            raise ValueError(
+                "`batch_norm.padding` is of empty label places, and this run has none; drop it, or see "
+                "`labels.padding`"
+            )
         if self.dino_input and self.grouping_blocks == 1:
             raise ValueError("`dino_input` feeds the second grouping block, and `grouping_blocks` is 1")
         return self
 
     @property
+    def labelled(self) -> bool:
+        """Whether its captions have places for labels."""
+        return self.labels.source != "none" and self.labels.count > 0
+
+    @property
+    def seed(self) -> int:
+        """The seed of the one run, or the first of several."""
+        return self.seeds[0]
+
+    def of_seed(self, seed: int) -> Variant:
+        """The one run with this seed."""
+        return self.model_copy(update={"seeds": (seed,)})
+
+    @property
     def reads_dino(self) -> bool:
         """Whether the run needs self-supervised patch features; imports its objectives."""
         return self.dino_input or Need.DINO in needs(self.objectives)
+
+    @property
+    def regroups(self) -> bool:
+        """Whether it starts as another model than its checkpoint's, which was not trained to group so."""
+        return self.grouping_blocks != 2 or self.last_group_tokens is not None or self.dino_input
 
     @property
     def trained(self) -> bool:
@@ -235,9 +282,8 @@ def plugin_faults(variants: Mapping[str, Variant], path: Path) -> Iterator[str]:
                     room.options(use.name, use.options, where=f"{where}.{field}.{use.name}")
                 except RegroupError as error:
                     yield str(error)
-        labelled = variant.labels.source != "none" and variant.labels.count > 0
         hungry = [term.name for term in variant.objectives if Need.LABELS in needs([term])]
-        if hungry and not labelled:
+        if hungry and not variant.labelled:
             yield f"{where}.labels: {', '.join(hungry)} needs labels: source, count"
         yield from _faults_of_heads(variant, where)
 
@@ -262,6 +308,8 @@ def code_digests(variant: Variant) -> dict[str, str]:
 def _faults(variant: Variant) -> Iterator[str]:
     if not variant.title.strip():
         yield "title: is empty; tables and curves are labelled with it"
+    if not variant.trained and len(variant.seeds) > 1:
+        yield "seeds: nothing is trained, so there is one result; drop them"
     if not variant.trained and (variant.adapt or variant.heads):
         yield "objectives: there are none, so nothing is trained; give some, or say `trainable: nothing`"
     try:
@@ -280,13 +328,31 @@ def _faults(variant: Variant) -> Iterator[str]:
 
 
 def _refuse_twins(variants: Mapping[str, Variant], path: Path) -> None:
-    """Two entries with the same science would train the same model twice."""
-    seen: dict[str, str] = {}
+    """Two entries with the same science would train the same model twice, or are seeds of one experiment.
+
+    Two that differ in their seeds are allowed where each fills rows of its own, as in a publication that
+    prints an experiment twice.
+    """
+    seen: dict[str, list[str]] = {}
     for name, variant in variants.items():
-        science = json.dumps(variant.science)
-        if science in seen:
-            raise RegroupError(
-                f"{path}: variants.{name} and variants.{seen[science]} are the same run; "
-                "keep one entry and list the rows of both in its `rows`"
-            )
-        seen[science] = name
+        others = seen.setdefault(science_of_any_seed(variant), [])
+        for other in others:
+            twin = variants[other]
+            if not variant.trained or set(variant.seeds) & set(twin.seeds):
+                raise RegroupError(
+                    f"{path}: variants.{name} and variants.{other} are the same run; "
+                    "keep one entry and list the rows of both in its `rows`"
+                )
+            if shared := [row for row in variant.rows if row in twin.rows]:
+                seeds = [*twin.seeds, *variant.seeds]
+                raise RegroupError(
+                    f"{path}: variants.{name} and variants.{other} differ in their seeds alone, and fill the "
+                    f"same row of table {shared[0].table}, {shared[0].row}; keep one entry with "
+                    f"`seeds: {seeds}`"
+                )
+        others.append(name)
+
+
+def science_of_any_seed(variant: Variant) -> str:
+    """What a variant computes but for its seeds, as one comparable string."""
+    return json.dumps({key: value for key, value in variant.science.items() if key != "seeds"})

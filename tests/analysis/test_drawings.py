@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,6 +36,7 @@ from regroup.analysis.grouping_figures import (
     label_entropy,
     segments_figure,
 )
+from regroup.analysis.segments import enlarge
 from regroup.analysis.tiles import Scale, heat, spotlit, tinted
 from regroup.drawing.figures import Drawn
 from regroup.drawing.labelling import OPENMOJI
@@ -103,7 +106,7 @@ def test_affinity_is_headed_by_the_name_of_the_model(model: GroupViT) -> None:
         profile="mini",
         drawn=True,
         _pretrained=model,
-        _shown=shown(),
+        _first=shown(),
     )
     figure = Gallery.affinity(cast(Gallery, asked)).figure
     assert "Affinity between patches, DINO (stand-in) and GroupViT (original) (mini)" in words(figure)
@@ -264,3 +267,34 @@ def test_heat_tint_and_spotlight() -> None:
     lit = spotlit(image, ids == 1)
     assert (lit[:, 3] == 100).all()
     assert (lit[1:, 0] != 100).any()
+
+
+def test_shown_groups_are_enlarged_bicubically_and_scored_ones_bilinearly(
+    model: GroupViT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [image] = encode_shown(model, shown(1), 32)
+    drawn_from = torch.randn(4, image.attention.shape[1], generator=torch.Generator().manual_seed(0))
+    image = replace(image, soft=(drawn_from.softmax(0),))
+    height, width = image.mask.shape
+    side = round(image.attention.shape[1] ** 0.5)
+    maps = [part.reshape(side, side).numpy() for part in image.attention]
+
+    def largest(how: int) -> np.ndarray:
+        return np.stack([cv2.resize(part, (width, height), interpolation=how) for part in maps]).argmax(0)
+
+    cubic, linear = largest(cv2.INTER_CUBIC), largest(cv2.INTER_LINEAR)
+    assert (cubic != linear).mean() > 0.01, "or this tells nothing"
+    assert (image.segment_map() == linear).mean() > 0.999, "section 5.4.1"
+    monkeypatch.setattr("regroup.analysis.grouping_figures.encode_shown", lambda *_: [image])
+    drawn = segments_figure({"a": model}, shown(1), 32, "mini", True)
+    assert (drawn.data["00/a last stage"] == cubic).mean() > 0.999, "section 4.5"
+    wide = enlarge(image.attention, height, width, resize="bicubic")
+    np.testing.assert_allclose(wide.sum(0), np.ones((height, width)), atol=1e-4)
+
+
+def test_affinities_are_of_the_first_images_whatever_they_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [(one.image, np.full_like(one.mask, number)) for number, one in enumerate(shown(12))]
+    monkeypatch.setattr("regroup.analysis.gallery.numbered_images", lambda _: iter(images))
+    asked = SimpleNamespace(_opened=lambda _: None, _dissected="voc")
+    first = Gallery._first.func(cast(Gallery, asked))
+    assert [int(one.mask[0, 0]) for one in first] == list(range(10)), "each shows one class alone"

@@ -68,6 +68,22 @@ def test_the_report_holds_every_noun_and_the_same_bytes_each_time(tmp_path: Path
         }
 
 
+def test_phrases_are_counted_by_both_rules(tmp_path: Path) -> None:
+    texts = [
+        "a bowl of soup.",
+        "a dog",
+        "A dog and a red cat.",
+        "It sits.",
+    ]  # the rules agree on the last two
+    extract_labels(write_coco(tmp_path / "coco", {1: texts}), tmp_path / "captions", NounsParams())
+    write_noun_report(tmp_path / "captions", tmp_path / "out", profile="mini", drawn=True)
+    with (tmp_path / "out" / "noun_phrases.csv").open() as file:
+        text, published = csv.reader(list(file)[1:])
+    assert text == ["text", "3", "1.00", "1.75"]  # bowl of soup, dog (twice), red cat; with bowl, soup, cat
+    assert published == ["published code", "4", "1.00", "1.50"]  # bowl, soup, dog, red cat; with dog, cat
+    assert "same phrases in 50.0% of the captions" in (tmp_path / "out" / "noun_phrases.md").read_text()
+
+
 def test_a_missing_table_says_which_stage_makes_it(tmp_path: Path) -> None:
     with pytest.raises(RegroupError, match="run the stage `nouns` first"):
         read_nouns(tmp_path)

@@ -82,7 +82,7 @@ def test_frozen_batch_norm_uses_the_batch_as_the_study_did(small: GroupViT, pixe
 
 
 def test_frozen_batch_norm_can_keep_its_statistics(small: GroupViT, pixels: torch.Tensor) -> None:
-    set_trainable(small, "both_gbs+image_projector", frozen_batch_norm="eval")
+    set_trainable(small, "both_gbs+image_projector", held_statistics=True)
     small.train()
     text, image = small.text_projector.norm, small.image_projector.norm
     before = text.running_mean.clone()
@@ -92,5 +92,5 @@ def test_frozen_batch_norm_can_keep_its_statistics(small: GroupViT, pixels: torc
     torch.testing.assert_close(features, small.eval().encode_text(tokens))
     small.train()
     assert image.training
-    set_trainable(small, "all", frozen_batch_norm="eval")
+    set_trainable(small, "all", held_statistics=True)
     assert text.training

@@ -36,7 +36,9 @@ def leaves(numbers: Mapping[str, Tensor], *names: str) -> list[Tensor]:
     return [numbers[f"in_{name}"].clone().requires_grad_() for name in names]
 
 
-def computed(numbers: Mapping[str, Tensor], name: str) -> tuple[Tensor, list[Tensor]]:
+def computed(
+    numbers: Mapping[str, Tensor], name: str, options: Mapping[str, str] | None = None
+) -> tuple[Tensor, list[Tensor]]:
     """The objective as a run has it, and the inputs that it is differentiated by."""
     image, caption, segments, soft1, soft2 = leaves(numbers, "image", "caption", "segments", "soft1", "soft2")
     attention = soft2 @ soft1
@@ -65,7 +67,8 @@ def computed(numbers: Mapping[str, Tensor], name: str) -> tuple[Tensor, list[Ten
             Need.DINO: numbers["in_dino"],
         },
     )
-    return total_loss([Term(name=name, options=TERMS[name])], inputs).loss, wanted
+    told = TERMS[name] if options is None else dict(options)
+    return total_loss([Term(name=name, options=told)], inputs).loss, wanted
 
 
 def compare(numbers: Mapping[str, Tensor], name: str, value: Tensor, wanted: list[Tensor]) -> None:
@@ -82,6 +85,22 @@ def compare(numbers: Mapping[str, Tensor], name: str, value: Tensor, wanted: lis
 @pytest.mark.parametrize("name", [name for name in TERMS if name != "noise_free"])
 def test_value_and_gradients(numbers: Mapping[str, Tensor], name: str) -> None:
     compare(numbers, name, *computed(numbers, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("group_entropy", 100), ("label_entropy", 50), ("dino_distillation", 1000)]
+)
+def test_the_published_form_pulls_far_less(numbers: Mapping[str, Tensor], name: str, least: float) -> None:
+    """Than eq. 38 to 43 and 54 at the same weight, on attention; `pytest -s` prints by how much."""
+    values, norms = [], []
+    for form in ("thesis", "published"):
+        value, wanted = computed(numbers, name, {"form": form})
+        gradients = torch.autograd.grad(value, wanted[-2:])
+        values.append(float(value.detach()))
+        norms.append(float(torch.cat([gradient.flatten() for gradient in gradients]).norm()))
+    print(f"\n{name}: thesis {values[0]:.4g}, gradient {norms[0]:.3g}; ", end="")
+    print(f"published {values[1]:.4g}, gradient {norms[1]:.3g}: {norms[0] / norms[1]:.0f} times less")
+    assert norms[0] > least * norms[1]
 
 
 def test_every_loss_of_the_file_is_compared(numbers: Mapping[str, Tensor]) -> None:

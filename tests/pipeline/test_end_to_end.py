@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from regroup.metrics import metrics_files
 from regroup.settings import read_yaml
 from tests.thesis import HERE, STUDY, copy_project
 
@@ -81,9 +83,12 @@ def test_the_pipeline_ends_in_table_11(project: Path, monkeypatch: pytest.Monkey
     rows = list(csv.DictReader((project / "reports/mini/table_data/table11.csv").read_text().splitlines()))
     assert len(rows) == 4
     for name, row in zip(TABLE_11, rows, strict=True):
-        metrics = json.loads((project / f"reports/mini/metrics/segmentation/{name}/metrics.json").read_text())
-        scored = metrics["datasets"]["coco"]["values"]["miou"]
+        files = metrics_files(project / f"reports/mini/metrics/segmentation/{name}")
+        found = [json.loads(file.read_text()) for file in files]
+        assert [one["seed"] for one in found] == ([None] if name == "original" else [123, 0, 100])
+        scored = np.mean([one["datasets"]["coco"]["values"]["miou"] for one in found])
         assert float(row["coco_ours"]) == pytest.approx(scored, abs=0.006)
+        assert int(row["coco_ours_runs"]) == len(found)
     nouns = project / "reports/mini/nouns"
     assert json.loads((nouns / "noun_frequency.json").read_text())["profile"] == "mini"
     assert "mini" in (nouns / "frequent_nouns.md").read_text()

@@ -160,9 +160,9 @@ def test_scores_of_all_tasks_are_one_file_that_can_be_verified(
     write_scores(folder, ["retrieval", "segmentation"], ["ge", "new"], tmp_path, profile="mini")
     text = (tmp_path / "scores.csv").read_text()
     assert text.splitlines() == [
-        "variant,coco,voc,context,ade,birds,retrieval/text_r1/coco",
-        "ge,30.13,,,,5.0,40.5",
-        "new,,,,,,10.0",
+        "variant,seed,coco,voc,context,ade,birds,retrieval/text_r1/coco",
+        "ge,,30.13,,,,5.0,40.5",
+        "new,,,,,,,10.0",
     ]
     assert read_scores(text, "scores.csv")["new", "retrieval/text_r1/coco"] == 10.0
 

@@ -111,7 +111,7 @@ def test_a_curve_has_its_ends_and_leaves_gaps_out(tmp_path: Path) -> None:
     file.write_text("step,loss,contrastive\n5,4.0,1\n10,2.0,1\n15,nan,1\n20,1.0,1\n")
     later = tmp_path / "validation.csv"
     later.write_text("step,val_coco,val_voc\n5,,\n10,20.5,40\n20,22.5,41\n")
-    curve = read_curve("ge", "GE", file, [later])
+    curve = read_curve("ge", "GE", file, [[later]])
     assert curve is not None
     loss, scores = curve.charts
     assert [line.name for line in loss.lines] == ["loss"]
@@ -123,7 +123,7 @@ def test_a_curve_has_its_ends_and_leaves_gaps_out(tmp_path: Path) -> None:
     file.write_text("step,loss\n")
     assert read_curve("ge", "GE", file, []) is None
     later.write_text("step,val_coco,val_voc\n0,20.5,40\n")
-    assert read_curve("original", "Original", None, [later]) is None  # nothing was trained
+    assert read_curve("original", "Original", None, [[later]]) is None  # nothing was trained
     file.write_text("step,loss\n5,four\n")
     with pytest.raises(RegroupError, match=r"ge\.csv: not a learning curve"):
         read_curve("ge", "GE", file, [])

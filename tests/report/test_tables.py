@@ -184,7 +184,9 @@ def test_readers_of_single_runs_are_told_what_chance_does() -> None:
 def test_scores_of_all_runs_are_one_small_file(metrics: WriteMetrics, tmp_path: Path) -> None:
     folder = metrics("ge", coco=30.126, voc=40.0).parents[2]
     write_scores(folder, ["segmentation"], ["ge", "later"], tmp_path / "tables", profile="mini")
-    assert (tmp_path / "tables/scores.csv").read_text() == "variant,coco,voc,context,ade\nge,30.13,40.0,,\n"
+    assert (
+        tmp_path / "tables/scores.csv"
+    ).read_text() == "variant,seed,coco,voc,context,ade\nge,,30.13,40.0,,\n"
 
 
 def test_a_summary_for_dvc_is_a_few_numbers(metrics: WriteMetrics, tmp_path: Path) -> None:
@@ -202,7 +204,7 @@ def test_scores_have_datasets_of_ones_own(metrics: WriteMetrics, tmp_path: Path)
     metrics("old", coco=1.0)
     write_scores(folder, ["segmentation"], ["old", "ge"], tmp_path / "tables", profile="mini")
     lines = (tmp_path / "tables/scores.csv").read_text().splitlines()
-    assert lines == ["variant,coco,voc,context,ade,birds", "old,1.0,,,,", "ge,,40.0,,,5.0"]
+    assert lines == ["variant,seed,coco,voc,context,ade,birds", "old,,1.0,,,,", "ge,,,40.0,,,5.0"]
 
 
 def test_the_grid_comes_back_from_its_json(metrics: WriteMetrics, tmp_path: Path) -> None:

@@ -13,18 +13,18 @@ from regroup.errors import RegroupError
 from regroup.report.verify import PROCESSORS, read_claims, read_scores
 
 ROOT = Path(__file__).parents[2]
-TRAINED = "title: {}, seed: {}, objectives: [{{name: contrastive}}], rows: [{{table: 9, row: {}}}]"
+TRAINED = "title: {}, seeds: {}, objectives: [{{name: contrastive}}], rows: [{{table: 9, row: {}}}]"
 VARIANTS = {
     "original": "title: As it came, trainable: nothing",
-    "ge": TRAINED.format("GE", 123, "ge"),
-    **{f"le-seed{seed}": TRAINED.format("LE", seed, "le") for seed in (0, 1, 2)},
+    "ge": TRAINED.format("GE", [123], "ge"),
+    "le": TRAINED.format("LE", [0, 1, 2], "le"),
 }
 SCORES = {
     "original": (14.0, 63.0),
     "ge": (17.0, 59.0),
-    "le-seed0": (17.0, 60.0),
-    "le-seed1": (18.0, 60.5),
-    "le-seed2": (16.0, 61.0),
+    "le seed 0": (17.0, 60.0),
+    "le seed 1": (18.0, 60.5),
+    "le seed 2": (16.0, 61.0),
 }
 MOVED = """**What moved (mini)**
 
@@ -39,8 +39,11 @@ MOVED = """**What moved (mini)**
 
 def write(folder: Path, scores: dict[str, tuple[float, float]], verdict: str = "agree, 1 of 1") -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [f"{name},{coco:g},{voc:g},,\n" for name, (coco, voc) in scores.items()]
-    (folder / "scores.csv").write_text("variant,coco,voc,context,ade\n" + "".join(lines))
+    names = {name: name.partition(" seed ") for name in scores}
+    lines = [
+        f"{names[name][0]},{names[name][2]},{coco:g},{voc:g},,\n" for name, (coco, voc) in scores.items()
+    ]
+    (folder / "scores.csv").write_text("variant,seed,coco,voc,context,ade\n" + "".join(lines))
     (folder / "what_moved.md").write_text(MOVED.format(verdict))
 
 
@@ -205,6 +208,7 @@ def test_what_cannot_be_compared_is_one_message(project: Path, capsys: pytest.Ca
         ("variant,coco\nge,many\n", "'many' is no percentage"),
         ("variant,coco\nge,101\n", "'101' is no percentage"),
         ("variant,coco\nge,1\nge,2\n", ":3: ge on coco: is there twice"),
+        ("variant,seed,coco\nge,0,1\nge,1,2\nge,0,2\n", ":4: ge seed 0 on coco: is there twice"),
         ("<<<<<<< HEAD\nvariant,coco\n", "no scores.csv"),
     ],
 )

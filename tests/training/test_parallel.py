@@ -29,11 +29,14 @@ EVERYTHING = Variant.model_validate(
     | {
         "adapt": [{"name": "parts", "options": {"train": "both_gbs+projectors"}}],
         "epochs": 5,
+        "labels": {"count": 5},
+        "batch_norm": {"statistics": "recomputed", "segments": True, "padding": True},
         "objectives": [
             {"name": "contrastive"},
             {"name": "multi_label"},
             {"name": "noise_free", "options": {"scope": "global"}},
             {"name": "group_entropy"},
+            {"name": "label_entropy", "options": {"form": "published"}},
         ],
     }
 )

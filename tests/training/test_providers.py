@@ -14,13 +14,16 @@ import torch
 from torch import Tensor
 
 from regroup.adaptation.parts import set_trainable
-from regroup.captions.table import LABELS, LabelTable
+from regroup.captions.labels import extract_labels
+from regroup.captions.settings import NounsParams
+from regroup.captions.table import LABELS, LabelTable, read_vocabulary
 from regroup.objectives import OBJECTIVES, Need, ObjectiveInputs
+from regroup.sources.manifest import raw_root
 from regroup.training.data import CaptionBatch, CaptionData
 from regroup.training.providers import PROVIDERS
 from regroup.training.settings import FinetuneParams
 from regroup.training.step import TrainingStep
-from regroup.variants import Variant
+from regroup.variants import LabelSettings, Variant
 
 from .tiny import SETTINGS, VARIANT, model, opened
 
@@ -50,6 +53,26 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> Callable[[frozenset[Need], Callabl
 def first_batch(corpus: Path, variant: Variant, **settings: Any) -> tuple[CaptionBatch, CaptionData, int]:
     data, plan = opened(corpus, variant, SETTINGS.model_copy(update=settings))
     return next(data.batches(0)), data, plan.image_size
+
+
+@pytest.mark.parametrize("fallback", ["none_left", "too_few"])
+def test_a_run_draws_as_its_fallback_says(corpus: Path, tmp_path: Path, fallback: str) -> None:
+    (tmp_path / "shards").symlink_to(corpus / "shards")
+    extract_labels(raw_root(corpus / "raw"), tmp_path / "captions", NounsParams(vocabularies={"some": 10}))
+    some = set(read_vocabulary(tmp_path / "captions", "some"))
+    labels = LabelSettings.model_validate(
+        {"source": "nouns", "count": 3, "vocabulary": "some", "fallback": fallback}
+    )
+    batch, _, _ = first_batch(tmp_path, VARIANT.model_copy(update={"labels": labels}))
+    table = LabelTable.open(tmp_path / "captions" / LABELS)
+    mixed = 0
+    for row, ids in zip(batch.caption_texts.tolist(), batch.label_ids, strict=True):
+        drawn, nouns = set(table.label_names(ids[ids >= 0])), set(table.label_names(table.nouns.row(row)))
+        assert drawn <= nouns
+        mixed += bool(drawn & some) and bool(drawn - some)
+        if fallback == "too_few":
+            assert len(drawn) == min(3, len(nouns))
+    assert bool(mixed) == (fallback == "too_few")
 
 
 def test_every_need_has_a_provider() -> None:

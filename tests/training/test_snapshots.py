@@ -12,11 +12,12 @@ import torch
 from regroup.errors import RegroupError
 from regroup.metrics import DatasetScores, Metric
 from regroup.plugins import NoOptions
-from regroup.scoring.validation import validation_curve, write_validation
+from regroup.scoring.validation import validation_curve, with_start, write_validation
 from regroup.tasks import Evaluation, TaskResult, Work
 from regroup.training.finetune import finetune
 from regroup.training.snapshots import (
     FOLDER,
+    Snapshot,
     apply_snapshot,
     list_snapshots,
     move_snapshots,
@@ -73,13 +74,15 @@ def test_a_curve_has_a_point_a_snapshot(run, monkeypatch: pytest.MonkeyPatch, tm
     seen: list[float] = []
 
     def score(_: Evaluation, scored: Any, work: Work) -> TaskResult:
-        assert work.token_cache is None
+        assert work.text_cache is None
+        assert work.token_cache == tmp_path / "tokens", "both blocks are trained: the first stage stays"
         seen.append(float(scored.state_dict()["image.stages.0.grouping.norm_groups.weight"].sum()))
         values = DatasetScores(values={"top_1": 10.0 + len(seen) / 3}, images=1, protocol={})
         return TaskResult("top_1", {"top_1": Metric(title="top-1")}, {"coco": values})
 
     monkeypatch.setattr(Evaluation, "run", score)
-    point, work = Evaluation("any", "any", NoOptions()), Work({}, token_cache=tmp_path / "tokens")
+    point = Evaluation("any", "any", NoOptions())
+    work = Work({}, text_cache=tmp_path / "texts", token_cache=tmp_path / "tokens")
     trained = model()
     trained.load_state_dict(end)
     rows = validation_curve(trained, list_snapshots(folder), apply_snapshot, point, work)
@@ -95,6 +98,53 @@ def test_a_curve_has_a_point_a_snapshot(run, monkeypatch: pytest.MonkeyPatch, tm
     assert rows[0]["val_coco"] == 10 + 1 / 3
     untrained = validation_curve(trained, [], apply_snapshot, point, work)
     assert [(row["step"], row["epoch"]) for row in untrained] == [(0, 0.0)]
+
+
+def test_tokens_of_a_first_stage_that_was_trained_are_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    caches: list[Path | None] = []
+
+    def score(_: Evaluation, scored: Any, work: Work) -> TaskResult:
+        caches.append(work.token_cache)
+        return TaskResult("top_1", {}, {})
+
+    def go_to(trained: Any, point: Snapshot) -> None:
+        with torch.no_grad():
+            trained.image.stages[0].blocks[0].mlp.up.bias.fill_(point.step)
+
+    monkeypatch.setattr(Evaluation, "run", score)
+    trained, points = model(), [Snapshot(Path(), step, float(step)) for step in (1, 2)]
+    go_to(trained, points[-1])
+    work, kept = Work({}, token_cache=Path("tokens")), Path("tokens")
+    validation_curve(trained, points, go_to, Evaluation("any", "any", NoOptions()), work)
+    assert caches == [None, kept], "only the end has the weights that the checkpoint was scored with"
+
+
+def test_a_run_that_regroups_is_scored_before_its_first_step(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SETTINGS.model_copy(update={"snapshots": 2})
+    variant = VARIANT.model_copy(update={"last_group_tokens": 4})
+    data, plan = opened(corpus, variant, settings)
+    trained, state = model(), tmp_path / "state"
+    finetune(trained, data, variant, settings, plan, state=state, inputs_digest="", progress=False)
+    points = list_snapshots(state)
+    assert [point.step for point in points] == [0, 6, 12]
+    start, end = model().state_dict(), {name: one.clone() for name, one in trained.state_dict().items()}
+
+    def score(_: Evaluation, scored: Any, work: Work) -> TaskResult:
+        own = scored.state_dict()
+        at_start = all(torch.equal(own[name], tensor) for name, tensor in start.items())
+        values = DatasetScores(values={"top_1": 1.0 if at_start else 2.0}, images=1, protocol={})
+        return TaskResult("top_1", {"top_1": Metric(title="top-1", unit="percent")}, {"coco": values})
+
+    monkeypatch.setattr(Evaluation, "run", score)
+    task, work = Evaluation("any", "any", NoOptions()), Work({})
+    result = with_start(task.run(trained, work), trained, points, apply_snapshot, task, work)
+    assert result.datasets["coco"].values == {"top_1": 2.0, "top_1_start": 1.0}
+    assert result.metrics["top_1_start"].title == "top-1 before training"
+    assert all(torch.equal(tensor, end[name]) for name, tensor in trained.state_dict().items())
+    other = with_start(task.run(trained, work), trained, points[1:], apply_snapshot, task, work)
+    assert other.datasets["coco"].values == {"top_1": 2.0}, "other runs start as their checkpoint"
 
 
 def test_another_model_s_snapshot_is_refused(run) -> None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from regroup.errors import RegroupError, shortlist
 from regroup.plugins import Room, Use
@@ -33,13 +33,6 @@ if TYPE_CHECKING:
     from regroup.model import Backbone
 
 ADAPTATIONS = Room("regroup.adaptation", "adaptation", ("attach", "export"))
-
-FrozenBatchNorm = Literal["train", "eval"]
-"""What the batch norm of a frozen projector does in training mode.
-
-`train` normalises by the batch and moves the running statistics: that is what `requires_grad = False` alone
-leaves it doing, and so most plausibly what the study did. `eval` uses and keeps the pretrained statistics.
-"""
 
 
 @dataclass(frozen=True)
@@ -82,7 +75,7 @@ def adapt(
     adaptations: Sequence[Use],
     *,
     seed: int,
-    frozen_batch_norm: FrozenBatchNorm = "train",
+    held_statistics: bool = False,
 ) -> Adapted:
     """Freeze the model and apply a list of adaptations in order.
 
@@ -90,7 +83,7 @@ def adapt(
         model: changed in place, on any device; its training mode stays.
         adaptations: what is done; an empty list leaves everything frozen.
         seed: of the run; all that is drawn follows from it and the place in the list.
-        frozen_batch_norm: see the type.
+        held_statistics: see `hold_batch_norm`.
 
     Raises:
         RegroupError: no such adaptation, one that is listed twice, a wrong option, nothing that it could
@@ -108,17 +101,20 @@ def adapt(
         after = _learning(model)
         _refuse_overlap(one.name, before, after, plain)
         trained[one.name] = count_trainable(model) - sum(trained.values())
-    hold_batch_norm(model, frozen_batch_norm)
+    hold_batch_norm(model, held_statistics)
     return Adapted(trained, plain)
 
 
-def hold_batch_norm(model: Backbone, mode: FrozenBatchNorm) -> None:
-    """Decide what the batch norm of projectors without anything to learn does in training."""
-    from regroup.model.projector import Projector
+def hold_batch_norm(model: Backbone, held: bool) -> None:
+    """Decide what the batch norm of projectors without anything to learn does in training.
 
-    for projector in (part for part in model.children() if isinstance(part, Projector)):
-        frozen = not any(parameter.requires_grad for parameter in projector.parameters())
-        projector.norm.always_eval = frozen and mode == "eval"
+    Held, it uses and keeps the statistics that it has. Otherwise it normalises by the batch and moves the
+    running statistics, which is what `requires_grad = False` alone leaves it doing.
+    """
+    from regroup.model.projector import projectors
+
+    for projector in projectors(model).values():
+        projector.norm.always_eval = held and projector.frozen
     model.train(model.training)  # so that the batch norms follow
 
 

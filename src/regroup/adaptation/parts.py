@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import Field
 
-from regroup.adaptation import FrozenBatchNorm, count_trainable, hold_batch_norm
+from regroup.adaptation import count_trainable, hold_batch_norm
 from regroup.errors import RegroupError
 from regroup.settings import Settings
 
@@ -28,6 +28,7 @@ Part = Literal[
     "image_projector",
     "projectors",
     "image_tower",
+    "image_tower+image_projector",
     "all",
 ]
 """Names as in Table 3.
@@ -58,13 +59,13 @@ def export(model: Backbone) -> Backbone:
     return model
 
 
-def set_trainable(model: Backbone, part: str, *, frozen_batch_norm: FrozenBatchNorm = "train") -> int:
+def set_trainable(model: Backbone, part: str, *, held_statistics: bool = False) -> int:
     """Freeze everything but `part`, for who has no list of adaptations.
 
     Args:
         model: changed in place; its training mode stays.
         part: one of `Part`.
-        frozen_batch_norm: see the type.
+        held_statistics: see `regroup.adaptation.hold_batch_norm`.
 
     Returns:
         The number of trainable parameters.
@@ -74,12 +75,10 @@ def set_trainable(model: Backbone, part: str, *, frozen_batch_norm: FrozenBatchN
     """
     if part not in get_args(Part):
         raise RegroupError(f"trainable: no part {part!r}; there are {', '.join(get_args(Part))}")
-    if frozen_batch_norm not in get_args(FrozenBatchNorm):
-        raise RegroupError(f"frozen_batch_norm: {frozen_batch_norm!r} is not one of train, eval")
     model.requires_grad_(False)
     for parameter in _parameters(model, part):
         parameter.requires_grad_(True)
-    hold_batch_norm(model, frozen_batch_norm)
+    hold_batch_norm(model, held_statistics)
     return count_trainable(model)
 
 

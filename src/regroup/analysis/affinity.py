@@ -55,7 +55,7 @@ def affinity_figure(
             theirs = patch_affinity(dino(image.pixels[None], grid)[0])
         pairs.append((theirs.cpu().numpy(), patch_affinity(image.patches).cpu().numpy()))
     scale = Scale("cosine similarity", "RdBu_r", 1.0, -1.0)
-    per_row = 3
+    per_row = 2
     rows = []
     for start in range(0, len(shown), per_row):
         tiles: list[Tile | None] = []

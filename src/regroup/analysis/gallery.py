@@ -1,4 +1,4 @@
-"""Every figure of a profile, drawn one after another (chapters 4 and 5 but for the learning curves)."""
+"""Every figure of a profile, drawn one after another (chapters 3 to 5 but for the learning curves)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from regroup.analysis.class_figures import (
     read_disparities,
     tsne_figure,
 )
+from regroup.analysis.diagrams import diagrams
 from regroup.analysis.dissection import build_banks
 from regroup.analysis.grouping_figures import (
     Shown,
@@ -55,8 +56,11 @@ SEARCHED = 300
 ROWS = 3
 """Images of the figures that show segments, attention and entropy."""
 
-LOW = 2
+LOW = 4
 """Classes of a dataset whose losses are looked into."""
+
+FIRST = 10
+"""Images of the patch affinities: the first of the split, whatever they show (section 5.14.1)."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class Gallery:
 
     def draw(self) -> Iterator[Drawn]:
         """Every figure that the profile's datasets allow."""
+        yield from diagrams(self.models, self.figures, self.evaluate, self.dino.config, self.profile)
         yield self.qualitative()
         if self.figures.dissected is not None:
             parts: tuple[Callable[[], Drawn], ...] = (
@@ -166,7 +171,12 @@ class Gallery:
 
     @cached_property
     def _shown(self) -> list[Shown]:
-        return [Shown(image, mask) for image, mask in telling_images(self._opened(self._dissected), 10)]
+        return [Shown(image, mask) for image, mask in telling_images(self._opened(self._dissected), ROWS)]
+
+    @cached_property
+    def _first(self) -> list[Shown]:
+        images = numbered_images(self._opened(self._dissected))
+        return [Shown(image, mask) for image, mask in islice(images, FIRST)]
 
     def qualitative(self) -> Drawn:
         """Figures 13, 16, 17 and 25 to 27."""
@@ -194,7 +204,7 @@ class Gallery:
     def segments(self) -> Drawn:
         """Figure 1."""
         models = self._models(self.figures.pretrained, self.figures.baseline)
-        return segments_figure(models, self._shown[:ROWS], self.evaluate.window, self.profile, self.drawn)
+        return segments_figure(models, self._shown, self.evaluate.window, self.profile, self.drawn)
 
     def concepts(self) -> Drawn:
         """Figures 6 and 7."""
@@ -202,7 +212,10 @@ class Gallery:
         encoded = islice(self._whole(self._pretrained, self._dissected), SEARCHED)
         images = numbered_images(dataset)
         return concepts_figure(
-            [(image, one.segment_map(), mask) for one, (image, mask) in zip(encoded, images, strict=False)],
+            [
+                (image, one.segment_map("bicubic"), mask)
+                for one, (image, mask) in zip(encoded, images, strict=False)
+            ],
             dataset.protocol.classes,
             background=dataset.protocol.background,
             profile=self.profile,
@@ -213,7 +226,7 @@ class Gallery:
     def attention(self) -> Drawn:
         """Figure 9."""
         window, name = self.evaluate.window, self.figures.pretrained
-        return attention_figure(self._pretrained, self._shown[:ROWS], window, self.profile, self.drawn, name)
+        return attention_figure(self._pretrained, self._shown, window, self.profile, self.drawn, name)
 
     def entropy(self) -> Drawn:
         """Figures 10, 14 and 15."""
@@ -229,7 +242,7 @@ class Gallery:
             groups,
             labels,
             classes,
-            self._shown[:ROWS],
+            self._shown,
             self.evaluate.window,
             self.profile,
             self.drawn,
@@ -263,7 +276,7 @@ class Gallery:
         features = self.dino
         name = "DINO" if features.config.kind == "published" else "DINO (stand-in)"
         names = name, f"{type(self._pretrained).__name__} ({self.figures.pretrained})"
-        return affinity_figure(self._pretrained, features, self._shown[:9], self.profile, self.drawn, names)
+        return affinity_figure(self._pretrained, features, self._first, self.profile, self.drawn, names)
 
     @cached_property
     def _disparities(self) -> dict[str, list[Disparity]]:
@@ -287,8 +300,8 @@ class Gallery:
             samples += low_iou_samples(models, self.evaluate, name, self._root(name), lost)
         title = f"Classes on which {part.baseline} lost most"
         text = (
-            f"Beside each row a class whose IoU fell most against the pretrained model, {LOW} of each "
-            f"dataset ({', '.join(self._disparities)}), in an image where it takes 3% or more."
+            "Beside each row a class whose IoU fell most (or rose least) against the pretrained model, "
+            f"{LOW} of each dataset ({', '.join(self._disparities)}), in an image where it takes 3% or more."
         )
         return self._panel("low-iou", samples, title, text, (21, 22))
 

@@ -1,4 +1,7 @@
-"""How a model groups: segments by stage, group tokens, entropy maps (Figures 1, 6, 7, 9, 10, 14, 15)."""
+"""How a model groups: segments by stage, group tokens, entropy maps (Figures 1, 6, 7, 9, 10, 14, 15).
+
+Maps of patches are enlarged bicubically, as section 4.5 does for what it shows.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def segments_figure(
         encoded = encode_shown(model, shown, window)
         if model.grouped:
             columns[f"{name}\nstage 1"] = [_largest(one.soft[0], one) for one in encoded]
-        columns[f"{name}\nlast stage"] = [one.segment_map() for one in encoded]
+        columns[f"{name}\nlast stage"] = [one.segment_map("bicubic") for one in encoded]
     rows = [
         ("", [Tile(one.image), *(Tile(tinted(one.image, maps[i])) for maps in columns.values())])
         for i, one in enumerate(shown)
@@ -67,7 +70,7 @@ def segments_figure(
 
 def _largest(soft: Tensor, image: WholeImage) -> np.ndarray:
     height, width = image.mask.shape
-    return largest_segment(enlarge(soft, height, width)[None])[0].cpu().numpy()
+    return largest_segment(enlarge(soft, height, width, resize="bicubic")[None])[0].cpu().numpy()
 
 
 def attention_figure(
@@ -78,7 +81,7 @@ def attention_figure(
     rows, count = [], 0
     data: dict[str, NDArray[np.generic]] = {}
     for number, (one, encoded) in enumerate(zip(shown, encode_shown(model, shown, window), strict=True)):
-        maps = enlarge(encoded.attention[:8], *one.mask.shape).cpu().numpy()
+        maps = enlarge(encoded.attention[:8], *one.mask.shape, resize="bicubic").cpu().numpy()
         rows.append(("", [Tile(one.image), *(Tile(heat(part, scale)) for part in maps)]))
         data[f"{number:02}/attention"] = encoded.attention.cpu().numpy()
         count = len(maps)
@@ -148,7 +151,7 @@ def entropy_figure(
             ]
             data |= {f"{i:02}/over {kind}, {name}": some.cpu().numpy() for i, some in enumerate(found)}
             maps[f"over {kind}\n{name}"] = [
-                enlarge(values[None], *one.mask.shape)[0].cpu().numpy()
+                enlarge(values[None], *one.mask.shape, resize="bicubic")[0].cpu().numpy()
                 for values, one in zip(found, encoded, strict=True)
             ]
     number = len(next(iter(classes.values())))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from regroup.model import Backbone
 
 Ids = NDArray[np.uint8]
+
+Resize = Literal["bilinear", "bicubic"]
+"""How maps of patches are enlarged: bicubically where groups are shown (section 4.5), bilinearly where they
+are labelled and scored (section 5.4.1)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,17 +69,20 @@ class WholeImage:
             product = assignment @ product
         return product
 
-    def segment_map(self) -> Ids:
-        """The segment of each pixel, [H, W] (eq. 49): attention enlarged bilinearly, then its argmax."""
+    def segment_map(self, resize: Resize = "bilinear") -> Ids:
+        """The segment of each pixel, [H, W] (eq. 49): attention enlarged, then its argmax."""
         height, width = self.mask.shape
-        return largest_segment(enlarge(self.attention, height, width)[None])[0].cpu().numpy()
+        return largest_segment(enlarge(self.attention, height, width, resize=resize)[None])[0].cpu().numpy()
 
 
-def enlarge(maps: Tensor, height: int, width: int) -> Tensor:
-    """Maps of P x P patches, [K, P * P], bilinearly at the image's own size, [K, height, width]."""
+def enlarge(maps: Tensor, height: int, width: int, *, resize: Resize = "bilinear") -> Tensor:
+    """Maps of P x P patches, [K, P * P], at the image's own size, [K, height, width].
+
+    Bicubic values may lie a little beyond those of the patches; what the maps of a pixel sum to stays.
+    """
     side = round(maps.shape[-1] ** 0.5)
     grid = maps.float().reshape(1, -1, side, side)
-    return F.interpolate(grid, (height, width), mode="bilinear", align_corners=False)[0]
+    return F.interpolate(grid, (height, width), mode=resize, align_corners=False)[0]
 
 
 def square(image: NDArray[np.uint8], side: int) -> Tensor:

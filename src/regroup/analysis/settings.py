@@ -42,7 +42,7 @@ class FigureParams(Settings):
     """
 
     pretrained: Name = Field(description="the start of all others (Figures 1, 6, 7, 9, 10, 12, 23)")
-    fine_tuned: Name = Field(description="refined labels (Figure 13)")
+    fine_tuned: Name = Field(description="refined labels, 224 px (Figures 4, 13)")
     group_entropy: Name = Field(description="with the group entropy penalty (Figures 14, 16)")
     label_entropy: Name = Field(description="with the label entropy penalty (Figure 15)")
     baseline: Name = Field(description="the final model (Figures 17 to 22, 25 to 27)")

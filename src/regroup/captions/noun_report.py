@@ -1,4 +1,4 @@
-"""What the captions name: the rank-frequency curve, the most frequent nouns, nouns that are doubtful."""
+"""What the captions name: the rank-frequency curve, the most frequent nouns, doubtful ones, noun phrases."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from regroup.captions.labels import FREQUENCY
+from regroup.captions.table import LABELS, LabelTable, Ragged
 from regroup.drawing import style
 from regroup.drawing.figures import Caption, save_figure
 from regroup.drawing.grid import Grid, write_grid
@@ -106,7 +107,9 @@ def rank_frequency_figure(
 
 
 def write_noun_report(captions: Path, out: Path, *, profile: str, drawn: bool, rows: int = 40) -> list[Path]:
-    """Write the figure `noun_frequency`, the tables `frequent_nouns` and `suspicious_nouns` (section 5.7.1).
+    """Write the figure `noun_frequency` and the tables `frequent_nouns`, `suspicious_nouns`, `noun_phrases`.
+
+    The nouns are those of section 5.7.1, the phrases those of section 5.6 by either rule.
 
     Args:
         captions: output folder of the stage `nouns`.
@@ -148,7 +151,33 @@ def write_noun_report(captions: Path, out: Path, *, profile: str, drawn: bool, r
         notes=(_named_by_the_thesis(nouns), *notes),
     )
     reasons = [(*_line(one.noun), one.reason) for one in doubtful]
-    return paths + write_grid(suspicious, out / "suspicious_nouns", csv=[(*_COLUMNS, "reason"), *reasons])
+    paths += write_grid(suspicious, out / "suspicious_nouns", csv=[(*_COLUMNS, "reason"), *reasons])
+    phrases = _phrases(LabelTable.open(captions / LABELS), notes)
+    return paths + write_grid(phrases, out / "noun_phrases", csv=[phrases.columns, *phrases.rows])
+
+
+def _phrases(table: LabelTable, notes: tuple[str, ...]) -> Grid:
+    """What the two rules for phrases find; `captions.tagging` says what they are."""
+    text, published = table.phrases, table.published_phrases
+    equal = len(table) - len(np.unique(np.setxor1d(text.pairs, published.pairs) >> 32))
+    rows = (("text", text), ("published code", published))
+    return Grid(
+        heading="Noun phrases by the rule that finds them",
+        columns=("Rule", "Distinct phrases", "Phrases a caption", "With its nouns"),
+        rows=tuple((name, *_phrase_cells(table.nouns, phrases)) for name, phrases in rows),
+        texts=1,
+        notes=(f"Both rules find the same phrases in {equal / len(table):.1%} of the captions.", *notes),
+    )
+
+
+def _phrase_cells(nouns: Ragged, phrases: Ragged) -> tuple[str, str, str]:
+    labels = np.union1d(nouns.pairs, phrases.pairs)
+    captions = len(phrases)
+    return (
+        f"{len(np.unique(phrases.values)):,}",
+        f"{len(phrases.values) / captions:.2f}",
+        f"{len(labels) / captions:.2f}",
+    )
 
 
 def _named_by_the_thesis(nouns: Sequence[Noun]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from regroup.captions.index import CAPTIONS, INDEX, SampleIndex, read_index
 from regroup.captions.randomness import sample_keys
-from regroup.captions.samples import ReaderBatch, SampleLoader
+from regroup.captions.samples import DecodedImages, ReaderBatch, SampleLoader
 from regroup.captions.store import REMOTE, open_store
 from regroup.captions.table import Int64, LabelTable
 from regroup.errors import RegroupError
@@ -59,7 +59,7 @@ class CaptionReader:
         transform: Callable[..., Any] | None = None,
         on_broken: OnBroken = "replace",
         shuffle_shards: int | None = None,
-        keep_decoded: int = 0,
+        keep_decoded: int | DecodedImages = 0,
         views: int | None = None,
     ) -> None:
         """Open an index.
@@ -80,7 +80,8 @@ class CaptionReader:
                 from its key; `error` stops.
             shuffle_shards: see above; None means all shards for local ones, 16 for remote ones.
             keep_decoded: keep decoded images in memory, up to so many bytes; for `workers=0`, as workers
-                forget them at the end of an epoch.
+                forget them at the end of an epoch. Or `decoded` of another reader of this index: both then
+                keep theirs together.
             views: an image comes with one of so many keys, in place of a new key for each sample.
 
         Raises:
@@ -98,6 +99,7 @@ class CaptionReader:
         if not len(self._index.image_of):
             raise RegroupError(f"{self._source}: none of its images has a caption")
         self._shuffle_shards = shuffle_shards or (16 if remote else len(self._index.shards))
+        self.decoded = DecodedImages(keep_decoded) if isinstance(keep_decoded, int) else keep_decoded
         store = open_store(folder, table, keep=2 * self._shuffle_shards)
         self._file_names = table["file_name"]
         self._captions_digest = (table.schema.metadata or {}).get(CAPTIONS, b"").decode()
@@ -107,7 +109,7 @@ class CaptionReader:
             decode=decode,
             transform=transform,
             replace=on_broken == "replace",
-            keep_decoded=keep_decoded,
+            decoded=self.decoded,
             seed=seed,
             views=views,
         )
@@ -168,6 +170,25 @@ class CaptionReader:
         for batch in map(load, numbers) if not self.workers else self._in_workers(load, numbers):
             self._count(batch)
             yield batch
+
+    def each_image(self) -> Iterator[ReaderBatch]:
+        """Every image that has a caption once, in the order of the shards, batch by batch among the ranks.
+
+        Batch b is that of rank b % `world_size`; what a batch holds does not depend on how many there are.
+
+        Raises:
+            RegroupError: as for `epoch`.
+        """
+        first = np.unique(self._index.image_of, return_index=True)[1].astype(np.int64)
+        load = partial(self._load_once, first)
+        numbers = range(self._rank, -(-len(first) // self.batch_size), self._world_size)
+        for batch in map(load, numbers) if not self.workers else self._in_workers(load, numbers):
+            self._count(batch)
+            yield batch
+
+    def _load_once(self, rows: Int64, batch: int) -> ReaderBatch:
+        own = rows[batch * self.batch_size : (batch + 1) * self.batch_size]
+        return self._loader.load(own, sample_keys(self.seed, 0, own))
 
     def _load(self, epoch: int, order: Int64, batch: int) -> ReaderBatch:
         rows = self.batch_rows(order, batch)

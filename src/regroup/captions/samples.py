@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,14 @@ class ReaderBatch:
     broken: tuple[BrokenSample, ...]
 
 
+@dataclass
+class DecodedImages:
+    """Decoded images that are kept, by their places in the index; `room` is what is left, in bytes."""
+
+    room: int
+    kept: dict[int, Pixels] = field(default_factory=dict)
+
+
 class SampleLoader:
     """Reads and decodes batches; lives in the workers."""
 
@@ -58,16 +66,15 @@ class SampleLoader:
         decode: bool,
         transform: Callable[..., Any] | None,
         replace: bool,
-        keep_decoded: int,
+        decoded: DecodedImages,
         seed: int,
         views: int | None,
     ) -> None:
         """See `CaptionReader` for the arguments."""
         self._index, self._store = index, store
         self._decode, self._transform, self._replace = decode, transform, replace
-        self._room = keep_decoded
+        self._decoded = decoded
         self._seed, self._views = seed, views
-        self._kept: dict[int, Pixels] = {}
 
     def load(self, rows: Int64, keys: UInt64) -> ReaderBatch:
         """The batch of these caption rows.
@@ -98,7 +105,7 @@ class SampleLoader:
         return ReaderBatch(result, rows, image_ids, keys, tuple(broken))
 
     def _read(self, position: int) -> Any:
-        if (kept := self._kept.get(position)) is not None:
+        if (kept := self._decoded.kept.get(position)) is not None:
             return kept
         size = int(self._index.sizes[position])
         shard = self._index.shards[self._index.shard_of[position]]
@@ -108,9 +115,9 @@ class SampleLoader:
         if not self._decode:
             return content
         pixels = decode_rgb(content)
-        if pixels.nbytes <= self._room:
-            self._room -= pixels.nbytes
-            self._kept[position] = pixels
+        if pixels.nbytes <= self._decoded.room:
+            self._decoded.room -= pixels.nbytes
+            self._decoded.kept[position] = pixels
         return pixels
 
     def _explain(self, position: int, reason: str) -> str:

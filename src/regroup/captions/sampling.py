@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -98,7 +99,13 @@ class LabelSampler:
         else:
             self.candidates = _union(table.nouns, phrases)
             kept = _union(_some(table.nouns, inside), phrases)
-            self._fillers = ~np.isin(_pairs(self.candidates), _pairs(kept), assume_unique=True)
+            self._fillers = ~np.isin(self.candidates.pairs, kept.pairs, assume_unique=True)
+
+    def of_seed(self, seed: int) -> LabelSampler:
+        """The same captions and candidates, from which another seed draws."""
+        other = copy.copy(self)
+        other._seed = seed
+        return other
 
     @property
     def text_count(self) -> int:
@@ -176,30 +183,21 @@ def _inside(table: LabelTable, vocabulary: Collection[str]) -> Bool:
 
 def _of_rows_without(ragged: Ragged, marked: Bool) -> Bool:
     """Of all values, those in rows where none is marked."""
-    rows = _row_of(ragged)
-    return np.asarray((np.bincount(rows[marked], minlength=len(ragged.offsets) - 1) == 0)[rows])
+    rows = ragged.rows
+    return np.asarray((np.bincount(rows[marked], minlength=len(ragged)) == 0)[rows])
 
 
 def _some(ragged: Ragged, marked: Bool) -> Ragged:
     """The marked values alone."""
-    return _ragged(_row_of(ragged)[marked], ragged.values[marked], len(ragged.offsets) - 1)
+    return _ragged(ragged.rows[marked], ragged.values[marked], len(ragged))
 
 
 def _union(one: Ragged, two: Ragged | None) -> Ragged:
     """Labels that are in either, once, in the order of their ids; `one` as it is where `two` is None."""
     if two is None:
         return one
-    pairs = np.unique(np.concatenate([_pairs(one), _pairs(two)]))
-    return _ragged(pairs >> 32, (pairs & 0xFFFFFFFF).astype(np.int32), len(one.offsets) - 1)
-
-
-def _pairs(ragged: Ragged) -> Int64:
-    """Row and value of each value as one number."""
-    return (_row_of(ragged) << 32) | ragged.values
-
-
-def _row_of(ragged: Ragged) -> Int64:
-    return np.repeat(np.arange(len(ragged.offsets) - 1), np.diff(ragged.offsets))
+    pairs = np.unique(np.concatenate([one.pairs, two.pairs]))
+    return _ragged(pairs >> 32, (pairs & 0xFFFFFFFF).astype(np.int32), len(one))
 
 
 def _ragged(rows: Int64, values: Int32, count: int) -> Ragged:

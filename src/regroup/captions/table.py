@@ -36,6 +36,20 @@ class Ragged:
         """The ids of one caption."""
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 
+    def __len__(self) -> int:
+        """Number of captions."""
+        return len(self.offsets) - 1
+
+    @property
+    def rows(self) -> Int64:
+        """The row of each value."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    @property
+    def pairs(self) -> Int64:
+        """Row and value of each value, as one number: the row times 2^32, and the value."""
+        return (self.rows << 32) | self.values
+
 
 class LabelTable:
     """The labels of every caption as arrays.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -22,9 +22,7 @@ from regroup.captions.weights import TaggerWeights
 # an adjective, a preposition, a verb.
 _LETTER = {"NN": "N", "NNS": "N", "NNP": "N", "NNPS": "P", "JJ": "J", "IN": "I"}
 _VERBS = frozenset({"VB", "VBD", "VBG", "VBN", "VBP", "VBZ"})
-_NBAR = "[NPJ]*[NP]"
-_PHRASE = re.compile(f"{_NBAR}(?:I{_NBAR})?")
-_PUBLISHED_PHRASE = re.compile(_NBAR)
+_PHRASE = re.compile("([NPJ]*[NP])(?:I[NPJ]*[NP])?")  # group: the first NBAR
 
 # Captions in which NLTK's rules reduce to: split at white space, commas before white space and the final
 # period stand alone. Everything else (quotes, brackets, contractions, accents, ...) goes to NLTK itself.
@@ -35,8 +33,7 @@ _CHUNK = 8192
 _PROCESS_WORTH = 20_000  # distinct captions that repay starting a process (about a second)
 
 
-@dataclass(frozen=True, slots=True)
-class CaptionNouns:
+class CaptionNouns(NamedTuple):
     """What one caption names: every noun in order, repeated as in the caption, and its noun phrases.
 
     `published_phrases` are those of the study's published code, see `CaptionTagger`.
@@ -151,13 +148,17 @@ class CaptionTagger:
     def _select(self, words: list[str], line: str) -> CaptionNouns:
         wanted = self._nouns
         nouns = tuple([word for word, letter in zip(words, line, strict=True) if letter in wanted])
-        spans = [match.span() for match in _PHRASE.finditer(line)]
-        ended = [match.span() for match in _PUBLISHED_PHRASE.finditer(line) if match.end() < len(line)]
-        return CaptionNouns(
-            nouns,
-            tuple([" ".join(words[start:end]) for start, end in spans]),
-            tuple([" ".join(words[start:end]) for start, end in ended]),
-        )
+        phrases, published = [], []
+        for match in _PHRASE.finditer(line):
+            (start, end), middle = match.span(), match.end(1)
+            phrase = " ".join(words[start:end])
+            phrases.append(phrase)
+            if middle < end:
+                published.append(" ".join(words[start:middle]))
+                phrase = " ".join(words[middle + 1 : end])
+            if end < len(line):
+                published.append(phrase)
+        return CaptionNouns(nouns, tuple(phrases), tuple(published))
 
 
 def find_nouns(

@@ -12,8 +12,9 @@ from typing import Any
 from regroup.commands.arguments import path
 from regroup.doctor import Finding, examine
 from regroup.errors import RegroupError
-from regroup.params import load_params
+from regroup.params import Params, load_params
 from regroup.profile import follow_profile
+from regroup.seeds import all_seeds
 from regroup.variants import load_variants
 
 EXAMPLES = """examples:
@@ -42,6 +43,11 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=_run)
 
 
+def _runs(params: Params) -> int:
+    variants = load_variants(params.variants_file).values()
+    return sum(len(all_seeds(one.seeds, params.finetune.seeds)) if one.trained else 1 for one in variants)
+
+
 def _run(arguments: argparse.Namespace) -> int:
     follow_profile(arguments.profile / "params.yaml")
     if not (arguments.profile / "params.yaml").is_file():
@@ -51,7 +57,7 @@ def _run(arguments: argparse.Namespace) -> int:
             + (f"; here there is {here}" if here else "")
         )
     params = load_params(arguments.profile / "params.yaml")
-    findings = examine(params, variants=len(load_variants(params.variants_file)))
+    findings = examine(params, runs=_runs(params))
     width = shutil.get_terminal_size((110, 24)).columns
     print(format_findings(params.name, findings, width))
     return 1 if any(finding.state == "missing" for finding in findings) else 0

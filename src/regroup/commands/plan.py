@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from itertools import pairwise
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from regroup.commands.arguments import MOST_IMAGES, add_params, whole
@@ -32,8 +35,8 @@ def add_parser(commands: Any) -> None:
         help="runs, steps, memory and hours of a study, from a short measurement",
         description="Print every run of a profile with its steps, and, from a few training steps on made-up "
         "images on this machine, the memory it needs and the hours it takes. Runs that compute alike are "
-        "measured once. Reading and augmenting images is not in it: `benchmarks/training.py` tells how far "
-        "that is hidden.",
+        "measured once; steps and hours are of all seeds of a variant. Reading and augmenting images is not "
+        "in it: `benchmarks/training.py` tells how far that is hidden.",
         epilog=EXAMPLES,
     )
     add_params(parser)
@@ -55,6 +58,7 @@ def add_parser(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from regroup.params import load_params
+    from regroup.seeds import all_seeds
     from regroup.training.plan import Plan
     from regroup.variants import load_variants
 
@@ -73,28 +77,60 @@ def _run(arguments: argparse.Namespace) -> None:
     }
     if not runs:
         raise RegroupError(f"{params.variants_file}: no variant is trained, so there is nothing to plan")
+    seeds = {name: len(all_seeds(one.seeds, params.finetune.seeds)) for name, (one, _) in runs.items()}
     measured = {} if arguments.no_measure else _measure(params, runs, arguments.images)
     width = max(map(len, runs))
-    print(f"{params.name}: {len(runs)} runs to train, {captions:,} captions of {images:,.0f} images")
+    variants = f"{len(runs)} variants, " if sum(seeds.values()) > len(runs) else ""
     print(
-        f"{'run':<{width}}  {'steps':>9}  {'batch':>5}  {'px':>4}  {'views':>6}"
+        f"{params.name}: {variants}{sum(seeds.values())} runs to train, {captions:,} captions of "
+        f"{images:,.0f} images"
+    )
+    print(
+        f"{'variant':<{width}}  {'seeds':>5}  {'steps':>9}  {'batch':>5}  {'px':>4}  {'views':>6}"
         f"  {'s/step':>8}  {'hours':>8}  {'GiB':>6}"
     )
     hours = 0.0
     for name, (_, plan) in runs.items():
-        line = f"{name:<{width}}  {plan.steps:>9,}  {plan.batch:>5}  {plan.image_size:>4}"
+        steps = seeds[name] * plan.steps
+        line = f"{name:<{width}}  {seeds[name]:>5}  {steps:>9,}  {plan.batch:>5}  {plan.image_size:>4}"
         line += f"  {plan.views(images, params.finetune):>6.1f}"
         if name in measured:
             one = measured[name]
-            own = plan.steps * one.seconds / 3600
+            own = steps * one.seconds / 3600
             hours += own
             line += f"  {one.seconds:>8.3f}  {own:>8.2f}  {one.memory / GIB:>6.1f}"
         print(line)
-    total = sum(plan.steps for _, plan in runs.values())
-    print(f"{'total':<{width}}  {total:>9,}" + (f"  {hours:>39,.1f}" if measured else ""))
+    total = sum(seeds[name] * plan.steps for name, (_, plan) in runs.items())
+    print(
+        f"{'total':<{width}}  {sum(seeds.values()):>5}  {total:>9,}"
+        + (f"  {hours:>39,.1f}" if measured else "")
+    )
+    for sentence in _by_resolution(runs, measured):
+        print(sentence)
     if measured and arguments.gpus > 1:
         print(f"over {arguments.gpus} GPUs: {hours / arguments.gpus:,.1f} hours")
     print("views: different augmentations of an image that a run sees, on average")
+
+
+def _by_resolution(runs: dict[str, tuple[Variant, Plan]], measured: dict[str, Measurement]) -> Iterator[str]:
+    """What an epoch costs at a higher resolution: means over runs that differ in nothing else."""
+    alike: dict[str, dict[int, float]] = {}
+    for name, (variant, plan) in runs.items():
+        if name in measured:
+            rest = variant.model_dump_json(exclude={"title", "rows", "resolution", "seed", "seeds"})
+            minutes = plan.epoch_steps * measured[name].seconds / 60
+            alike.setdefault(rest, {}).setdefault(variant.resolution, minutes)
+    pairs: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    for found in alike.values():
+        for low, high in pairwise(sorted(found)):
+            pairs.setdefault((low, high), []).append((found[low], found[high]))
+    for (low, high), some in pairs.items():
+        before, after = (fmean(minutes) for minutes in zip(*some, strict=True))
+        pairs_of_runs = f"{len(some)} pair{'s' if len(some) > 1 else ''} of runs"
+        yield (
+            f"an epoch at {high} takes {after / before:.1f} times one at {low}: "
+            f"{after - before:+.2f} minutes, the mean of {pairs_of_runs}"
+        )
 
 
 def _corpus(params: Params) -> tuple[int, float]:

@@ -95,13 +95,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _variants(params: Params) -> tuple[list[frozenset[str]], frozenset[str]]:
-    """Sets of variants that differ in the seed alone (they fill the same row), and those not trained."""
+    """Sets of variants whose runs differ in the seed alone (they fill one row), and those not trained."""
     variants = load_scored(params.variants_file, params.data)
     rows: dict[tuple[int, str], set[str]] = defaultdict(set)
     for name, variant in variants.items():
         for row in variant.rows:
             rows[row.table, row.row].add(name)
-    seeds = list(dict.fromkeys(frozenset(names) for names in rows.values() if len(names) > 1))
+    alone = [frozenset([name]) for name, variant in variants.items() if not variant.rows]
+    seeds = list(dict.fromkeys([*map(frozenset, rows.values()), *alone]))
     return seeds, frozenset(name for name, variant in variants.items() if not variant.trained)
 
 

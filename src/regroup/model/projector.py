@@ -27,6 +27,16 @@ class Projector(nn.Module):
         out: Tensor = self.out(F.relu(flat))
         return out.view(*x.shape[:-1], self.out.out_features)
 
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing in it learns."""
+        return not any(parameter.requires_grad for parameter in self.parameters())
+
+
+def projectors(model: nn.Module) -> dict[str, Projector]:
+    """The projectors of a model that have a batch norm, by name."""
+    return {name: part for name, part in model.named_children() if isinstance(part, Projector)}
+
 
 class SyncedBatchNorm(nn.BatchNorm1d):
     """Batch norm in float32 whose training statistics span all ranks, on any device and backend.

@@ -58,6 +58,10 @@ class TextTower(nn.Module):
         states: Tensor = self.norm(self._run_blocks(tokens))
         return states
 
+    def feature_of_zeros(self) -> Tensor:
+        """The feature [1, width] of a text of zero tokens, start and end among them: that at its first."""
+        return self(torch.zeros(1, 1, dtype=torch.int64, device=self.positions.device))  # type: ignore[no-any-return]  # a module's call
+
     def _run_blocks(self, tokens: Tensor) -> Tensor:
         rows = self.token_index[tokens].long() if self.config.compact else tokens
         x: Tensor = self.token_embedding(rows) + self.positions[: tokens.shape[1]]

@@ -18,6 +18,7 @@ from regroup.drawing.figures import Caption, Drawn
 from regroup.drawing.labelling import figure_note
 from regroup.drawing.style import PAGE_WIDTH, PALETTE, Page
 from regroup.errors import RegroupError
+from regroup.metrics import metrics_files
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +28,7 @@ _MARKERS = "osD^vPX"
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One line of a panel: P points of R runs that differ in their seed.
+    """One line of a panel: P points of R runs that differ in their seed alone.
 
     Attributes:
         epochs: [P].
@@ -42,8 +43,9 @@ def read_lines(lines: Mapping[str, Sequence[str]], folder: Path, dataset: str) -
     """Read the lines of a panel.
 
     Args:
-        lines: label -> variants, seeds of one experiment.
-        folder: holds `<variant>/validation.parquet` as the stage `evaluate` writes it.
+        lines: label -> variants, each with all its seeds; several are seeds of one experiment.
+        folder: holds `<variant>/validation.parquet` as the stage `evaluate` writes it, and that of further
+            seeds below.
         dataset: whose curve.
 
     Raises:
@@ -54,10 +56,13 @@ def read_lines(lines: Mapping[str, Sequence[str]], folder: Path, dataset: str) -
 
 def _read_line(names: Sequence[str], folder: Path, dataset: str) -> Line:
     epochs, values = [], []
-    for name in names:
-        path = folder / name / "validation.parquet"
+    for path in (
+        file.with_name("validation.parquet") for name in names for file in metrics_files(folder / name)
+    ):
         if not path.is_file():
-            raise RegroupError(f"{path}: no such file; evaluate {name}, or leave it out of learning.panels")
+            raise RegroupError(
+                f"{path}: no such file; evaluate that variant, or leave it out of learning.panels"
+            )
         table = pq.read_table(path)
         if f"val_{dataset}" not in table.column_names:
             raise RegroupError(

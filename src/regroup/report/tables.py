@@ -19,7 +19,8 @@ from decimal import Decimal
 from pathlib import Path
 
 from regroup.drawing.labelling import table_note
-from regroup.report.checked import run_folder, sample_of
+from regroup.metrics import task_folder
+from regroup.report.checked import sample_of
 from regroup.report.columns import Column
 from regroup.report.comparison import UNKNOWN, Difference, Spreads, difference
 from regroup.report.notes import chance_notes, gain_notes, protocol_notes, seed_notes, units
@@ -202,6 +203,6 @@ def label(labels: Sequence[str]) -> str:
 
 
 def _wanted(paths: Sequence[Path]) -> int:
-    """How many runs a row's files are of; those of one task lie below its folder, further seeds deeper."""
-    places = Counter(run_folder(path).parent for path in set(paths))
+    """How many runs a row's files are of; those of one task lie beside each other."""
+    places = Counter(map(task_folder, set(paths)))
     return max(places.values(), default=0)

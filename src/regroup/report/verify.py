@@ -44,7 +44,8 @@ UNTRAINED = 0.01
 """Points: seen were 0.0001, and a score is printed with two decimals."""
 
 Scores = Mapping[tuple[str, str], float]
-"""(variant, dataset) -> mIoU in percent."""
+"""(run, dataset) -> mIoU in percent; a run is called `VARIANT seed N`, one without a seed as its variant."""
+_SEED = " seed "
 Claims = Mapping[tuple[str, str], str]
 """(table, claim) -> verdict on our numbers."""
 
@@ -135,7 +136,7 @@ def verify(
     Args:
         before: what is checked in.
         now: what was made.
-        seeds: sets of variants that differ in nothing but the seed.
+        seeds: sets of variants whose runs differ in nothing but the seed.
         untrained: variants that are scored as they came.
         turns: claims whose verdict changed; None where they cannot be compared.
         against: what `before` is, in words.
@@ -148,12 +149,12 @@ def verify(
             dataset,
             before[variant, dataset],
             now[variant, dataset],
-            UNTRAINED if variant in untrained else limits.get(dataset, PROCESSORS.largest),
+            UNTRAINED if variant_of(variant) in untrained else limits.get(dataset, PROCESSORS.largest),
         )
         for variant, dataset in both
         if before[variant, dataset] != now[variant, dataset]
     ]
-    trained = [(variant, dataset) for variant, dataset in both if variant not in untrained]
+    trained = [(variant, dataset) for variant, dataset in both if variant_of(variant) not in untrained]
     return Verification(
         against,
         len(both),
@@ -184,7 +185,7 @@ def _limits(scores: Scores, seeds: Sequence[Sequence[str]]) -> dict[str, float]:
     limits = {}
     for dataset in dict.fromkeys(dataset for _, dataset in scores):
         rows = [
-            [scores[name, dataset] for name in some if (name, dataset) in scores]
+            [scores[key] for key in scores if key[1] == dataset and variant_of(key[0]) in some]
             for some in dict.fromkeys(map(tuple, seeds))
         ]
         spread = pooled((statistics.variance(row), len(row)) for row in rows if len(row) > 1)
@@ -194,7 +195,7 @@ def _limits(scores: Scores, seeds: Sequence[Sequence[str]]) -> dict[str, float]:
 
 
 def read_scores(text: str, name: str) -> Scores:
-    """The scores of a `scores.csv`; empty cells are left out.
+    """The scores of a `scores.csv`; empty cells are left out. One without seeds is of an earlier state.
 
     Raises:
         RegroupError: it is none; the message has `name`, and the line.
@@ -203,21 +204,28 @@ def read_scores(text: str, name: str) -> Scores:
     if not lines or lines[0][:1] != ["variant"] or len(set(lines[0])) < max(2, len(lines[0])):
         raise RegroupError(f"{name}: no scores.csv as the stage `tables` writes it; run that stage again")
     head, found = lines[0], {}
+    names = 2 if head[1] == "seed" else 1
     for number, line in enumerate(lines[1:], 2):
         if len(line) != len(head):
             raise RegroupError(f"{name}:{number}: {len(line)} values where the heading has {len(head)}")
-        for dataset, cell in zip(head[1:], line[1:], strict=True):
+        run = f"{line[0]}{_SEED}{line[1]}" if names == 2 and line[1] else line[0]
+        for dataset, cell in zip(head[names:], line[names:], strict=True):
             if not cell:
                 continue
             try:
                 value = float(cell)
             except ValueError:
                 value = math.nan
-            if not 0 <= value <= 100 or (line[0], dataset) in found:
-                what = "is there twice" if (line[0], dataset) in found else f"{cell!r} is no percentage"
-                raise RegroupError(f"{name}:{number}: {line[0]} on {dataset}: {what}")
-            found[line[0], dataset] = value
+            if not 0 <= value <= 100 or (run, dataset) in found:
+                what = "is there twice" if (run, dataset) in found else f"{cell!r} is no percentage"
+                raise RegroupError(f"{name}:{number}: {run} on {dataset}: {what}")
+            found[run, dataset] = value
     return found
+
+
+def variant_of(run: str) -> str:
+    """The variant of a run, as `Scores` calls it."""
+    return run.partition(_SEED)[0]
 
 
 def read_claims(text: str, name: str) -> Claims:

@@ -15,6 +15,7 @@ _CARRIERS = frozenset({"errors", "io", "lease", "owner", "plugins", "settings"})
 """They carry values that are written down themselves, or write what others computed."""
 _OF_EVERY_TASK = (
     "backbones/__init__.py",
+    "seeds.py",
     "sources/manifest.py",
     "scoring/resolve.py",
     "scoring/results.py",

@@ -12,7 +12,14 @@ from regroup.tasks import Evaluation, TaskResult
 
 
 def write_result(
-    result: TaskResult, evaluation: Evaluation, folder: Path, *, variant: str, profile: str, checkpoint: Path
+    result: TaskResult,
+    evaluation: Evaluation,
+    folder: Path,
+    *,
+    variant: str,
+    profile: str,
+    checkpoint: Path,
+    seed: int | None = None,
 ) -> Metrics:
     """Write `metrics.json` and the task's own files; return what the first says.
 
@@ -23,6 +30,7 @@ def write_result(
         variant: name of the checkpoint.
         profile: name of the profile.
         checkpoint: the weights, whose digest is written.
+        seed: of the run; None where nothing was trained.
 
     Raises:
         RegroupError: values of metrics that the result does not have, or that are none of their units;
@@ -33,6 +41,7 @@ def write_result(
         "variant": variant,
         "task": evaluation.name,
         "checkpoint": weights_of(sha256(find_weights(checkpoint))),
+        "seed": seed,
         "main": result.main,
         "metrics": dict(result.metrics),
         "datasets": dict(result.datasets),

@@ -47,9 +47,8 @@ def start_model(
         )
     if variant is None:
         return model
-    regroups = variant.grouping_blocks != 2 or variant.last_group_tokens is not None or variant.dino_input
     if not isinstance(model, GroupViT):
-        if regroups:
+        if variant.regroups:
             raise RegroupError(
                 f"{params.path}: a backbone `{model.config.architecture}` has no grouping blocks; drop "
                 "`grouping_blocks`, `last_group_tokens` and `dino_input` of the variant"

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from regroup.io import write_text
 
-FIRST = ("step", "epoch", "learning_rate", "loss", "gradient_norm")
+FIRST = ("seed", "step", "epoch", "learning_rate", "loss", "gradient_norm")
 
 
-def write_curve(path: Path, rows: Sequence[dict[str, float]]) -> None:
-    """Write one line a row, atomically; a run that trained nothing has a header alone."""
-    names = [*FIRST, *sorted({name for row in rows for name in row} - set(FIRST))]
+def write_curve(path: Path, curves: Mapping[int, Sequence[dict[str, float]]]) -> None:
+    """Write one line a row of each seed's curve, atomically; without any run there is a header alone."""
+    rows = [(seed, row) for seed, curve in curves.items() for row in curve]
+    names = [*FIRST, *sorted({name for _, row in rows for name in row} - set(FIRST))]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
+    for seed, row in rows:
+        writer.writerow({"seed": seed, **{name: f"{value:.6g}" for name, value in row.items()}})
     write_text(path, buffer.getvalue())

@@ -27,12 +27,13 @@ from regroup.training.augmentation import Augmentation
 from regroup.training.parallel import share_of
 from regroup.training.plan import Plan
 from regroup.training.settings import FinetuneParams
-from regroup.training.views import KeptFirstStages
+from regroup.training.views import KeptFirstStages, PlainViews
 from regroup.variants import LabelSettings, Variant
 
 Int64 = NDArray[np.int64]
 
 _SECOND_VIEW = 1  # the draw of a second view, beside that of the first
+_PLAIN_IMAGES, _PLAIN_TEXTS = 64, 256  # images, and captions, at a time
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,10 @@ class _Views:
 class CaptionData:
     """The training split as one run sees it."""
 
+    _reader: CaptionReader
+    _sampler: LabelSampler
+    _sets: _CaptionsOfImages | None
+
     def __init__(
         self,
         table: LabelTable,
@@ -108,14 +113,20 @@ class CaptionData:
         variant: Variant,
         settings: FinetuneParams,
         plan: Plan,
+        *,
+        like: CaptionData | None = None,
     ) -> None:
         """Join shards and labels, for this process's share of every batch.
+
+        With `like`, the same split for a run that differs in its seed, what both read is there once.
 
         Raises:
             RegroupError: the shards and the labels were made from different captions, or the batch cannot be
                 shared out evenly.
         """
         labels: LabelSettings = variant.labels
+        self._made_of = (table, vocabulary, shards, settings, plan)
+        self._seed = variant.seed
         self._augmentation = Augmentation(plan.image_size, settings.augmentation)
         needed = needs(variant.objectives)
         self._views = _Views(self._augmentation, second=Need.VIEW in needed)
@@ -128,9 +139,13 @@ class CaptionData:
             drop_last=True,
             transform=self._views,
             workers=settings.workers,
-            keep_decoded=settings.keep_decoded_mb * 2**20,
+            keep_decoded=settings.keep_decoded_mb * 2**20 if like is None else like._reader.decoded,
             views=settings.views,
         )
+        if like is not None:
+            self._sampler, self._sets = like._sampler.of_seed(variant.seed), like._sets
+            self._reader.report = like.report
+            return
         self._reader.check_labels(table)
         self._sampler = LabelSampler(
             table,
@@ -163,6 +178,11 @@ class CaptionData:
         plan = Plan.of(variant, settings, len(table))
         return cls(table, vocabulary, shards, variant, settings, plan), plan
 
+    def of_seed(self, variant: Variant) -> CaptionData:
+        """The split as the run of another seed sees it; both read into one memory, and into one report."""
+        table, vocabulary, shards, settings, plan = self._made_of
+        return CaptionData(table, vocabulary, shards, variant, settings, plan, like=self)
+
     def __len__(self) -> int:
         """Batches of one pass over the captions."""
         return len(self._reader)
@@ -184,6 +204,37 @@ class CaptionData:
     def tokens(self, numbers: Int64) -> Tensor:
         """CLIP token ids int64 [N, T] of the texts numbered `numbers`."""
         return torch.from_numpy(self._sampler.tokens(numbers))
+
+    def plain_images(self) -> Iterator[Tensor]:
+        """Every image of the split once, un-augmented, in batches shared among the processes.
+
+        Float32 [at most 64, 3, size, size], normalised; which images a batch holds depends on nothing else.
+        """
+        _, _, shards, settings, _ = self._made_of
+        reader = CaptionReader(
+            shards,
+            seed=self._seed,
+            batch_size=_PLAIN_IMAGES,
+            rank=rank(),
+            world_size=world_size(),
+            transform=PlainViews(self._augmentation.size),
+            workers=settings.workers,
+        )
+        for batch in reader.each_image():
+            pixels: Any = batch.images  # what the transform makes
+            yield pixels
+
+    def plain_texts(self) -> Iterator[tuple[Int64, int]]:
+        """Every caption once, with the labels that the run's first epoch draws for it, likewise shared.
+
+        Numbers of the texts of some captions, and how many empty places those have.
+        """
+        starts = range(0, len(self._sampler.table), _PLAIN_TEXTS)[rank() :: world_size()]
+        for start in starts:
+            rows = np.arange(start, min(start + _PLAIN_TEXTS, len(self._sampler.table)))
+            labels = self._sampler.sample(rows, 0)
+            real = labels.label_texts >= 0
+            yield np.concatenate([labels.caption_texts, labels.label_texts[real]]), int((~real).sum())
 
     def batches(self, start: int) -> Iterator[CaptionBatch]:
         """Endless batches from batch `start` of the run on: one pass over the captions after another."""

@@ -28,6 +28,7 @@ from regroup.model import Backbone
 from regroup.model.collectives import world_size
 from regroup.model.machine import machine
 from regroup.objectives import needs
+from regroup.training.batch_norm import Statistics
 from regroup.training.data import CaptionBatch, CaptionData
 from regroup.training.parallel import gathered_values, is_first
 from regroup.training.plan import Plan
@@ -38,6 +39,7 @@ from regroup.training.settings import FinetuneParams, OptimiserParams
 from regroup.training.snapshots import snapshot_steps
 from regroup.training.state import FILE, Claim
 from regroup.training.step import TrainingStep
+from regroup.training.texts import KeptTexts
 from regroup.variants import Variant, code_digests
 
 CODE = (
@@ -66,6 +68,7 @@ def finetune(
     device: torch.device | str = "cpu",
     dino: nn.Module | None = None,
     heads: nn.ModuleDict | None = None,
+    texts: KeptTexts | None = None,
     observe: Callable[[int, dict[str, float]], None] = lambda step, row: None,
     progress: bool = True,
 ) -> Curve:
@@ -87,6 +90,7 @@ def finetune(
         device: this process's device.
         dino: patch features for the objectives that distil them.
         heads: those of the variant, as `build_heads` makes them; trained in place too.
+        texts: features of a frozen text tower, kept for the next run of other seeds; None: for this one.
         observe: called with (step, metrics) every `settings.log_every` steps.
         progress: show a progress bar.
 
@@ -99,7 +103,8 @@ def finetune(
             last good state. Or another run took this one for dead, and has its state now.
         SystemExit: the process was asked to end (SIGTERM); its state is saved.
     """
-    adapted = adapt(model, variant.adapt, seed=variant.seed, frozen_batch_norm=settings.frozen_batch_norm)
+    held = variant.batch_norm.statistics == "held"
+    adapted = adapt(model, variant.adapt, seed=variant.seed, held_statistics=held)
     heads = nn.ModuleDict() if heads is None else heads
     model.to(device).train()
     heads.to(device).train()
@@ -108,15 +113,19 @@ def finetune(
     if settings.views is not None and model.first_stage_is_fixed() and not reads_pixels:
         data.keep_first_stages(model, room=settings.keep_views_mb * 2**20)
     training_step = TrainingStep(
-        model, data, variant, settings, image_size=plan.image_size, dino=dino, heads=heads
+        model, data, variant, settings, image_size=plan.image_size, dino=dino, heads=heads, texts_kept=texts
     )
     if settings.compile:
         model.image.compile(dynamic=False)
+    statistics = Statistics(model, data, variant.batch_norm)
     learner = Learner(model, adapted, heads, optimiser)
     backbone = BACKBONES.digest(model.config.architecture)
-    fingerprint = _fingerprint(variant, settings, plan, inputs_digest, backbone, device)
+    fingerprint = fingerprint_of(variant, settings, plan, inputs_digest, backbone, device)
     run = Progress(state, fingerprint, claim, learner)
     run.resume()
+    if variant.regroups and settings.snapshots and not run.done:
+        # others start as their checkpoint, which is scored anyway
+        run.take_snapshot(0.0, statistics.after(0))
 
     shown = progress and is_first()
     if shown:
@@ -140,12 +149,13 @@ def finetune(
                 observe(run.done, mean)
                 bar.set_postfix_str(f"loss {mean['loss']:.3f}")
             if run.done in keep_at:
-                run.take_snapshot(epoch)
+                run.take_snapshot(epoch, statistics.after(run.done))
             ends = logs and any(gathered_values([asked_to_end()]))
             if run.done < plan.steps and (run.done % settings.save_every == 0 or ends):
                 run.save()
             if ends:
                 raise SystemExit(128 + signal.SIGTERM)
+    statistics.finish(plan.steps)
     adapted.export(model).eval()
     heads.eval()
     return run.curve
@@ -217,7 +227,7 @@ def _generator(seed: int, step: int, device: torch.device | str) -> torch.Genera
     return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
 
 
-def _fingerprint(
+def fingerprint_of(
     variant: Variant,
     settings: FinetuneParams,
     plan: Plan,
@@ -227,7 +237,8 @@ def _fingerprint(
 ) -> dict[str, str]:
     """All that a run's bytes follow from, by the names that a message gives them."""
     science = variant.model_dump_json(exclude={"title", "rows"})
-    chosen = "\n".join([science, settings.model_dump_json(), repr(plan)])
+    # how many seeds there are beside this one changes nothing in its run
+    chosen = "\n".join([science, settings.model_dump_json(exclude={"seeds"}), repr(plan)])
     code = f"{source_digest(*CODE)} {code_digests(variant)} {backbone}"
     return {
         "settings": hashlib.sha256(chosen.encode()).hexdigest(),

@@ -77,7 +77,7 @@ def measure(
         dino: patch features, for a run that distils them.
     """
     images = min(images, plan.batch)
-    adapt(model, variant.adapt, seed=variant.seed, frozen_batch_norm=settings.frozen_batch_norm)
+    adapt(model, variant.adapt, seed=variant.seed, held_statistics=variant.batch_norm.statistics == "held")
     heads = build_heads(model.config, variant.heads, seed=variant.seed)
     model.to(device).train()
     heads.to(device).train()

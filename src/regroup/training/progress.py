@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from regroup.adaptation import Adapted
 from regroup.io import sha256
@@ -107,8 +107,8 @@ class Progress:
             ).save(self.folder)
         wait_for_all()
 
-    def take_snapshot(self, epoch: float) -> None:
-        """Keep what has been learned so far, of the plain model and of the heads."""
+    def take_snapshot(self, epoch: float, statistics: Mapping[str, Tensor]) -> None:
+        """Keep what has been learned so far, of the plain model and of the heads, with these statistics."""
         if is_first():
             self.claim.confirm()
             learner = self.learner
@@ -118,6 +118,7 @@ class Progress:
                 step=self.done,
                 epoch=epoch,
                 learned=learner.adapted.learned(learner.model),
+                statistics=statistics,
                 heads=learner.heads,
             )
             self.snapshots[f"{FOLDER}/{file.name}"] = sha256(file)

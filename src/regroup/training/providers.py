@@ -51,7 +51,7 @@ class Encoded:
         batch: on the device.
         image: features of the augmented images.
         caption: [B, C].
-        labels: [B, K, C], zeros where there is no label; None for a run without labels.
+        labels: [B, K, C]; what stands where there is no label, see `Labels`. None for a run without labels.
         view: the image tower's output of the second view, where it was asked for.
     """
 

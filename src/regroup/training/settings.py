@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from regroup.adaptation import FrozenBatchNorm
 from regroup.backbones import ROOM, config_from
 from regroup.errors import RegroupError
 from regroup.model.config import GroupViTConfig, ImageConfig, StageConfig, TextConfig
@@ -103,20 +102,40 @@ class OptimiserParams(Settings):
         return self
 
 
+class BatchNormSettings(Settings):
+    """What the projectors' batch norm does in a run, and which rows it sees.
+
+    In training mode a batch norm normalises by the batch and moves its running statistics, by which inference
+    normalises; that its weights are frozen changes nothing. `statistics`: `batch` leaves it at that, as the
+    study did. `held`: frozen projectors use and keep the pretrained statistics throughout. `original`: as
+    `batch`, and frozen projectors get the pretrained running statistics back at the end. `recomputed`: as
+    `batch`, and at the end the running statistics of all projectors are computed anew over the training split
+    (`regroup.training.batch_norm`). `segments`: segments pass through the image projector in every step, also
+    where no objective reads them. `padding`: empty label places pass through the text projector, as a text of
+    zero tokens.
+    """
+
+    statistics: Literal["batch", "held", "original", "recomputed"] = "batch"
+    segments: bool = False
+    padding: bool = False
+
+
 class FinetuneParams(Settings):
     """How large a run of the study is in this profile.
 
-    `batch_divisor` divides the study's global batch; `image_sizes` maps its resolutions (224, 384) to pixels;
-    `epoch_samples` is the number of captions that count as one epoch (null: all of them); `max_steps` cuts
-    every run short (to try the pipeline). `processes` share a batch, one GPU each (null: as many as
-    `resources.finetune.gpus`). `chunks`: each process encodes its images in so many parts, one after the
-    other, for the memory of one; loss, batch norm and gradients stay those of the whole batch. `views`: an
-    image comes in so many augmented views, whose frozen part is computed once and kept, up to `keep_views_mb`
-    (null: a new view each time, as the study). `workers` processes decode and augment (0: the training
-    process itself); `keep_decoded_mb` of decoded images stay in memory. `save_every` and `log_every` are
-    steps; `snapshots`: the trained part is kept so often during a run, for the validation curve.
+    `seeds`: every variant that is trained runs at least so many, see `regroup.seeds.all_seeds` (null: those
+    that it lists). `batch_divisor` divides the study's global batch; `image_sizes` maps its resolutions (224,
+    384) to pixels; `epoch_samples` is the number of captions that count as one epoch (null: all of them);
+    `max_steps` cuts every run short (to try the pipeline). `processes` share a batch, one GPU each (null: as
+    many as `resources.finetune.gpus`). `chunks`: each process encodes its images in so many parts, one after
+    the other, for the memory of one; loss, batch norm and gradients stay those of the whole batch. `views`:
+    an image comes in so many augmented views, whose frozen part is computed once and kept, up to
+    `keep_views_mb` (null: a new view each time, as the study). `workers` processes decode and augment (0: the
+    training process itself); `keep_decoded_mb` of decoded images stay in memory. `save_every` and `log_every`
+    are steps; `snapshots`: the trained part is kept so often during a run, for the validation curve.
     """
 
+    seeds: int | None = Field(default=None, ge=1, le=1000)
     epoch_samples: int | None = Field(default=None, ge=2, le=10**12)
     batch_divisor: int = Field(default=1, ge=1, le=1024)
     image_sizes: dict[Literal[224, 384], Pixels] = {224: 224, 384: 384}  # noqa: RUF012 - pydantic copies it
@@ -127,7 +146,6 @@ class FinetuneParams(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compile: bool = False
     deterministic: bool = True
-    frozen_batch_norm: FrozenBatchNorm = "train"
     optimiser: OptimiserParams = OptimiserParams()
     augmentation: AugmentationSettings = AugmentationSettings()
     views: int | None = Field(default=None, ge=1, le=1_000_000)

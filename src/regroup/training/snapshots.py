@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import safetensors
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from regroup.errors import RegroupError
 from regroup.io import atomic_path
@@ -22,6 +22,7 @@ from regroup.model.weights import read_safetensors, require_finite
 FOLDER = "snapshots"
 _POINT = "step and epoch"
 _HEADS = "heads."
+NO_STATISTICS: Mapping[str, Tensor] = {}
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def save_snapshot(
     step: int,
     epoch: float,
     learned: Collection[str] = (),
+    statistics: Mapping[str, Tensor] = NO_STATISTICS,
     heads: nn.ModuleDict | None = None,
 ) -> Path:
     """Write what training changes: parameters, heads, and buffers (batch norm's running statistics move too).
@@ -55,6 +57,7 @@ def save_snapshot(
         step: optimiser steps that were done.
         epoch: the same in epochs.
         learned: names of the parameters that training may change.
+        statistics: buffers in place of the model's own of these names.
         heads: what is trained beside the model.
 
     Returns:
@@ -62,7 +65,7 @@ def save_snapshot(
     """
     tensors = {
         name: parameter.detach() for name, parameter in model.named_parameters() if name in learned
-    } | dict(model.named_buffers())
+    } | {**dict(model.named_buffers()), **statistics}
     if heads is not None:
         tensors |= {f"{_HEADS}{name}": tensor for name, tensor in heads.state_dict().items()}
     kept = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}

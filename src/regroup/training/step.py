@@ -21,7 +21,7 @@ from regroup.training.data import CaptionBatch, Int64
 from regroup.training.parallel import average_gradients, own_rows
 from regroup.training.providers import Encoded, Sources, provide, start_teacher
 from regroup.training.settings import FinetuneParams
-from regroup.training.texts import TextFeatures
+from regroup.training.texts import KeptTexts
 from regroup.variants import Variant
 
 _FROM_ASSIGNMENTS = {Need.ATTENTION, Need.PATCHES}
@@ -52,6 +52,7 @@ class TrainingStep:
         image_size: int,
         dino: nn.Module | None = None,
         heads: nn.ModuleDict | None = None,
+        texts_kept: KeptTexts | None = None,
     ) -> None:
         """Prepare for batches.
 
@@ -63,6 +64,7 @@ class TrainingStep:
             image_size: pixels of the square training image.
             dino: patch features for the objectives that distil them, called as `dino(pixels, grid)`.
             heads: modules that objectives use beside the model, on its device.
+            texts_kept: features of the same texts that another run left, if the tower is frozen in both.
         """
         self._heads = nn.ModuleDict() if heads is None else heads
         everything = [*model.parameters(), *self._heads.parameters()]
@@ -72,7 +74,7 @@ class TrainingStep:
         self._chunks = settings.chunks
         self._bf16 = settings.precision == "bf16"
         self._needs = needs(variant.objectives)
-        self._text_tower = _TextTower(model, texts)
+        self._text_tower = _TextTower(model, texts, texts_kept or KeptTexts())
         teacher = start_teacher(model) if Need.TEACHER in self._needs else None
         self._sources = Sources(model, texts.tokens, self._text_tower, self._autocast, teacher, dino)
         self._tower_drops = row_dropouts(model.image)
@@ -105,8 +107,7 @@ class TrainingStep:
         place_rows(self._projector_drops, rows)
         # a text has no place in the global batch: each process drops for its own
         place_rows(self._text_drops, Rows(rows.seed, stream=rank()))
-        with self._autocast():
-            encoded = self._text_tower(_caption_and_label_texts(batch))
+        encoded = self._encode_texts(batch)
 
         def encode(first: int, count: int) -> list[TowerOutput]:
             """The image tower's outputs of so many images: of their views, of which there is mostly one."""
@@ -126,6 +127,13 @@ class TrainingStep:
             result = self._in_chunks(batch, encode, encoded)
         average_gradients(self.parameters)
         return result
+
+    def _encode_texts(self, batch: CaptionBatch) -> Tensor:
+        """The text tower's features of captions, labels and, where the run has them, empty places."""
+        with self._autocast():
+            features = self._text_tower(_caption_and_label_texts(batch))
+            empty = int((batch.label_texts < 0).sum()) if self._variant.batch_norm.padding else 0
+            return torch.cat([features, self._text_tower.of_zeros().expand(empty, -1)]) if empty else features
 
     def _encode(self, pixels: Tensor, noise: Noise, known: FirstStage | None) -> TowerOutput:
         with self._autocast():
@@ -167,7 +175,8 @@ class TrainingStep:
 
     def _loss(self, batch: CaptionBatch, towers: list[TowerOutput], texts: Tensor) -> TotalLoss:
         with self._autocast():
-            image = self._model.project_image(towers[0], return_segments=Need.SEGMENTS in self._needs)
+            segments = Need.SEGMENTS in self._needs or self._variant.batch_norm.segments
+            image = self._model.project_image(towers[0], return_segments=segments)
             projected = upcast(self._model.text_projector(texts))
         caption, labels = _caption_and_labels(batch, projected)
         encoded = Encoded(batch, image, caption, labels, towers[1] if len(towers) > 1 else None)
@@ -196,15 +205,25 @@ class TrainingStep:
 class _TextTower:
     """The text tower's features of a batch's captions and labels, from a cache while the tower is frozen."""
 
-    def __init__(self, model: Backbone, texts: Texts) -> None:
+    def __init__(self, model: Backbone, texts: Texts, kept: KeptTexts) -> None:
         self._model, self._tokens = model, texts.tokens
         self._device = model.device
         frozen = not any(parameter.requires_grad for parameter in model.text.parameters())
-        self._cache = TextFeatures(self._tower, texts.tokens, texts.text_count) if frozen else None
+        self._cache = kept.of(model.text, self._tower, texts.tokens, texts.text_count) if frozen else None
+        self._of_zeros: Tensor | None = None
 
     def __call__(self, numbers: Int64) -> Tensor:
         """Features [N, width] of the texts numbered `numbers` [N]."""
         return self._cache(numbers) if self._cache is not None else self._tower(self._tokens(numbers))
+
+    def of_zeros(self) -> Tensor:
+        """The feature [1, width] of a text of zero tokens."""
+        if self._cache is None:
+            return self._model.text.feature_of_zeros()
+        if self._of_zeros is None:
+            with torch.no_grad():
+                self._of_zeros = self._model.text.feature_of_zeros()
+        return self._of_zeros
 
     def _tower(self, tokens: Tensor) -> Tensor:
         return self._model.encode_text_tower(tokens.to(self._device))
@@ -216,13 +235,17 @@ def _caption_and_label_texts(batch: CaptionBatch) -> Int64:
 
 
 def _caption_and_labels(batch: CaptionBatch, projected: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Rows as `_caption_and_label_texts` has them, apart: [B, C] and [B, K, C], zeros at padding."""
+    """Rows of `_encode_texts` apart: [B, C] and [B, K, C], zeros in empty places unless those come last."""
     size = len(batch.caption_texts)
     if batch.label_texts.shape[1] == 0:
         return projected[:size], None
     real: NDArray[np.bool_] = batch.label_texts >= 0
     labels = projected.new_zeros(*real.shape, projected.shape[-1])
-    labels[torch.from_numpy(real).to(projected.device)] = projected[size:]
+    there = torch.from_numpy(real).to(projected.device)
+    ends = size + int(real.sum())
+    labels[there] = projected[size:ends]
+    if len(projected) > ends:
+        labels[~there] = projected[ends:]
     return projected[:size], labels
 
 

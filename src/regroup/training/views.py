@@ -1,4 +1,4 @@
-"""Augmented views of images, and what the frozen part of the image tower makes of each, computed once.
+"""Views of images, and what the frozen part of the image tower makes of each, computed once.
 
 A run draws a new view of an image whenever the image comes up, so nothing about it can be kept. Where a
 profile limits an image to a few views (`finetune.views`), they recur, and so does the output of everything
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,7 +19,30 @@ from regroup.captions.randomness import UInt64
 from regroup.model.encoding import FirstStage
 from regroup.model.interface import Backbone
 from regroup.pictures import Pixels
-from regroup.training.augmentation import Augmentation
+from regroup.training.augmentation import Augmentation, normalise
+
+
+class PlainViews:
+    """Images as inference shows them: the short side scaled to a size, bilinearly, and the middle cut out."""
+
+    def __init__(self, size: int) -> None:
+        """Make square views of `size` pixels."""
+        self._size = size
+
+    def __call__(self, images: Sequence[Pixels], *, keys: UInt64) -> Tensor:
+        """Views float32 [B, 3, size, size], normalised; nothing is drawn from the keys."""
+        return normalise(torch.from_numpy(np.stack([self._view(image) for image in images])))
+
+    def _view(self, image: Pixels) -> Pixels:
+        size, (height, width) = self._size, image.shape[:2]
+        factor = size / min(height, width)
+        scaled = cv2.resize(
+            image,
+            (max(size, round(width * factor)), max(size, round(height * factor))),
+            interpolation=cv2.INTER_LINEAR,
+        )
+        top, left = (scaled.shape[0] - size) // 2, (scaled.shape[1] - size) // 2
+        return np.asarray(scaled[top : top + size, left : left + size], dtype=np.uint8)
 
 
 class KeptFirstStages:

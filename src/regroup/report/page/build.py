@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from regroup.drawing.grid import Grid, read_grid
 from regroup.drawing.labelling import OPENMOJI, table_note
+from regroup.metrics import metrics_files
 from regroup.report.page.curves import HEIGHT, WIDTH, Curve, read_curve
 from regroup.report.page.pictures import read_pictures
 from regroup.report.reference import Reference
@@ -165,9 +166,10 @@ def _curves(report: Path, titles: Mapping[str, str]) -> list[Curve]:
     """The loss of every run and what it scored meanwhile, task by task; in the order of the variants."""
     order = {name: k for k, name in enumerate(titles)}
     losses = {path.stem: path for path in (report / "curves").glob("*.csv")}
-    scores: dict[str, list[Path]] = {}
+    scores: dict[str, list[list[Path]]] = {}
     for path in sorted((report / "metrics").glob("*/*/validation.csv")):
-        scores.setdefault(path.parent.name, []).append(path)
+        seeds = [file.with_name(path.name) for file in metrics_files(path.parent)]
+        scores.setdefault(path.parent.name, []).append([file for file in seeds if file.is_file()])
     runs = sorted({*losses, *scores}, key=lambda name: (order.get(name, len(order)), name))
     found = (
         read_curve(name, titles.get(name, name), losses.get(name), scores.get(name, ())) for name in runs

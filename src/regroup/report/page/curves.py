@@ -20,7 +20,7 @@ VALIDATION = "val_"
 
 
 Series = dict[str, list[tuple[float, float]]]
-"""Step and value of each point, by the name of the curve."""
+"""Step and value of each point, by the name of the curve; several seeds' values are a mean."""
 
 
 @dataclass(frozen=True)
@@ -47,33 +47,43 @@ class Chart:
 
 @dataclass(frozen=True)
 class Curve:
-    """What one run left: the loss, and where it was validated the scores."""
+    """What a variant's runs left: the loss, and where they were validated the scores."""
 
     run: str
     title: str
     charts: tuple[Chart, ...]
 
 
-def read_curve(run: str, title: str, loss: Path | None, validations: Sequence[Path]) -> Curve | None:
-    """The charts of one run; None if there is no curve, as where nothing was trained: one point is none.
+def read_curve(
+    run: str, title: str, loss: Path | None, validations: Sequence[Sequence[Path]]
+) -> Curve | None:
+    """The charts of one variant; None if there is no curve, as where nothing was trained: one point is none.
 
     Args:
         run: its name.
         title: as it is shown.
-        loss: CSV file over the run's steps; None where there is none.
-        validations: CSV files of the main metric of a task at some steps, each beside its metrics file.
+        loss: CSV file over the steps of its runs; None where there is none.
+        validations: for each task, CSV files of the main metric at some steps, one a seed and each beside its
+            metrics file.
 
     Raises:
         RegroupError: a file is no table of numbers with a column `step`.
     """
     charts = []
-    if loss is not None and (points := _read(loss).get("loss")):
-        charts.append(_chart("loss", {"loss": points}))
-    for path in validations:
-        scores = {name.removeprefix(VALIDATION): some for name, some in _read(path).items() if some}
+    if loss is not None:
+        series, seeds = _read([loss])
+        if points := series.get("loss"):
+            charts.append(_chart(_of_seeds("loss", seeds), {"loss": points}))
+    for paths in validations:
+        series, seeds = _read(paths)
+        scores = {name.removeprefix(VALIDATION): some for name, some in series.items() if some}
         if len({step for points in scores.values() for step, _ in points}) > 1:
-            charts.append(_chart(_unit(path), scores))
+            charts.append(_chart(_of_seeds(_unit(paths[0]), seeds), scores))
     return Curve(run, title, tuple(charts)) if charts else None
+
+
+def _of_seeds(unit: str, seeds: int) -> str:
+    return unit if seeds < 2 else f"{unit}, mean of {seeds} seeds"
 
 
 def _unit(path: Path) -> str:
@@ -86,20 +96,28 @@ def _unit(path: Path) -> str:
     return f"{main.title}, %" if main.unit == "percent" else main.title
 
 
-def _read(path: Path) -> Series:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    try:
-        steps = [float(row["step"]) for row in rows]
-        names = [name for name in (rows[0] if rows else ()) if name == "loss" or name.startswith(VALIDATION)]
-        return {name: _points(steps, [row[name] for row in rows]) for name in names}
-    except (KeyError, TypeError, ValueError) as error:
-        raise RegroupError(f"{path}: not a learning curve ({error!r}); run its stage again") from None
-
-
-def _points(steps: Sequence[float], texts: Sequence[str]) -> list[tuple[float, float]]:
-    pairs = [(step, float(text)) for step, text in zip(steps, texts, strict=True) if text]
-    return [(step, value) for step, value in pairs if math.isfinite(value)]
+def _read(paths: Sequence[Path]) -> tuple[Series, int]:
+    """The curves in the files of a variant's seeds, and how many seeds there are."""
+    values: dict[str, dict[float, list[float]]] = {}
+    for path in paths:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        try:
+            for row in rows:
+                for name in row:
+                    if name == "loss" or name.startswith(VALIDATION):
+                        found = values.setdefault(name, {}).setdefault(float(row["step"]), [])
+                        found += [
+                            value for text in [row[name]] if text and math.isfinite(value := float(text))
+                        ]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RegroupError(f"{path}: not a learning curve ({error!r}); run its stage again") from None
+    seeds = max((len(some) for steps in values.values() for some in steps.values()), default=0)
+    means = {
+        name: [(step, math.fsum(some) / len(some)) for step, some in sorted(steps.items()) if some]
+        for name, steps in values.items()
+    }
+    return means, seeds
 
 
 def _chart(unit: str, series: Series) -> Chart:
