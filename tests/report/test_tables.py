@@ -368,7 +368,7 @@ def test_a_row_can_be_compared_with_another_than_the_baseline(
         table = tables.build_table(31, rows, profile="mini", drawn=drawn, reference=reference)
         found = read_csv(table, tmp_path)
         assert [found[name]["coco_gain"] for name in rows] == ["baseline", "-0.47", "+0.47"]
-        assert "our gain" in (tmp_path / "table31.md").read_text()
+        assert "COCO gain ours" in (tmp_path / "table31.md").read_text()
         assert any("or over the row that it is compared with" in note for note in table.notes)
         assert any("drawn images are on a scale" in note for note in table.notes) is drawn
 
