@@ -42,7 +42,7 @@ def test_every_row_of_every_table_has_a_run() -> None:
         ),
         (VARIANTS, "{table: 9, row: le}", "{table: 9, row: el}", "variants.le.rows: table 9: no row"),
         (VARIANTS, "{table: 9, row: le}", "{table: 90, row: le}", "le.rows: there is no table 90"),
-        ("params.yaml", "12, 13, 14]", "12, 13, 14, 90]", "tables.numbers: there is no table 90"),
+        ("params.yaml", "14, 33]", "14, 90]", "tables.numbers: there is no table 90"),
         (
             "params.yaml",
             "source: voc12, protocol: voc,",

@@ -67,9 +67,9 @@ class Metrics(_Part):
     Attributes:
         profile: whose results it is among.
         variant: what was scored.
-        seed: of its training; None where nothing is trained.
         task: name of the evaluation in the profile.
         checkpoint: identifies the weights by their digest: files with the same one scored the same weights.
+        seed: of the run, for a variant that has runs of several; None where nothing was trained.
         main: the metric that stands for the task.
         metrics: by name.
         datasets: by name.
@@ -78,9 +78,9 @@ class Metrics(_Part):
 
     profile: str
     variant: str
-    seed: int | None = None
     task: str
     checkpoint: dict[str, JsonValue] = Field(min_length=1)
+    seed: int | None = Field(default=None, ge=0)
     main: str
     metrics: dict[str, Metric] = Field(min_length=1)
     datasets: dict[str, DatasetScores]
