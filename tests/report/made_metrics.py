@@ -31,7 +31,6 @@ def make_metrics(
     found = Metrics(
         profile=profile,
         variant=name,
-        seed=seed,
         task=task,
         checkpoint={"digest": name},
         seed=seed,

@@ -157,7 +157,7 @@ def world(
     ],
 )
 def test_intervals_cover_the_truth_as_often_as_they_say(seeds: list[list[int]], method: str) -> None:
-    rng, count = np.random.default_rng(3), 1500
+    rng, count = np.random.default_rng(3), 700
     means = [31.0, 30.0, *[25.0 + k for k in range(len(seeds) - 2)]]
     covered = 0
     for _ in range(count):
