@@ -19,11 +19,11 @@ from decimal import Decimal
 from pathlib import Path
 
 from regroup.drawing.labelling import table_note
-from regroup.report.checked import run_folder, sample_of
 from regroup.report.columns import Column
 from regroup.report.comparison import UNKNOWN, Difference, Spreads, difference
 from regroup.report.notes import chance_notes, gain_notes, protocol_notes, seed_notes, units
 from regroup.report.reference import Reference, ReferenceTable
+from regroup.report.samples import run_folder, sample_of
 from regroup.report.scores import Run, Score, read_runs, rounded, score
 
 
