@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from regroup.report.checked import spreads_of
 from regroup.report.comparison import (
     OWN,
     UNKNOWN,
@@ -21,6 +20,7 @@ from regroup.report.comparison import (
     pooled,
     t95,
 )
+from regroup.report.samples import spreads_of
 
 LEFT, RIGHT = (30.1, 30.9, 30.4), (29.0, 29.9, 29.3)
 
