@@ -66,7 +66,7 @@ def test_a_curve_is_scored_on_less() -> None:
     one = load_params(ROOT / "params.yaml").evaluate["segmentation"]
     point = one.validating
     assert point is not None
-    assert [(name, d.limit) for name, d in point.options.datasets.items()] == [("coco", 50)]
+    assert [(name, d.limit) for name, d in point.options.datasets.items()] == [("coco", 100)]
     without = one.options.model_copy(update={"validation": type(one.options.validation)()})
     assert Evaluation("segmentation", "segmentation", without).validating is None
     assert evaluation("retrieval", {}).validating is None

@@ -19,16 +19,16 @@ def teacher_diagram(config: DinoConfig, profile: str) -> Drawn:
         "Self-distillation of the stand-in for DINO, and the features that are read"
     )  # fmt: skip
     views = "random crops of one image" if published else "one crop of an image in two lights"
+    own = (
+        "Of several crops the teacher sees the large ones alone. "
+        if published
+        else "Here images are the profile's own, and patches are distilled like the class token. "
+    )
     note = (
         "The student learns to say of one view what the teacher says of another (eq. 11 and 12); the teacher "
         "is the moving average of the student (eq. 13) and learns nothing by itself. "
-        + (
-            ""
-            if published
-            else "Here images are the profile's own, and patches are distilled like the class token. "
-        )
-        + f"Read are the keys of one attention layer: at {config.image_size} px {config.grid**2} vectors of "
-        f"{config.width} channels."
+        f"{own}Read are the keys of one attention layer: at {config.image_size} px {config.grid**2} vectors "
+        f"of {config.width} channels."
     )
     meanings: dict[Kind, str] = {"trained": "learned by gradient", "frozen": "not learned by gradient"}
     diagram = Diagram(title, profile, 3.55, [note], meanings)

@@ -41,9 +41,9 @@ class FigureParams(Settings):
     The first five name variants by the part they play in the thesis; two parts may name the same variant.
     """
 
-    pretrained: Name = Field(description="the start of all others (Figures 1, 6, 7, 9, 10, 12, 23)")
-    fine_tuned: Name = Field(description="refined labels, 224 px (Figures 4, 13)")
-    group_entropy: Name = Field(description="with the group entropy penalty (Figures 14, 16)")
+    pretrained: Name = Field(description="the start of all others (Figures 1 to 10, 12, 23)")
+    fine_tuned: Name = Field(description="refined labels, 224 px (Figures 4, 5, 13)")
+    group_entropy: Name = Field(description="with the group entropy penalty (Figures 11, 14, 16)")
     label_entropy: Name = Field(description="with the label entropy penalty (Figure 15)")
     baseline: Name = Field(description="the final model (Figures 17 to 22, 25 to 27)")
     datasets: Annotated[tuple[Name, ...], EachOnce] = Field(
