@@ -1,5 +1,7 @@
 """What the runs of one variant score on one task of the profile, and their validation curves."""
 
+import shutil
+
 from regroup.backbones import load_checkpoint
 from regroup.scoring.resolve import read_task
 from regroup.scoring.results import write_result
@@ -22,6 +24,7 @@ def main(stage: Stage) -> None:
         work = Work(roots, progress=True, text_cache=layout.text_cache, token_cache=layout.token_cache)
         runs = read_seeds(found)
         seeds = list(runs)
+        shutil.rmtree(out, ignore_errors=True)  # as DVC does: it may have seeds that are no more
         for seed, checkpoint in runs.items():
             model, folder = load_checkpoint(checkpoint), seed_folder(out, seeds, seed)
             points = list_snapshots(checkpoint)

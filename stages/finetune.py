@@ -1,5 +1,6 @@
 """The fine-tuning runs of one variant, from the pretrained checkpoint to `runs/<profile>/<variant>`."""
 
+import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -63,6 +64,7 @@ def train(stage: Stage, claim: Claim) -> None:
         stage.tracked(told, settings, checkpoint, inputs=inputs, outputs=[out, curve_file]) as tracked,
     ):
         if not variant.trained:
+            shutil.rmtree(out, ignore_errors=True)  # as DVC does: it may have seeds
             save_checkpoint(start_model(checkpoint), out)
             write_curve(curve_file, {})
             return

@@ -95,8 +95,8 @@ def test_what_is_borrowed_are_the_checkpoint_and_the_curve(
     assert "runs/mini/original: not there; `dvc repro dvc.yaml:finetune@original` makes it" in said
     for name in (
         "model.safetensors",
-        "seeds.json",
         "seeds/0/model.safetensors",
+        "seeds.json",
         "snapshots/step-000010.safetensors",
     ):
         write_bytes(lender.run("original") / name, name.encode())
@@ -106,8 +106,8 @@ def test_what_is_borrowed_are_the_checkpoint_and_the_curve(
     copied = sorted(path for path in own.run("original").rglob("*") if path.is_file())
     assert [path.relative_to(own.run("original")).as_posix() for path in copied] == [
         "model.safetensors",
-        "seeds.json",
         "seeds/0/model.safetensors",
+        "seeds.json",
         "snapshots/step-000010.safetensors",
     ]
     assert copied[0].read_bytes() == b"model.safetensors"

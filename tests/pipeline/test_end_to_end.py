@@ -79,6 +79,9 @@ def test_the_pipeline_ends_in_table_11(project: Path, monkeypatch: pytest.Monkey
         run_stage(monkeypatch, "dissect", variant)
     for stage in ("sweep", "learning", "tables", "figures", "page"):
         run_stage(monkeypatch, stage)
+    scores = list(csv.DictReader((project / "reports/mini/tables/scores.csv").read_text().splitlines()))
+    assert [one["seed"] for one in scores if one["variant"] == "ge-384"] == ["123", "0", "100"]
+    assert [one["seed"] for one in scores if one["variant"] == "original"] == [""]
 
     rows = list(csv.DictReader((project / "reports/mini/table_data/table11.csv").read_text().splitlines()))
     assert len(rows) == 4
