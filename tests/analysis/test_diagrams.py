@@ -117,6 +117,7 @@ def test_a_profile_draws_six_diagrams_with_its_models(model: GroupViT) -> None:
         pretrained="start",
         fine_tuned="tuned",
         group_entropy="start",
+        unpenalised="start",
         label_entropy="start",
         baseline="start",
         datasets=("voc",),

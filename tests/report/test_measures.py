@@ -121,7 +121,7 @@ def test_images_are_compared_one_by_one(tmp_path: Path) -> None:
     write_images(
         folder,
         "group_entropy",
-        {"pretrained": [0.5, 0.6, 0.7], "fine_tuned": [0.4, 0.5, 0.3], "penalised": [0.41, 0.5, 0.29]},
+        {"pretrained": [0.5, 0.6, 0.7], "unpenalised": [0.4, 0.5, 0.3], "penalised": [0.41, 0.5, 0.29]},
     )
     assert claim("ge_lowers_entropy", {}, folder).ours == "cannot tell"
     (folder / "group_entropy.json").write_text('{"values": 3}')

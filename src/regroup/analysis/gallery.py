@@ -117,7 +117,7 @@ class Gallery:
         part, model, data = self.figures, self._pretrained, self._dissected
         sides = {
             "pretrained": part.pretrained,
-            "fine_tuned": part.fine_tuned,
+            "unpenalised": part.unpenalised,
             "penalised": part.group_entropy,
         }
         encoded = {side: self._whole(self.models[run], data) for side, run in sides.items()}

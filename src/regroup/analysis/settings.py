@@ -38,12 +38,13 @@ class DissectParams(Settings):
 class FigureParams(Settings):
     """Which variants the figures compare, in what images.
 
-    The first five name variants by the part they play in the thesis; two parts may name the same variant.
+    The first six name variants by the part they play in the thesis; two parts may name the same variant.
     """
 
     pretrained: Name = Field(description="the start of all others (Figures 1 to 10, 12, 23)")
     fine_tuned: Name = Field(description="refined labels, 224 px (Figures 4, 5, 13)")
     group_entropy: Name = Field(description="with the group entropy penalty (Figures 11, 14, 16)")
+    unpenalised: Name = Field(description="that run without the penalty (the claim about Figure 14)")
     label_entropy: Name = Field(description="with the label entropy penalty (Figure 15)")
     baseline: Name = Field(description="the final model (Figures 17 to 22, 25 to 27)")
     datasets: Annotated[tuple[Name, ...], EachOnce] = Field(
@@ -65,6 +66,7 @@ class FigureParams(Settings):
             self.pretrained,
             self.fine_tuned,
             self.group_entropy,
+            self.unpenalised,
             self.label_entropy,
             self.baseline,
         )

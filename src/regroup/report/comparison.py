@@ -5,8 +5,7 @@ Which interval a difference gets follows from the runs that there are, never fro
 1. Both rows are the same checkpoints, scored in different ways: no seed comes between them, they are compared
    checkpoint by checkpoint.
 2. Both rows were trained with `OWN` or more common seeds: a paired t-test over these. A seed is the order of
-the
-   data too, and what it does to one row it does to the other in part. Nothing is assumed of other rows.
+   the data too, and what it does to one row it does to the other in part. Nothing is assumed of other rows.
 3. With fewer common seeds: the mean of the same differences, but its error is from the spread of all rows:
    what is left of it when each row's mean and each seed's effect are taken out (a randomised block design).
 4. Without a common seed: the difference of the means, by the spread between the seeds of a row, pooled over

@@ -3,8 +3,7 @@
 A claim of several comparisons is borne out by all of them together, each tested at the full level: no
 correction is needed, since the worst decides (an intersection-union test). One comparison is enough to refute
 it, so with k of them each is tested at a k-th of the level (Bonferroni). "Similar", "no gain" and "no loss"
-are tests of
-equivalence: the whole interval must lie within the margin (two one-sided tests).
+are tests of equivalence: the whole interval must lie within the margin (two one-sided tests).
 """
 
 from __future__ import annotations
@@ -169,8 +168,7 @@ def _power(seeds: int, effect: float, regions: Sequence[Region], tail: float) ->
     """Probability that the interval of `seeds` differences lies within one of some regions.
 
     Differences are normal with standard deviation 1 around `effect`; the interval is Student's, from their
-    own
-    spread: the normal probability for each possible spread, averaged over those (chi-squared).
+    own spread: the normal probability for each possible spread, averaged over those (chi-squared).
     """
     spreads = _possible_spreads(seeds - 1)
     half = float(stdtrit(seeds - 1, 1 - tail)) * spreads / math.sqrt(seeds)

@@ -64,7 +64,7 @@ SIDES: Mapping[str, Mapping[str, str]] = {
     "affinity_spread": {"dino": "DINO", "model": "GroupViT after its first stage"},
     "group_entropy": {
         "pretrained": "the pretrained model",
-        "fine_tuned": "fine-tuned without the penalty",
+        "unpenalised": "fine-tuned without the penalty",
         "penalised": "with the penalty",
     },
 }
