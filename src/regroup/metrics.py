@@ -79,9 +79,9 @@ class Metrics(_Part):
 
     profile: str
     variant: str
-    seed: int | None = Field(default=None, ge=0)
     task: str
     checkpoint: dict[str, JsonValue] = Field(min_length=1)
+    seed: int | None = Field(default=None, ge=0)
     main: str
     metrics: dict[str, Metric] = Field(min_length=1)
     datasets: dict[str, DatasetScores]

@@ -96,7 +96,7 @@ def draw(
 
 
 def rate(
-    effects: Sequence[float], seeds: int, verdict: Verdict, relation: Relation, count: int = 3000
+    effects: Sequence[float], seeds: int, verdict: Verdict, relation: Relation, count: int = 2000
 ) -> float:
     """How often a claim of comparisons with these true effects gets a verdict."""
     rng, hits = np.random.default_rng(5), 0
@@ -108,10 +108,10 @@ def rate(
 
 def test_a_true_claim_of_many_comparisons_is_rarely_refuted_and_a_false_one_rarely_borne_out() -> None:
     # as hard as it can be: every effect at the border of the claim
-    assert rate([0.0] * 8, 6, "disagree", "higher") < 0.025 + 0.009
-    assert rate([0.0, 9.0, 9.0], 6, "agree", "higher") < 0.025 + 0.009
-    assert rate([0.5, 0.0], 40, "agree", "similar") < 0.025 + 0.009
-    assert rate([-0.5] * 4, 6, "disagree", "no_loss") < 0.025 + 0.009
+    assert rate([0.0] * 8, 6, "disagree", "higher") < 0.025 + 0.011
+    assert rate([0.0, 9.0, 9.0], 6, "agree", "higher") < 0.025 + 0.011
+    assert rate([0.5, 0.0], 40, "agree", "similar") < 0.025 + 0.011
+    assert rate([-0.5] * 4, 6, "disagree", "no_loss") < 0.025 + 0.011
 
 
 def test_firm_verdicts_are_right_all_at_once() -> None:
@@ -125,7 +125,7 @@ def test_firm_verdicts_are_right_all_at_once() -> None:
 
 
 def decided(effects: Sequence[float], seeds: int, deviation: float, relation: Relation) -> float:
-    rng, hits, count = np.random.default_rng(7), 0, 3000
+    rng, hits, count = np.random.default_rng(7), 0, 2000
     for _ in range(count):
         one = draw(rng, effects, seeds, deviation)
         hits += overall([judge(each, relation, 0.5, len(one)) for each in one]) in ("agree", "disagree")

@@ -404,3 +404,23 @@ def test_further_seeds_of_a_run_count_as_runs_of_the_row(metrics: WriteMetrics) 
     further.rename(place)
     table = build_table(11, {"ge": [first, place, later]}, profile="mini", drawn=True)
     assert "GE: 2 of 3 runs." in table.notes
+
+
+def test_a_table_that_nothing_is_printed_of_has_gains_too(
+    seeds: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    rows = "[{id: original, labels: [A], trained: false}, {id: ge, labels: [B]}]"
+    (tmp_path / "tables.yaml").write_text(
+        "tables:\n  - {number: 31, title: T, setting: S, labels: [L], columns: [coco], baseline: original, "
+        f"rows: {rows}}}\n"
+    )
+    reference = load_reference(tmp_path / "tables.yaml")
+    given = {name: seeds[name] for name in ("original", "ge")}
+    table = tables.build_table(31, given, profile="mini", drawn=True, reference=reference, spreads=SPREADS)
+    write_table(table, tmp_path)
+    text = (tmp_path / "table31.md").read_text()
+    assert "| L | COCO gain ours (mini) | COCO ours (mini) |" in text
+    assert "| B | +5.53 ± 0.71 | 19.53 ± 1.00 |" in text
+    shown = format_console(table)
+    assert re.search(r"^B +19\.53 ± 1\.00$", shown, re.MULTILINE)
+    assert re.search(r"^  gain +\+5\.53 ± 0\.71$", shown, re.MULTILINE)

@@ -28,7 +28,7 @@ from regroup.analysis.grouping_figures import (
     entropy_figure,
     segments_figure,
 )
-from regroup.analysis.measures import affinity_spreads, group_entropies, patch_grid, write_measure
+from regroup.analysis.measures import patch_grid, write_affinities, write_entropies
 from regroup.analysis.panels import PanelSample, panel_data, qualitative_panel
 from regroup.analysis.qualitative import (
     dissection_samples,
@@ -109,41 +109,23 @@ class Gallery:
             yield self.low_iou()
             yield self.representation()
 
-    def measure(self, folder: Path) -> list[Path]:
+    def measure(self, folder: Path) -> None:
         """Write what claims about Figures 14 and 23 are judged by; nothing where no dataset is dissected."""
         folder.mkdir(parents=True, exist_ok=True)
         if self.figures.dissected is None:
-            return []
+            return
         part, model, data = self.figures, self._pretrained, self._dissected
         sides = {
             "pretrained": part.pretrained,
             "fine_tuned": part.fine_tuned,
             "penalised": part.group_entropy,
         }
-        entropies = group_entropies(
-            {side: self._whole(self.models[run], data) for side, run in sides.items()}
-        )
-        size = model.image_size
-        at_its_size = encode_dataset(model, self._opened(data), side=size, batch=self.evaluate.batch)
-        spreads = affinity_spreads(at_its_size, self.dino, patch_grid(model))
-        return [
-            write_measure(
-                folder,
-                "group_entropy",
-                entropies,
-                title="mean entropy of patches over groups",
-                unit="nats",
-                runs=sides,
-            ),
-            write_measure(
-                folder,
-                "affinity_spread",
-                spreads,
-                title="standard deviation of the cosine similarities between patches",
-                unit="cosine",
-                runs={"dino": f"DINO ({self.dino.config.kind})", "model": part.pretrained},
-            ),
-        ]
+        encoded = {side: self._whole(self.models[run], data) for side, run in sides.items()}
+        write_entropies(folder, encoded, runs=sides)
+        size, images = model.image_size, self._opened(data)
+        squares = encode_dataset(model, images, side=size, batch=self.evaluate.batch)
+        runs = {"dino": f"DINO ({self.dino.config.kind})", "model": part.pretrained}
+        write_affinities(folder, squares, self.dino, patch_grid(model), runs=runs)
 
     @property
     def _pretrained(self) -> Backbone:

@@ -76,6 +76,28 @@ def write_measure(
     return path
 
 
+def write_entropies(
+    folder: Path, encoded: Mapping[str, Iterable[WholeImage]], *, runs: Mapping[str, str]
+) -> Path:
+    """Write `group_entropies` of each side's images as `group_entropy.json`."""
+    values, title = group_entropies(encoded), "mean entropy of patches over groups"
+    return write_measure(folder, "group_entropy", values, title=title, unit="nats", runs=runs)
+
+
+def write_affinities(
+    folder: Path,
+    encoded: Iterable[WholeImage],
+    dino: PatchFeatures,
+    grid: tuple[int, int],
+    *,
+    runs: Mapping[str, str],
+) -> Path:
+    """Write `affinity_spreads` as `affinity_spread.json`."""
+    values = affinity_spreads(encoded, dino, grid)
+    title = "standard deviation of the cosine similarities between patches"
+    return write_measure(folder, "affinity_spread", values, title=title, unit="cosine", runs=runs)
+
+
 def patch_grid(model: Backbone) -> tuple[int, int]:
     """Rows and columns of patches at the model's own image size."""
     side = model.image_size // model.patch_size

@@ -20,11 +20,11 @@ from pathlib import Path
 
 from regroup.drawing.labelling import table_note
 from regroup.metrics import task_folder
-from regroup.report.checked import sample_of
 from regroup.report.columns import Column
 from regroup.report.comparison import UNKNOWN, Difference, Spreads, difference
 from regroup.report.notes import chance_notes, gain_notes, protocol_notes, seed_notes, units
 from regroup.report.reference import Reference, ReferenceTable
+from regroup.report.samples import sample_of
 from regroup.report.scores import Run, Score, read_runs, rounded, score
 
 
