@@ -280,8 +280,8 @@ def test_the_plan_measures_each_start_once(project: Path, capsys: pytest.Capture
     told = capsys.readouterr()
     assert not ended.value.code, told.err
     lines = {line.split()[0]: line.split() for line in told.out.splitlines()}
-    assert all(float(lines[name][5]) > 0 for name in ("one", "clip", "dino"))
-    assert lines["one"][5:] != lines["clip"][5:]
+    assert all(float(lines[name][6]) > 0 for name in ("one", "clip", "dino"))
+    assert lines["one"][6:] != lines["clip"][6:]
 
 
 @pytest.mark.slow
@@ -295,13 +295,15 @@ def test_the_plan_measures_what_it_prints(project: Path, capsys: pytest.CaptureF
     with pytest.raises(SystemExit):
         main(["plan", "--captions", "1000", "--images", "4"])
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
-    one, all_of_it = lines["blocks"], lines["everything"]
-    assert one[1] == all_of_it[1]
-    seconds, hours = float(one[5]), float(one[6])
-    assert seconds > 0
-    assert hours == pytest.approx(int(one[1]) * seconds / 3600, abs=0.01)
-    assert float(all_of_it[7]) >= float(one[7])
-    assert lines["total"][1] == str(int(one[1]) + int(all_of_it[1]))
+    one, all_of_it = (
+        dict(zip(lines["variant"], lines[name], strict=True)) for name in ("blocks", "everything")
+    )
+    assert one["steps"] == all_of_it["steps"]
+    assert float(one["s/step"]) > 0
+    hours = int(one["steps"]) * float(one["s/step"]) / 3600
+    assert float(one["hours"]) == pytest.approx(hours, abs=0.01)
+    assert float(all_of_it["GiB"]) >= float(one["GiB"])
+    assert lines["total"][2] == str(int(one["steps"]) + int(all_of_it["steps"]))
 
 
 def test_the_plan_tells_what_a_resolution_costs(
