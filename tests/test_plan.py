@@ -52,7 +52,7 @@ def test_the_plan_says_how_many_augmentations_of_an_image_a_run_sees(
     with pytest.raises(SystemExit):
         main(["plan", "--no-measure"])
     said = capsys.readouterr().out
-    assert said.startswith("mini: 39 variants, 51 runs to train, 8,000 captions of 1,600 images")
+    assert said.startswith("mini: 39 variants, 59 runs to train, 8,000 captions of 1,600 images")
     lines = {line.split()[0]: line.split() for line in said.splitlines()}
     assert lines["refined"][-1] == "2.0"
     assert lines["parts-gb2"][-1] == "1.2"
