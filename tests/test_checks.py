@@ -1,4 +1,4 @@
-"""`regroup check` and `regroup plan`: what a study's author learns before anything runs."""
+"""`regroup check`: what a study's author learns before anything runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from regroup.cli import main
 from regroup.errors import RegroupError
 from regroup.inherited import inherited_values
 from regroup.profile import make_profile
-from regroup.training.measure import Measurement
 
 from .thesis import edit, enter_project, thesis
 
@@ -234,98 +233,3 @@ def test_all_faults_are_told_at_once(project: Path, capsys: pytest.CaptureFixtur
     told = capsys.readouterr().err
     assert "row le" in told
     assert "rare" in told
-
-
-def test_the_plan_of_the_real_study_counts_the_thesis_s_steps(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """30 epochs of 591,753 captions in batches of 512 are 34,650 steps."""
-    folder = project / "full"
-    folder.mkdir()
-    (folder / "params.yaml").write_text((ROOT / "full/params.yaml").read_text())
-    with pytest.raises(SystemExit) as ended:
-        main(["plan", "--params", "full/params.yaml", "--no-measure"])
-    assert not ended.value.code
-    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
-    assert lines["noise-free-ge-384"][1:] == ["3", "103,950", "512", "384", "150.0"]  # of its three seeds
-    assert lines["vocabulary-5k"][1:] == ["1", "11,555", "256", "224", "25.0"]
-
-
-def test_the_plan_says_how_many_augmentations_of_an_image_a_run_sees(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """30 epochs of 128 captions are 2.4 samples of each of 1,600 images, of which two views are made."""
-    with pytest.raises(SystemExit):
-        main(["plan", "--no-measure"])
-    said = capsys.readouterr().out
-    assert said.startswith("mini: 39 variants, 49 runs to train, 8,000 captions of 1,600 images")
-    lines = {line.split()[0]: line.split() for line in said.splitlines()}
-    assert lines["refined"][-1] == "2.0"
-    assert lines["parts-gb2"][-1] == "1.2"
-
-
-def test_the_plan_measures_each_start_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Made-up features are numbers; a run starts from the checkpoint that it names."""
-    (project / VARIANTS).write_text(
-        "variants:\n"
-        "  one: {title: a, batch: 16, objectives: [{name: contrastive}], trainable: image_projector}\n"
-        "  clip: {title: b, batch: 16, objectives: [{name: contrastive}], trainable: image_projector, "
-        "checkpoint: clip}\n"
-        "  dino: {title: c, batch: 16, objectives: [{name: contrastive}], dino_input: true}\n"
-    )
-    for name in ("groupvit-mini", "clip-mini"):
-        edit(project / "params.yaml", f"path: pretrain/{name}", f"path: {ROOT}/pretrain/{name}")
-    with pytest.raises(SystemExit) as ended:
-        main(["plan", "--captions", "1000", "--images", "2"])
-    told = capsys.readouterr()
-    assert not ended.value.code, told.err
-    lines = {line.split()[0]: line.split() for line in told.out.splitlines()}
-    assert all(float(lines[name][6]) > 0 for name in ("one", "clip", "dino"))
-    assert lines["one"][6:] != lines["clip"][6:]
-
-
-@pytest.mark.slow
-def test_the_plan_measures_what_it_prints(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (project / VARIANTS).write_text(
-        "variants:\n"
-        "  blocks: {title: a, epochs: 2, objectives: [{name: contrastive}]}\n"
-        "  everything: {title: b, epochs: 2, trainable: all, objectives: [{name: contrastive}]}\n"
-    )
-    edit(project / "params.yaml", "path: pretrain/groupvit-mini", f"path: {ROOT}/pretrain/groupvit-mini")
-    with pytest.raises(SystemExit):
-        main(["plan", "--captions", "1000", "--images", "4"])
-    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
-    one, all_of_it = (
-        dict(zip(lines["variant"], lines[name], strict=True)) for name in ("blocks", "everything")
-    )
-    assert one["steps"] == all_of_it["steps"]
-    assert float(one["s/step"]) > 0
-    hours = int(one["steps"]) * float(one["s/step"]) / 3600
-    assert float(one["hours"]) == pytest.approx(hours, abs=0.01)
-    assert float(all_of_it["GiB"]) >= float(one["GiB"])
-    assert lines["total"][2] == str(int(one["steps"]) + int(all_of_it["steps"]))
-
-
-def test_the_plan_tells_what_a_resolution_costs(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Section 5.9.1 speaks of the minutes that an epoch at 384 pixels takes more; they are of a machine."""
-    (project / VARIANTS).write_text(
-        "variants:\n"
-        "  low: {title: a, epochs: 2, objectives: [{name: contrastive}]}\n"
-        "  high: {title: b, epochs: 2, resolution: 384, objectives: [{name: contrastive}]}\n"
-        "  other: {title: c, epochs: 3, resolution: 384, objectives: [{name: contrastive}]}\n"
-    )
-    seconds = {"low": 10.0, "high": 25.0, "other": 99.0}
-    monkeypatch.setattr(
-        "regroup.commands.plan._measure",
-        lambda params, runs, images: {name: Measurement(seconds[name], 1) for name in runs},
-    )
-    with pytest.raises(SystemExit):
-        main(["plan", "--captions", "1000"])
-    said = capsys.readouterr().out
-    steps = 4  # batches of 32 in mini's epoch of 128 captions
-    assert (
-        f"an epoch at 384 takes 2.5 times one at 224: +{steps * 15 / 60:.2f} minutes, the mean of 1 pair of"
-        in said
-    )

@@ -15,9 +15,11 @@ import argparse
 import csv
 import io
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from regroup.backbones import load_checkpoint
-from regroup.errors import RegroupError
+from regroup.commands.arguments import number, path, text
+from regroup.errors import RegroupError, readable_errors
 from regroup.io import write_text
 from regroup.params import Params, ProfilePaths, load_params
 from regroup.segmentation.evaluation import evaluate_all
@@ -34,9 +36,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--checkpoint", action="append", metavar="VARIANT", help="(the rows of the study)")
-    parser.add_argument("--positions", nargs="+", type=float, default=[0, 0.25, 0.5, 0.75, 1])
+    parser.add_argument("--params", type=path, default=Path("params.yaml"))
+    parser.add_argument(
+        "--checkpoint", action="append", type=text, metavar="VARIANT", help="(the rows of the study)"
+    )
+    parser.add_argument("--positions", nargs="+", type=number(0, 1), default=[0, 0.25, 0.5, 0.75, 1])
     arguments = parser.parse_args()
     params = load_params(arguments.params)
     if not params.drawn:
@@ -71,19 +75,21 @@ def write_table(params: Params, variants: list[str], positions: list[float]) -> 
     table.writerow(["dataset", "position", *variants])
     for dataset, source in SETS.items():
         for position in positions:
-            folder = Path(".state/looks", f"{source}-{position:g}-{params.world.seed}")
-            if not folder.exists():
-                draw(params, source, position, folder)
             one = params.segmentation.datasets[dataset].model_copy(update={"split": "train", "limit": None})
             options = params.segmentation.model_copy(update={"datasets": {dataset: one}})
-            row = [
-                evaluate_all(model, options, {source: folder}).datasets[dataset].miou
-                for model in models.values()
-            ]
+            # drawn anew each time: a world that has changed is never mistaken for this one
+            with TemporaryDirectory() as folder:
+                root = Path(folder, source)
+                draw(params, source, position, root)
+                row = [
+                    evaluate_all(model, options, {source: root}).datasets[dataset].miou
+                    for model in models.values()
+                ]
             table.writerow([dataset, position, *(f"{value:.2f}" for value in row)])
             print(out.getvalue().splitlines()[-1], flush=True)
     write_text(layout.report / "look.csv", out.getvalue())
 
 
 if __name__ == "__main__":
-    main()
+    with readable_errors("look.py"):
+        main()

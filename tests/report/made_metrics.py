@@ -1,11 +1,14 @@
-"""Metrics files for the tests of the report."""
+"""Metrics files for the tests of the report, and tables read back."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from pathlib import Path
 
 from regroup.metrics import METRICS, DatasetScores, Metric, Metrics, write_metrics
+from regroup.report.table_view import write_table
+from regroup.report.tables import Table
 
 MIOU = {"miou": Metric(title="mIoU")}
 
@@ -48,3 +51,10 @@ def make_metrics(
     )
     write_metrics(path, found)
     return path
+
+
+def read_csv(table: Table, folder: Path) -> dict[str, dict[str, str]]:
+    """Write a table; its CSV by row."""
+    (file,) = [path for path in write_table(table, folder) if path.suffix == ".csv"]
+    with file.open(newline="") as lines:
+        return {row["row"]: row for row in csv.DictReader(lines)}

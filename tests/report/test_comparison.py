@@ -119,6 +119,15 @@ def test_a_part_of_the_other_row_scales_its_error_too() -> None:
     assert found.error == pytest.approx(0.2 * np.sqrt(1 + 0.2**2))
 
 
+def test_of_a_part_of_the_other_row_a_seed_s_effect_does_not_drop_out() -> None:
+    spreads = Spreads(Spread(0.04, 4), Spread(0.0001, 8))
+    rows = sample((1.0, 1.2), seeds=(1, 2)), sample((24.0, 25.0), seeds=(1, 2))
+    found = difference(*rows, spreads, factor=0.2)
+    assert found.method == "pooled"
+    assert found.error == pytest.approx(0.2 * np.sqrt((1 + 0.2**2) / 2))
+    assert difference(*rows, spreads).method == "blocked"
+
+
 def test_without_repeated_runs_there_is_no_spread() -> None:
     assert pooled([(0.0, 1), (0.0, 1)]) is None
     found = difference(sample((30.0,)), sample((24.0,)), UNKNOWN)

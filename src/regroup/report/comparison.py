@@ -8,8 +8,9 @@ Which interval a difference gets follows from the runs that there are, never fro
    the data too, and what it does to one row it does to the other in part. Nothing is assumed of other rows.
 3. With fewer common seeds: the mean of the same differences, but its error is from the spread of all rows:
    what is left of it when each row's mean and each seed's effect are taken out (a randomised block design).
-4. Without a common seed: the difference of the means, by the spread between the seeds of a row, pooled over
-   all rows with several seeds.
+   Not where a row is compared with a part of another: a seed's effect does not drop out of that difference.
+4. Else, if both are trained: the difference of the means, by the spread between the seeds of a row, pooled
+   over all rows with several seeds.
 5. One row is not trained: the other's own spread if it has `OWN` or more seeds, else the pooled one.
 
 `OWN` is 5: below, Student's t for the few degrees of freedom costs more than the pooled spread's assumption
@@ -180,9 +181,9 @@ def difference(left: Sample, right: Sample, spreads: Spreads, *, factor: float =
             return Difference(
                 statistics.fmean(common), error, len(common) - 1, "paired", len(common), deviation
             )
-        if common and spreads.blocked is not None:
+        if common and factor == 1 and spreads.blocked is not None:
             value = statistics.fmean(common)
-            return _by_all(value, spreads.blocked, 1 + factor**2, 1 / len(common), "blocked", len(common))
+            return _by_all(value, spreads.blocked, 2, 1 / len(common), "blocked", len(common))
         if spreads.seeds is None:
             return Difference(value, None, seeds=min(left.runs, right.runs))
         share = (1 / left.runs + factor**2 / right.runs) / (1 + factor**2)

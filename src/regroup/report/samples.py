@@ -14,6 +14,7 @@ from regroup.report.comparison import Sample, Spread, Spreads, blocked, pooled
 from regroup.report.measures import ClassIoU, Early, RunValues
 from regroup.report.reference import Reference, RowRef
 from regroup.report.scores import Run, read_runs
+from regroup.seeds import is_further
 
 Measured = Early | ClassIoU | None
 Key = tuple[Measured, Column, str]
@@ -155,4 +156,4 @@ def spreads_of(rows: Iterable[Sample | None]) -> Spreads:
 def run_folder(path: Path) -> Path:
     """The folder of a variant that a metrics file is in, whether of its first seed or of a further one."""
     folder = path.parent if path.name == METRICS else path.with_suffix("")
-    return folder.parents[1] if folder.parent.name == "seeds" else folder
+    return folder.parents[1] if is_further(folder) else folder

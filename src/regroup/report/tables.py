@@ -1,9 +1,8 @@
 """Tables of a study with our scores, beside the printed ones where there are any, from metrics files alone.
 
 On real data a table has the difference of our score and the printed one. Scores of drawn images are not on
-that
-scale: there it has what each row gains over the table's baseline, the printed gain beside ours with its
-interval.
+that scale: there it has what each row gains over the table's baseline, the printed gain beside ours with
+its interval.
 
 Numbers have two decimals in every format: the thesis prints two, and further digits may differ between kinds
 of machines. A delta is the difference of the two numbers as shown, so a table adds up by eye. The metrics
@@ -110,9 +109,8 @@ def build_table(
         profile: the profile that all files must be from; it stands in the title.
         drawn: whether its data is drawn; column headings and notes say so.
         reference: the tables of the study, with what is published.
-        spreads: what seeds do to our scores, from all rows with several: of intervals, and of a note to
-        readers of
-            rows with one run.
+        spreads: what seeds do to our scores, from all rows with several: for intervals, and for a note to
+            readers of rows with one run.
 
     Raises:
         RegroupError: a row that the table does not have, or a metrics file that is malformed or of another

@@ -121,10 +121,11 @@ def _what_would_decide(result: ClaimResult) -> str:
     found = [one.ours.found for one in result.comparisons if one.ours.found is not None]
     if isinstance(result.claim.measure, OfImages):
         return "more images would decide it"
-    if all(one.deviation is None for one in found):
+    if seeds := result.our_side.seeds:
+        return f"{seeds} seeds would decide it"
+    if any(one.deviation is None for one in found):
         return "rows with several seeds would tell"
-    seeds = result.our_side.seeds
-    return f"{seeds} seeds would decide it" if seeds else f"not even {MOST_SEEDS} seeds would decide it"
+    return f"not even {MOST_SEEDS} seeds would decide it"
 
 
 def _side(
