@@ -60,8 +60,8 @@ check: env  ## format, lint, types, who imports whom, declared packages
 	ruff check .
 	mypy
 	lint-imports --no-cache
-	deptry src stages workflow
-	deptry src stages workflow benchmarks tests --ignore DEP002,DEP004
+	deptry src stages workflow studies
+	deptry src stages workflow studies benchmarks tests --ignore DEP002,DEP004
 
 test: check  ## every check and every test
 	pytest

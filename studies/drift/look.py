@@ -45,7 +45,7 @@ def main() -> None:
     params = load_params(arguments.params)
     if not params.drawn:
         raise RegroupError(f"{arguments.params}: its data is not drawn, so it has no look to change")
-    write_table(params, arguments.checkpoint or DEFAULT, arguments.positions)
+    write_table(params, arguments.checkpoint or list(DEFAULT), arguments.positions)
 
 
 def between(world: WorldParams, own: Style, position: float) -> Style:
