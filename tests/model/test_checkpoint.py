@@ -29,6 +29,12 @@ def full_vocabulary() -> GroupViT:
     return model.eval()
 
 
+def test_the_one_loader_is_found_under_its_old_name_too() -> None:
+    from regroup.model import load_checkpoint as old
+
+    assert old is load_checkpoint
+
+
 def test_our_folder(small: GroupViT, tmp_path: Path) -> None:
     save_checkpoint(small, tmp_path / "a")
     save_checkpoint(small, tmp_path / "b")

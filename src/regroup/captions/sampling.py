@@ -71,8 +71,9 @@ class LabelSampler:
                 phrases of the study's published code; `none`, captions alone.
             count: K, the labels a caption gets.
             padding: what fills the places of missing labels: `caption` (the caption again: vanilla), `null`
-                (an embedding of zeros: refined, section 5.7) or `mask` (left out of the loss). Only `caption`
-                changes what is drawn here; a trainer asks for the other two.
+                (an embedding of zeros: refined, section 5.7), `denominator` (zeros that are never a target)
+                or `mask` (left out of the loss). Only `caption` changes what is drawn here; the others are
+                the trainer's.
             vocabulary: keep only these nouns of a caption (section 5.7.1). Phrases are kept as they are.
             fallback: when a caption's other nouns are used after all. `none_left`: all of them, where none of
                 its nouns is in the vocabulary (the study's published code). `too_few`: where fewer than

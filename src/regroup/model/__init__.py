@@ -24,6 +24,9 @@ _HOMES = {
     "save_checkpoint": "checkpoint",
 }
 
+_MOVED = "load_checkpoint"
+"""Was here before there were other backbones than GroupViT; people's scripts still ask for it here."""
+
 __all__ = [
     "Backbone",
     "GroupViT",
@@ -38,6 +41,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a name of this package from its module."""
+    if name == _MOVED:  # by name, since this package lies below the one that now reads every backbone
+        return getattr(import_module("regroup.backbones"), name)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
