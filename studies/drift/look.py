@@ -6,7 +6,7 @@ COCO (1), in hue and paleness alone, and scores checkpoints on each:
     python studies/drift/look.py
     python studies/drift/look.py --checkpoint original --checkpoint refined-384 --positions 0 0.5 1
 
-The table goes to standard output and to `reports/<profile>/look.csv`. No validation image is looked at.
+The table goes to standard output and to `out/look/<profile>.csv`. No validation image is looked at.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def write_table(params: Params, variants: list[str], positions: list[float]) -> 
                 ]
             table.writerow([dataset, position, *(f"{value:.2f}" for value in row)])
             print(out.getvalue().splitlines()[-1], flush=True)
-    write_text(layout.report / "look.csv", out.getvalue())
+    write_text(Path("out/look", f"{params.name}.csv"), out.getvalue())
 
 
 if __name__ == "__main__":
