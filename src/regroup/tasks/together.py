@@ -6,9 +6,9 @@
         classification: {}
         retrieval: {limit: 1000}
 
-An entry of `tasks` is what one of `evaluate` is. The metrics of a member come out as `<member>_<metric>`, and
-so do its files: a table names `zero_shot/retrieval_image_r1/coco`. What one member's code or data changes makes
-all of them run again: put together what is quick.
+An entry of `tasks` is what one of `evaluate` is. The metrics of a member come out as `<member>_<metric>`,
+and so do its files: a table names `zero_shot/retrieval_image_r1/coco`. What one member's code or data
+changes makes all run again: put together what is quick.
 """
 
 from __future__ import annotations
