@@ -196,7 +196,7 @@ class WorldParams(Settings):
 
     The same params give the same bytes. `web` is what the shipped checkpoint was pretrained on; the other
     datasets depart from it mildly, COCO in one direction (turned hues, paler, smaller objects, clutter) and
-    the three zero-shot sets in their own.
+    the zero-shot sets in their own.
     """
 
     seed: Seed = 7
@@ -211,6 +211,8 @@ class WorldParams(Settings):
     context_val: Images = 150
     ade_train: Images = 20
     ade_val: Images = 150
+    classes_train: Images = Field(default=20, description="a class")
+    classes_val: Images = Field(default=10, description="a class")
     web: Images = 6000
 
     web_style: Style = Style(
@@ -220,3 +222,6 @@ class WorldParams(Settings):
     voc12_style: Style = Style(hue=-8, paleness=0.05, objects=(1, 2), size=(0.5, 0.85))
     context_style: Style = Style(hue=10, paleness=0.08, scenery=0.7, size=(0.4, 0.75))
     ade_style: Style = Style(hue=-14, paleness=0.12, scenery=0.9, size=(0.33, 0.65), noise=6)
+    classes_style: Style = Style(
+        hue=18, saturation=0.85, paleness=0.1, objects=(1, 1), size=(0.45, 0.9), clutter=1, rotation=14
+    )
