@@ -2,13 +2,16 @@
 
 The search is CLIP's (Radford et al. 2021, appendix A.3): seven values from 1e-6 to 1e6, then the gap around
 the best one is halved, four times for eight values a decade. Of values that do equally well the smallest, the
-most regularised, is taken. The features are the model's own, not brought to unit length, as in CLIP's code; a
-scale that all share is one of C.
+most regularised, is taken. The features are the model's own, not brought to unit length, as in CLIP's code,
+but for one factor that all share: it makes the root mean square of the numbers in `train` 1. A factor is one
+of C, and without it the solver, whose tolerance is absolute, would not move for a model of small features.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,12 +42,15 @@ class Probe(ClassImages):
     max_iter: int = Field(default=1000, ge=1, le=1_000_000, description="steps of L-BFGS")
     normalise: bool = Field(default=False, description="features of unit length")
 
-    def scaled(self, features: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
-        """Features as the regression takes them, float64."""
-        wide = features.astype(np.float64)
+    def scaled(
+        self, train: Float[np.ndarray, "n c"], val: Float[np.ndarray, "m c"]
+    ) -> tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "m c"]]:
+        """Features of both splits as the regression takes them, float64."""
+        wide = [some.astype(np.float64) for some in (train, val)]
         if self.normalise:
-            wide /= np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
-        return wide
+            wide = [some / np.maximum(np.linalg.norm(some, axis=1, keepdims=True), 1e-12) for some in wide]
+        size = float(np.sqrt(np.mean(wide[0] ** 2))) or 1.0
+        return wide[0] / size, wide[1] / size
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,16 @@ class Choice:
     probe: LogisticRegression
     fits: int
     unconverged: int
+
+
+@contextmanager
+def solving() -> Iterator[None]:
+    """Around fits: numpy's products take torch's number of threads, not all cores; it decides last digits."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(torch.get_num_threads()):
+        yield
 
 
 def fit(train: Samples, c: float, max_iter: int) -> tuple[LogisticRegression, bool]:

@@ -19,8 +19,9 @@ from regroup.tasks._ranks import ranks
 
 if TYPE_CHECKING:
     import numpy as np
-    from jaxtyping import Int
+    from jaxtyping import Float, Int
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from regroup.class_folders import ClassFolders
     from regroup.model import Backbone
@@ -48,22 +49,38 @@ def run(model: Backbone, options: Options, work: Work) -> TaskResult:
             is broken, there is no such device, or a feature of the model is not finite.
     """
     found = options.read(work, options.split, options.per_class)
-    own = places(model, found, options, options, work, chunk=options.chunk)
+    check_distinct(found.names, found.folders, options)
+    features = options.features(model, found.paths, work)
+    own = places(model, features, found, options, work, chunk=options.chunk)
     return _result(found, own, options, options.size or model.image_size)
 
 
 def places(
-    model: Backbone, found: ClassFolders, images: ClassImages, prompts: Prompts, work: Work, *, chunk: int
+    model: Backbone,
+    features: Float[Tensor, "images c"],
+    found: ClassFolders,
+    prompts: Prompts,
+    work: Work,
+    *,
+    chunk: int,
 ) -> Int[np.ndarray, " images"]:
-    """The place of each picture's own class among all, from 1; errors as `run`."""
+    """The place of each picture's own class among all, from 1.
+
+    Args:
+        model: whose features they are.
+        features: of the pictures, of any length.
+        found: the pictures, and the words of their classes.
+        prompts: how words become texts.
+        work: where features of texts may be kept.
+        chunk: pictures at a time.
+    """
     import torch.nn.functional as F
 
-    check_distinct(found.names, found.folders, prompts)
-    features = F.normalize(images.features(model, found.paths, work).double(), dim=-1)
     classes = class_features(model, found.names, prompts, store=work.features)
     positives = [(int(label),) for label in found.labels]
+    counts = [1] * len(classes)
     place: Int[np.ndarray, " images"] = ranks(
-        features, classes, positives, [1] * len(classes), chunk=chunk
+        F.normalize(features.double(), dim=-1), classes, positives, counts, chunk=chunk
     ).numpy()
     return place
 

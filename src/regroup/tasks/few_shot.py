@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, JsonValue
@@ -19,8 +20,8 @@ from regroup.metrics import DatasetScores, Metric
 from regroup.settings import EachOnce, Seed
 from regroup.tasks import TaskResult, Work
 from regroup.tasks._class_images import DATASET, SOURCE, files, sources
-from regroup.tasks._class_texts import Prompts
-from regroup.tasks._probe import Probe, Samples, check_several, choose, order_of, predicted
+from regroup.tasks._class_texts import Prompts, check_distinct
+from regroup.tasks._probe import Probe, Samples, check_several, choose, order_of, predicted, solving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,21 +64,23 @@ def run(model: Backbone, options: Options, work: Work) -> TaskResult:
 
     train, val = options.read_both(work)
     check_several(train)
+    check_distinct(val.names, val.folders, options)
     check_enough(train, options.shots, work.roots[SOURCE] / "train")
     drawn = {(n, seed): draw(train, n, seed) for n in options.shots for seed in options.seeds}
     used = np.unique(np.concatenate([rows for pair in drawn.values() for rows in pair]))
     if 2 * len(used) > len(train.paths):
         used = np.arange(len(train.paths))  # then other tasks find the features of all
-    features = options.scaled(options.features(model, [train.paths[k] for k in used], work).numpy())
-    samples = Samples(features, train.labels[used])
-    test = Samples(options.scaled(options.features(model, val.paths, work).numpy()), val.labels)
-    runs: dict[tuple[int, int], dict[str, JsonValue]] = {}
-    for key, (shots, held) in drawn.items():
-        runs[key] = _one(
-            samples.at(np.searchsorted(used, shots)), samples.at(np.searchsorted(used, held)), test, options
-        )
-    zero = 100 * float((places(model, val, options, options, work, chunk=options.chunk) == 1).mean())
-    return _result(val, runs, zero, options, options.size or model.image_size)
+    shown = options.features(model, val.paths, work)
+    zero = places(model, shown, val, options, work, chunk=options.chunk) == 1
+    features = options.features(model, [train.paths[k] for k in used], work)
+    scaled = options.scaled(features.numpy(), shown.numpy())
+    samples, test = Samples(scaled[0], train.labels[used]), Samples(scaled[1], val.labels)
+    runs = {}
+    with solving():
+        for key, pair in drawn.items():
+            shots, held = (samples.at(np.searchsorted(used, rows)) for rows in pair)
+            runs[key] = _one(shots, held, test, options)
+    return _result(val, runs, 100 * float(zero.mean()), options, options.size or model.image_size)
 
 
 def check_enough(train: ClassFolders, shots: tuple[int, ...], folder: Path) -> None:
@@ -118,19 +121,25 @@ def draw(
     return np.concatenate(some), np.concatenate(rest)
 
 
-def _one(train: Samples, held: Samples, test: Samples, options: Options) -> dict[str, JsonValue]:
+@dataclass(frozen=True)
+class _Run:
+    """What one draw scored, in percent; the C of its probe; how many fits came to no end."""
+
+    top1: float
+    c: float
+    validation_top1: float
+    unconverged: int
+
+
+def _one(train: Samples, held: Samples, test: Samples, options: Options) -> _Run:
     choice = choose(train, held, options)
-    return {
-        "top1": 100 * float((predicted(choice.probe, test.features) == test.labels).mean()),
-        "c": choice.c,
-        "validation_top1": choice.accuracy,
-        "unconverged": choice.unconverged,
-    }
+    right = predicted(choice.probe, test.features) == test.labels
+    return _Run(100 * float(right.mean()), choice.c, choice.accuracy, choice.unconverged)
 
 
 def _result(
     val: ClassFolders,
-    runs: Mapping[tuple[int, int], dict[str, JsonValue]],
+    runs: Mapping[tuple[int, int], _Run],
     zero: float,
     options: Options,
     size: int,
@@ -138,7 +147,7 @@ def _result(
     """Mean over seeds for each number of shots; spreads, single runs and zero-shot in the details."""
     values, spread = {}, {}
     for shots in options.shots:
-        found = [float(str(runs[shots, seed]["top1"])) for seed in options.seeds]
+        found = [runs[shots, seed].top1 for seed in options.seeds]
         values[f"top1_{shots}"] = statistics.fmean(found)
         spread[f"top1_{shots}"] = statistics.stdev(found) if len(found) > 1 else None
     chance = 100 / len(val.folders)
@@ -156,8 +165,8 @@ def _result(
         "chance": dict.fromkeys(values, chance),
         "standard_deviation": {**spread},
         "zero_shot": {"top1": zero, **options.protocol()},
-        "unconverged": sum(int(str(one["unconverged"])) for one in runs.values()),
-        "runs": [{"shots": shots, "seed": seed, **one} for (shots, seed), one in runs.items()],
+        "unconverged": sum(one.unconverged for one in runs.values()),
+        "runs": [{"shots": shots, "seed": seed, **asdict(one)} for (shots, seed), one in runs.items()],
     }
     scores = DatasetScores(values=values, images=len(val.paths), protocol=protocol, details=details)
     metrics = {

@@ -14,7 +14,17 @@ from regroup.metrics import DatasetScores, Metric
 from regroup.settings import Seed
 from regroup.tasks import TaskResult, Work
 from regroup.tasks._class_images import DATASET, files, recall_by_class, sources
-from regroup.tasks._probe import Choice, Probe, Samples, check_several, choose, fit, order_of, predicted
+from regroup.tasks._probe import (
+    Choice,
+    Probe,
+    Samples,
+    check_several,
+    choose,
+    fit,
+    order_of,
+    predicted,
+    solving,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,13 +59,12 @@ def run(model: Backbone, options: Options, work: Work) -> TaskResult:
     train, val = options.read_both(work, options.per_class)
     check_several(train)
     held = validation_rows(train, options.validation, options.seed)
-    samples, test = (
-        Samples(options.scaled(options.features(model, found.paths, work).numpy()), found.labels)
-        for found in (train, val)
-    )
-    choice = choose(samples.at((~held).nonzero()[0]), samples.at(held.nonzero()[0]), options)
-    probe, converged = fit(samples, choice.c, options.max_iter)
-    found = predicted(probe, test.features)
+    scaled = options.scaled(*(options.features(model, some.paths, work).numpy() for some in (train, val)))
+    samples, test = Samples(scaled[0], train.labels), Samples(scaled[1], val.labels)
+    with solving():
+        choice = choose(samples.at((~held).nonzero()[0]), samples.at(held.nonzero()[0]), options)
+        probe, converged = fit(samples, choice.c, options.max_iter)
+        found = predicted(probe, test.features)
     return _result(train, val, found, choice, converged, options, options.size or model.image_size)
 
 
