@@ -171,7 +171,7 @@ def _unknown_names(
         yield f"{path}: dissect: this key is missing, and `figures` draws from a dissection"
     for key, datasets in sets.items():
         for dataset in dict.fromkeys(datasets):
-            if dataset not in params.segmentation.datasets:
+            if dataset not in params.datasets:
                 yield f"{path}: {key}: {dataset} is not under evaluate.segmentation.datasets"
     if learning and learning.dataset not in params.segmentation.validation.datasets:
         yield (
@@ -231,7 +231,7 @@ def _unscorable(params: Params, path: Path) -> Iterator[str]:
                 yield f"{path}: evaluate.{name}: reads {source}, which is not under `sources` ({known})"
     if params.sweep and not params.sweep.combined(params.segmentation):
         yield f"{path}: sweep.stride: every stride is larger than every window"
-    for name, dataset in params.segmentation.datasets.items():
+    for name, dataset in params.datasets.items():
         where = f"{path}: evaluate.segmentation.datasets.{name}"
         if dataset.source not in params.sources:
             yield f"{where}.source: {dataset.source} is not under `sources` ({known})"
