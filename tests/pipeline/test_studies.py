@@ -72,6 +72,7 @@ def without_ade(project: Path, profile: str, more: str = "") -> None:
     """A profile that lacks a source, and a study that brings it."""
     (project / profile).mkdir()
     (project / profile / "overrides.yaml").write_text(WITHOUT_ADE + more)
+    make_profile(Path(profile))
     (project / "studies/mine/overrides.yaml").write_text("")
     folder = project / "studies/mine" / profile
     folder.mkdir()
@@ -80,7 +81,7 @@ def without_ade(project: Path, profile: str, more: str = "") -> None:
 
 def test_a_study_brings_a_source_that_the_profile_lacks(project: Path) -> None:
     """It is made below the study's results: the profile's raw data, manifests and lock stay as they are."""
-    without_ade(project, "small", "sweep: null\ndissect: null\nfigures: null\nlearning: null\n")
+    without_ade(project, "small")
     pipeline = Path("studies/mine/small/dvc.yaml")
     make_on_demand(pipeline)
     params = load_params(pipeline.with_name("params.yaml"))
