@@ -21,7 +21,8 @@ from regroup.settings import read_yaml
 from regroup.sources.mini.names import drawn_names
 from regroup.sources.weights import find_weights
 from regroup.study import STUDIES, load_borrowed
-from regroup.variants import Variant, load_scored, load_variants
+from regroup.variants import Variant
+from regroup.variants_file import load_scored, load_variants
 
 
 @dataclass(frozen=True)
