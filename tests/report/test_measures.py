@@ -53,7 +53,11 @@ def test_early_points_are_those_of_the_first_part_without_the_start(metrics: Wri
     assert one.ours.found is not None
     assert one.ours.found.value == pytest.approx(1.5)
     assert (one.ours.found.method, found.ours) == ("blocked", "agree")
-    assert one.left_runs == "with0 (seed 0), with100 (seed 100), with200 (seed 200)"
+    assert [str(run) for run in one.left_runs] == [
+        "with0 (seed 0)",
+        "with100 (seed 100)",
+        "with200 (seed 200)",
+    ]
 
 
 def test_without_curves_a_claim_about_them_is_missing(metrics: WriteMetrics, tmp_path: Path) -> None:
