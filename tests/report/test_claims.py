@@ -145,22 +145,32 @@ def test_runs_of_another_profile_and_unknown_rows_are_refused(metrics: WriteMetr
         check_claims({11: {"gee": []}}, profile="full", drawn=False)
 
 
-CLAIM = "id: c, table: 11, section: '1', text: T, rows: [ge], columns: [coco], relation: higher"
+CLAIM = "id: c, table: 11, section: '1', text: T, relation: higher"
+GE, COCO = "rows: [ge], to: [original]", "columns: [coco]"
 
 
 @pytest.mark.parametrize(
     ("claim", "message"),
     [
-        (f"{CLAIM}, to: [original, gee]", "claim c: gee: table 11: no row is called 'gee'"),
-        (f"{CLAIM}, to: [90/ge]", "claim c: 90/ge: there is no table 90"),
-        (f"{CLAIM}, to: [x/ge]", "claim c: x/ge: "),
-        (f"{CLAIM}, to: [2/k5]", "claim c: table 2 has no coco"),
-        (f"{CLAIM}, too: [original]", "did you mean `to`"),
+        (f"rows: [ge], to: [original, gee], {COCO}", "claim c: gee: table 11: no row is called 'gee'"),
+        (f"rows: [ge], to: [90/ge], {COCO}", "claim c: 90/ge: there is no table 90"),
+        (f"rows: [ge], to: [x/ge], {COCO}", "claim c: x/ge: "),
+        (f"rows: [ge], to: [2/k5], {COCO}", "claim c: table 2 has no coco"),
+        (f"rows: [ge], too: [original], {COCO}", "did you mean `to`"),
+        (f"{GE}, {COCO}, to_column: birds", "table 11 has no birds"),
+        (f"{GE}, {COCO}, factor: 2", "factor: Input should be less than or equal to 1"),
+        (GE, "columns: name some"),
+        (f"{GE}, {COCO}, measure: {{kind: late}}", "`kind` is early, class_iou or images"),
+        (f"{GE}, {COCO}, measure: {{kind: early, share: 1.5}}", "less than or equal to 1"),
+        (f"{GE}, columns: [retrieval/coco], measure: {{kind: early, share: 0.3}}", "is of datasets alone"),
+        (f"{GE}, {COCO}, measure: {{kind: class_iou, classes: []}}", "at least 1 item"),
+        (f"{GE}, {COCO}, measure: {{kind: images, of: affinity_spread}}", "columns: name some"),
+        ("rows: [dino], to: [ge], measure: {kind: images, of: affinity_spread}", "has dino and model"),
     ],
 )
 def test_faults_in_a_claims_file_are_named(tmp_path: Path, claim: str, message: str) -> None:
     file = tmp_path / "claims.yaml"
-    file.write_text(f"margin: 0.5\nclaims:\n  - {{{claim}}}\n")
+    file.write_text(f"margin: 0.5\nclaims:\n  - {{{CLAIM}, {claim}}}\n")
     with pytest.raises(RegroupError) as error:
         load_claims(file, reference=thesis())
     assert str(error.value).startswith(str(file))
