@@ -68,6 +68,18 @@ def test_runs_that_fill_two_rows_count_once_in_the_spread(metrics: WriteMetrics)
     assert [str(ref) for ref in twice.seeded] == ["table 9, row se", "table 10, row le"]
 
 
+def test_how_far_seeds_move_a_broken_model_says_nothing_of_others(metrics: WriteMetrics) -> None:
+    """Its small spread is judged by only where no other row has one."""
+    seeds = [metrics(f"t{k}", coco=30.0 + k) for k in range(3)]
+    failed = [metrics(f"b{k}", coco=2.0 + k / 1000, voc=1.0 + k) for k in range(3)]
+    alone = check_claims({10: {"ge": seeds}}, profile="mini", drawn=True)
+    both = check_claims({10: {"ge": seeds}, 13: {"blocks1_tokens64": failed}}, profile="mini", drawn=True)
+    assert both.spreads["coco"] == alone.spreads["coco"]
+    pooled = both.spreads["voc"].seeds
+    assert pooled is not None
+    assert (pooled.variance, pooled.freedom) == (1.0, 2)
+
+
 def test_seeds_decide_between_agree_disagree_and_cannot_tell(metrics: WriteMetrics) -> None:
     seeds = [metrics(f"t{k}", coco=30 + k / 10, voc=40 + k / 10, context=10 + k / 10) for k in range(3)]
     runs = {

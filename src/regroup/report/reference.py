@@ -44,7 +44,8 @@ class ReferenceRow(Settings):
 
     `analysis`: the file of a dissection that fills it, by default that of the row's id; `{chosen}` stands for
     the number of neighbours that the profile chose. `over`: the row that its gain is told over, where that is
-    not the table's `baseline`.
+    not the table's `baseline`. `pooled: false`: how far seeds move it tells nothing of other rows, as of a
+    model that no longer works.
     """
 
     id: str = Field(pattern=r"^[a-z0-9_]+$")
@@ -56,6 +57,7 @@ class ReferenceRow(Settings):
     same_as: SameAs | None = None
     analysis: str | None = Field(default=None, pattern=r"^[a-z0-9_{}]+$")
     over: str | None = None
+    pooled: bool = True
     note: str | None = None
 
 

@@ -97,10 +97,14 @@ class Ours:
         return tuple(found.values())
 
     def spreads(self, measure: Measured, column: Column, part: str) -> Spreads:
-        """What seeds do to a value, from all rows with several."""
+        """What seeds do to a value, from rows with several; those that stand apart count if no other does."""
         key = measure, column, part
         if key not in self._spreads:
-            self._spreads[key] = spreads_of(self.sample(ref, key) for ref in self.seeded)
+            apart: dict[bool, list[Sample]] = {False: [], True: []}
+            for ref in self.seeded:
+                if (found := self.sample(ref, key)) is not None and found.runs > 1:
+                    apart[not self.reference.table(ref.table).row(ref.row).pooled].append(found)
+            self._spreads[key] = spreads_of(apart[False] or apart[True])
         return self._spreads[key]
 
     def label(self, ref: RowRef, table: int) -> str:
