@@ -23,6 +23,14 @@ def holds(result: ClaimResult) -> tuple[int, int]:
     return sum(one.thesis.holds for one in result.comparisons), len(result.comparisons)
 
 
+def named(moved: WhatMoved, folder: Path) -> tuple[set[str], str]:
+    """What the .csv says of the runs behind comparisons, and the page as one line."""
+    table, _, page, _ = write_what_moved(moved, folder)
+    with table.open(newline="") as lines:
+        runs = {line[side] for line in csv.DictReader(lines) for side in ("left_runs", "right_runs")}
+    return runs, " ".join(page.read_text().split())
+
+
 def test_every_table_with_results_of_its_own_has_a_claim() -> None:
     # table 7 prints table 6 again, and 33 is of the thesis's text
     assert {claim.table for claim in thesis_claims().claims} == set(range(1, 15)) - {7} | {33}
@@ -148,6 +156,24 @@ def test_the_table_names_mini_fits_and_leaves_nothing_blank(metrics: WriteMetric
     assert (one["ours_difference"], one["ours_verdict"]) == ("missing", "missing")
     assert "ours (mini)" in paths[2].read_text()
     assert r"by 18\% in the thesis" in paths[3].read_text()
+
+
+def test_a_claim_names_its_runs_and_those_it_waits_for(metrics: WriteMetrics, tmp_path: Path) -> None:
+    """The .csv lists seeds, the page counts them."""
+    first = tmp_path / "metrics/segmentation/tuned/metrics.json"
+    further = first.parent / "seeds/0/metrics.json"
+    runs = {11: {"original": [metrics("start", coco=24.0)], "fine_tuning": [first, further]}}
+    others = {"start", "nothing fills it", "missing"}  # the last: of images
+    listed, page = named(check_claims(runs, profile="mini", drawn=True), tmp_path)
+    assert listed == {"tuned (not there)", *others}
+    assert "| tuned (not there); nothing fills it |" in page
+    further.parent.mkdir(parents=True)
+    of_seed_0 = metrics("tuned", seed=0, coco=25.0).read_text()
+    further.write_text(of_seed_0.replace('"digest": "tuned"', '"digest": "other weights"'))
+    metrics("tuned", seed=123, coco=25.0)
+    listed, page = named(check_claims(runs, profile="mini", drawn=True), tmp_path)
+    assert listed == {"tuned (seeds 0, 123)", *others}
+    assert "| tuned ×2; nothing fills it |" in page
 
 
 def test_runs_of_another_profile_and_unknown_rows_are_refused(metrics: WriteMetrics) -> None:
