@@ -21,7 +21,8 @@ from regroup.settings import read_yaml
 from regroup.sources.mini.names import drawn_names
 from regroup.sources.weights import find_weights
 from regroup.study import STUDIES, load_borrowed
-from regroup.variants import Variant, load_scored, load_variants
+from regroup.variants import Variant
+from regroup.variants_file import load_scored, load_variants
 
 
 @dataclass(frozen=True)
@@ -157,20 +158,14 @@ def _unknown_names(
             if name not in runs:
                 yield f"{path}: {key}: {name} is not in {params.variants_file}"
     sets = {
-        "figures": (
-            *figures.datasets,
-            *figures.compared,
-            *([figures.dissected] if figures.dissected else []),
-        )
-        if figures
-        else (),
+        "figures": figures.every_dataset if figures else (),
         "dissect.datasets": dissect.datasets if dissect else (),
         "sweep.datasets": sweep.datasets if sweep else (),
     }
     if figures and not dissect:
         yield f"{path}: dissect: this key is missing, and `figures` draws from a dissection"
     for key, datasets in sets.items():
-        for dataset in dict.fromkeys(datasets):
+        for dataset in datasets:
             if dataset not in params.datasets:
                 yield f"{path}: {key}: {dataset} is not under evaluate.segmentation.datasets"
     if learning and learning.dataset not in params.segmentation.validation.datasets:

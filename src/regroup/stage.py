@@ -19,7 +19,8 @@ from regroup.scoring.resolve import write_tasks
 from regroup.settings import Settings
 from regroup.study import Borrowed, load_borrowed
 from regroup.tasks import item_name
-from regroup.variants import Variant, load_scored, load_variants
+from regroup.variants import Variant
+from regroup.variants_file import load_scored, load_variants
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from regroup.profile import is_made, make_on_demand, make_profile, make_study
 from regroup.resolved import write_resolved
 from regroup.settings import read_yaml
 from regroup.study import place_of, results_of
-from regroup.variants import load_variants
+from regroup.variants_file import load_variants
 from tests.thesis import ROOT, edit
 
 from .graph import outputs, stages
