@@ -235,7 +235,7 @@ def test_every_knob_is_in_params_yaml() -> None:
         name: keys(one.options.model_dump(mode="json")) for name, one in params.evaluate.items()
     }
     absent = set(missing(filled, keys(read_yaml(ROOT / "params.yaml"))))
-    looks = {f"world.{source}_style" for source in ("web", "coco", "voc12", "context", "ade")}
+    looks = {f"world.{source}_style" for source in ("web", "coco", "voc12", "context", "ade", "classes")}
     recipe = {f"pretrain.{name}.{key}" for name, one in filled["pretrain"].items() for key in one}
     recipe |= {f"checkpoints.{name}.{key}" for name in filled["checkpoints"] for key in filled["checkpoint"]}
     assert not absent - looks - recipe

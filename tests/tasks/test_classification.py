@@ -186,3 +186,15 @@ def test_chunks_change_nothing_and_broken_pictures_are_named(
     (tmp_path / "val/cat/1.png").write_bytes(b"no picture")
     with pytest.raises(RegroupError, match=r"cat/1\.png"):
         evaluation("classification", {}).run(model, Work({"classes": tmp_path}))
+
+
+def test_twenty_one_thousand_classes_are_scored(model: GroupViT) -> None:
+    from regroup.tasks._ranks import ranks
+
+    names = [(f"thing {k}",) for k in range(21_000)]
+    texts = class_features(model, names, Prompts(templates=["{}"]), store=None)
+    assert texts.shape == (21_000, 16)
+    some = range(0, 21_000, 1000)
+    place = ranks(texts[list(some)], texts, [(k,) for k in some], [1] * len(texts), chunk=8)
+    assert place.min() >= 1
+    assert place.max() <= 21_000

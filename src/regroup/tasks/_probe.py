@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 EXPONENTS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
 """Powers of ten that C is first taken from."""
 
+_SMALL = 10**8
+"""Multiplications; fewer are done by one thread before another has begun."""
+
 
 class Probe(ClassImages):
     """How C is chosen and the regression solved."""
@@ -84,12 +87,16 @@ class Choice:
 
 
 @contextmanager
-def solving() -> Iterator[None]:
-    """Around fits: numpy's products take torch's number of threads, not all cores; it decides last digits."""
+def solving(train: Samples) -> Iterator[None]:
+    """Around fits on as much as `train`: numpy's products take torch's threads, or one where they are small.
+
+    Else they take all cores, which decide last digits, and of small products most of the time is waiting.
+    """
     import torch
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(torch.get_num_threads()):
+    products = train.features.size * (int(train.labels.max()) + 1)
+    with threadpool_limits(torch.get_num_threads() if products > _SMALL else 1):
         yield
 
 

@@ -76,7 +76,7 @@ def run(model: Backbone, options: Options, work: Work) -> TaskResult:
     scaled = options.scaled(features.numpy(), shown.numpy())
     samples, test = Samples(scaled[0], train.labels[used]), Samples(scaled[1], val.labels)
     runs = {}
-    with solving():
+    with solving(samples):
         for key, pair in drawn.items():
             shots, held = (samples.at(np.searchsorted(used, rows)) for rows in pair)
             runs[key] = _one(shots, held, test, options)

@@ -61,7 +61,7 @@ def run(model: Backbone, options: Options, work: Work) -> TaskResult:
     held = validation_rows(train, options.validation, options.seed)
     scaled = options.scaled(*(options.features(model, some.paths, work).numpy() for some in (train, val)))
     samples, test = Samples(scaled[0], train.labels), Samples(scaled[1], val.labels)
-    with solving():
+    with solving(samples):
         choice = choose(samples.at((~held).nonzero()[0]), samples.at(held.nonzero()[0]), options)
         probe, converged = fit(samples, choice.c, options.max_iter)
         found = predicted(probe, test.features)
