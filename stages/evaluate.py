@@ -21,7 +21,13 @@ def main(stage: Stage) -> None:
     raw = {source: layout.raw(source) for source in evaluation.sources}
     with stage.tracked(evaluation.options, inputs=[found, *raw.values()], outputs=[out]) as tracked:
         roots = {source: raw_root(folder) for source, folder in raw.items()}
-        work = Work(roots, progress=True, text_cache=layout.text_cache, token_cache=layout.token_cache)
+        work = Work(
+            roots,
+            progress=True,
+            text_cache=layout.text_cache,
+            token_cache=layout.token_cache,
+            features=layout.features,
+        )
         runs = read_seeds(found)
         seeds = list(runs)
         shutil.rmtree(out, ignore_errors=True)  # as DVC does: it may have seeds that are no more

@@ -177,6 +177,7 @@ class ProfilePaths:
         self.mapped_labels = Path(".state", data, "labels.arrow")
         self.token_cache = Path(".state", data, "tokens")
         self.text_cache = Path(".state", data, "text")
+        self.features = Path(".state", data, "features")
         self.variants = Path("data", name, "variants")
         self.tasks = Path("data", name, "tasks")
         self.manifests = Path("data", data, "manifests")

@@ -58,12 +58,14 @@ class Work:
         progress: whether to show progress bars.
         text_cache: folder of class embeddings that may be kept and read; None: keep none.
         token_cache: folder of first-stage tokens, likewise.
+        features: folder of features of pictures and texts, likewise; see `regroup.features`.
     """
 
     roots: Mapping[str, Path]
     progress: bool = False
     text_cache: Path | None = None
     token_cache: Path | None = None
+    features: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,8 @@ text are positives of each other's images. Candidates that tie with a query's be
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, JsonValue
@@ -22,9 +20,7 @@ from regroup.tasks import TaskResult, Work
 from regroup.tasks._ranks import Pairs, chance, pair, ranks, same_text
 
 if TYPE_CHECKING:
-    import numpy as np
-    from jaxtyping import Float, Int, UInt8
-    from numpy.typing import NDArray
+    from jaxtyping import Int
     from torch import Tensor
 
     from regroup.captions.coco import CaptionCorpus
@@ -62,8 +58,11 @@ def run(model: Backbone, options: Options, work: Work) -> TaskResult:
         RegroupError: captions or images are missing or broken, no image has a caption, there is no such
             device, or a feature of the model is not finite.
     """
+    import torch.nn.functional as F
+
     from regroup.captions.coco import check_images, read_coco_captions
     from regroup.device import choose_device
+    from regroup.features import image_features, text_features
 
     model.to(choose_device(options.device))
     root = work.roots["coco"]
@@ -79,8 +78,13 @@ def run(model: Backbone, options: Options, work: Work) -> TaskResult:
     pairs = pair([[caption.text for caption in image.captions] for image in captioned])
     size = options.size or model.image_size
     paths = [folder / image.file_name for image in captioned]
-    images = _image_features(model, paths, size, options.batch, work.progress)
-    texts = _text_features(model, pairs.texts)
+    images = F.normalize(
+        image_features(
+            model, paths, size=size, batch=options.batch, store=work.features, progress=work.progress
+        ),
+        dim=-1,
+    )
+    texts = F.normalize(text_features(model, pairs.texts, store=work.features), dim=-1)
     by_image = ranks(images, texts, pairs.of_image, pairs.counts, chunk=options.chunk)
     by_text = ranks(texts, images, pairs.of_text, [1] * len(images), chunk=options.chunk)
     return _result(corpus, pairs, by_image, by_text, options, size)
@@ -163,80 +167,3 @@ def _items(
     pq.write_table(pa.table(columns), sink)
     content: bytes = sink.getvalue().to_pybytes()
     return content
-
-
-def _image_features(
-    model: Backbone, paths: Sequence[Path], size: int, batch: int, progress: bool
-) -> Float[Tensor, "images c"]:
-    import torch
-    import torch.nn.functional as F
-    from tqdm import tqdm
-
-    from regroup.segmentation.evaluation import inference_mode
-    from regroup.segmentation.images import normalise
-
-    device, features = model.device, []
-    with inference_mode(model), tqdm(total=len(paths), desc="images", disable=not progress) as bar:
-        for pixels in _batches(paths, size, batch):
-            encoded = model.encode_image(normalise(pixels.to(device)), return_segments=False)
-            features.append(F.normalize(encoded.feature.float(), dim=-1))
-            bar.update(len(pixels))
-        return _finite(torch.cat(features), "images")
-
-
-def _batches(paths: Sequence[Path], size: int, batch: int) -> Iterator[UInt8[Tensor, "b 3 size size"]]:
-    """Images in their order, one batch read while the model works at another."""
-    import numpy as np
-    import torch
-
-    def read(some: Sequence[Path]) -> Tensor:
-        return torch.from_numpy(np.stack([square(path, size) for path in some])).permute(0, 3, 1, 2)
-
-    groups = [paths[start : start + batch] for start in range(0, len(paths), batch)]
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(read, groups[0])
-        for group in groups[1:]:
-            ready, waiting = waiting.result(), pool.submit(read, group)
-            yield ready
-        yield waiting.result()
-
-
-def square(path: Path, size: int) -> NDArray[np.uint8]:
-    """An image as the model sees it, RGB [size, size, 3]: scaled to a short side of `size`, its middle.
-
-    Raises:
-        RegroupError: the file is missing, or is not a whole image.
-    """
-    import numpy as np
-    from PIL import Image
-
-    from regroup.pictures import read_picture
-
-    image = Image.fromarray(read_picture(path))
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
-    return np.asarray(image.crop((left, top, left + size, top + size)))
-
-
-def _text_features(model: Backbone, texts: Sequence[str], step: int = 4096) -> Float[Tensor, "texts c"]:
-    import torch
-    import torch.nn.functional as F
-
-    from regroup.captions.tokens import tokenize
-    from regroup.segmentation.evaluation import inference_mode
-
-    device, features = model.device, []
-    with inference_mode(model):
-        for start in range(0, len(texts), step):
-            tokens = tokenize(texts[start : start + step], context=model.context)
-            encoded = model.encode_text(torch.from_numpy(tokens).to(device))
-            features.append(F.normalize(encoded.float(), dim=-1))
-        return _finite(torch.cat(features), "captions")
-
-
-def _finite(features: Tensor, what: str) -> Tensor:
-    if not bool(features.isfinite().all()):
-        raise RegroupError(f"features of {what} are not finite: these weights cannot be scored")
-    return features
