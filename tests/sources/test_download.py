@@ -187,11 +187,12 @@ def test_a_failed_download_leaves_the_earlier_source(small: Path, site: Site) ->
 
 
 def test_every_part_that_a_layout_needs_is_in_an_archive() -> None:
-    assert set(SOURCES.names) == {"ade", "coco", "context", "voc12", "web"}
+    assert set(SOURCES.names) >= {"ade", "coco", "compositions", "context", "voc12", "web"}
     for source in map(SOURCES.load, SOURCES.names):
         parts = [part for artefact in source.artefacts.values() for part in artefact.parts]
         for needed in (*source.required, *source.optional) if parts else ():
             assert any(needed == part or needed.startswith(f"{part}/") for part in parts), needed
+        assert set(parts) & set(source.any_of) or not (parts and source.any_of)
 
 
 def test_an_artefact_is_somewhere_and_becomes_part_of_its_source() -> None:
