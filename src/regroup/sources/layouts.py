@@ -13,5 +13,6 @@ def is_present(path: Path) -> bool:
 
 
 def present_parts(name: str, root: Path) -> tuple[str, ...]:
-    """Parts of the layout that stand under `root`, whether they have to or may."""
-    return tuple(part for part in SOURCES.load(name).parts if is_present(root / part))
+    """Parts of the layout that stand under `root`, required and optional."""
+    layout = SOURCES.load(name)
+    return tuple(part for part in (*layout.required, *layout.optional) if is_present(root / part))

@@ -20,7 +20,8 @@ def find_local(name: str, root: Path | None, *, kind: SourceKind = "local") -> t
     """
     key, layout = f"sources.{name}.root", SOURCES.load(name)
     if root is None:
-        raise RegroupError(f"{key}: not set; kind `local` needs the folder that holds {layout.parts[0]}")
+        first = (*layout.required, *layout.any_of)[0]
+        raise RegroupError(f"{key}: not set; kind `local` needs the folder that holds {first}")
     folder = root.expanduser().absolute() if kind == "local" else root.expanduser()
     if not folder.is_dir():
         raise RegroupError(

@@ -78,29 +78,24 @@ class SourceLayout(Settings):
 
     Attributes:
         required: paths below the source's folder without which a run cannot start.
-        any_of: paths of which at least one has to be there; none: `required` says all.
         optional: paths that are used if they are there.
+        any_of: those of `optional` of which at least one has to be there; none: `required` says all.
         artefacts: the public files that kind `download` fetches, by name; none: it cannot be downloaded.
         pretraining: it is drawn to make the shipped checkpoint, and no profile names it.
     """
 
     required: tuple[str, ...] = ()
-    any_of: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    any_of: tuple[str, ...] = ()
     artefacts: dict[str, Artefact] = Field(default={})
     pretraining: bool = False
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Every path that the source may have."""
-        return (*self.required, *self.any_of, *self.optional)
 
     @model_validator(mode="after")
     def _something_has_to_be_there(self) -> SourceLayout:
         if not self.required and not self.any_of:
             raise ValueError("needs `required`, or `any_of`: a folder without either could hold anything")
-        if twice := [part for k, part in enumerate(self.parts) if part in self.parts[:k]]:
-            raise ValueError(f"{twice[0]!r} is listed twice")
+        if other := [part for part in self.any_of if part not in self.optional]:
+            raise ValueError(f"any_of: {other[0]!r} is not among `optional`")
         return self
 
     @model_validator(mode="after")
