@@ -31,6 +31,8 @@ def test_values_are_those_of_each_alone(model: GroupViT, coco: Path) -> None:
     assert set(result.files) == {"retrieval_ranks.parquet", "three_ranks.parquet"}
     assert result.datasets["coco"].images == 4
     assert result.datasets["coco"].protocol["three"]["images"] == 3
+    chance = alone["three"].datasets["coco"].details["chance"]
+    assert result.datasets["coco"].details["chance"]["three_image_r1"] == chance["image_r1"]
     assert one.sources == ("coco",)
 
 

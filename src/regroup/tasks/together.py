@@ -85,19 +85,25 @@ def _datasets(results: Mapping[str, TaskResult]) -> dict[str, DatasetScores]:
     images: dict[str, int] = {}
     protocols: dict[str, dict[str, JsonValue]] = {}
     details: dict[str, dict[str, JsonValue]] = {}
+    chance: dict[str, dict[str, JsonValue]] = {}
     for member, result in results.items():
         for dataset, scores in result.datasets.items():
             named = {f"{member}_{name}": value for name, value in scores.values.items()}
             values.setdefault(dataset, {}).update(named)
             images[dataset] = max(images.get(dataset, 0), scores.images)
             protocols.setdefault(dataset, {})[member] = {**scores.protocol, "images": scores.images}
-            details.setdefault(dataset, {})[member] = scores.details
+            rest = dict(scores.details)
+            if isinstance(random := rest.pop("chance", None), dict):  # by metric: tables look there
+                chance.setdefault(dataset, {}).update(
+                    {f"{member}_{name}": one for name, one in random.items()}
+                )
+            details.setdefault(dataset, {})[member] = rest
     return {
         dataset: DatasetScores(
             values=found,
             images=images[dataset],
             protocol={"name": " and ".join(protocols[dataset]), **protocols[dataset]},
-            details=details[dataset],
+            details={"chance": chance.get(dataset, {}), **details[dataset]},
         )
         for dataset, found in values.items()
     }
