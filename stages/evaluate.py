@@ -35,8 +35,8 @@ def main(stage: Stage) -> None:
         for seed, checkpoint in runs.items():
             model, folder = load_checkpoint(checkpoint), seed_folder(out, seeds, seed)
             points = list_snapshots(checkpoint)
-            # without a seed nothing was trained here
-            work = replace(work, trained_on=None if seed is None else layout.shards)
+            trained = seed is not None or bool(points)  # else what it has seen is not known here
+            work = replace(work, trained_on=layout.shards if trained else None)
             result = with_start(evaluation.run(model, work), model, points, apply_snapshot, evaluation, work)
             metrics = write_result(
                 result,

@@ -98,7 +98,7 @@ def test_every_kind_is_that_of_a_plain_loop(model: GroupViT, roots: dict[str, Pa
     assert scores.values["macro"] == pytest.approx((scores.values["swap_att"] + scores.values["size"]) / 2)
     assert set(scores.values) == set(found.metrics) == {"macro", "swap_att", "size"}
     assert (scores.images, scores.protocol["choices"]) == (8, {"swap_att": 8, "size": 5})
-    assert scores.details["chance"] == {"swap_att": 50, "size": 50}
+    assert scores.details["chance"] == {"macro": 50, "swap_att": 50, "size": 50}
     items = pq.read_table(pa.BufferReader(found.files["choices.parquet"])).to_pylist()
     right = [row["margin"] > 1e-6 for row in items if row["kind"] == "swap_att"]
     assert scores.values["swap_att"] == 100 * sum(right) / 8
@@ -266,7 +266,7 @@ def test_one_of_five_in_another_order(model: GroupViT, aro: dict[str, Path]) -> 
     cases = [(aro["aro"] / "images" / f"{name}.png", some) for name, some in zip("13", told, strict=True)]
     assert scores.values["coco_order"] == expected(model, cases, ["", ""], None)
     assert scores.protocol["choices"] == {"coco_order": 2}
-    assert scores.details["chance"] == {"coco_order": 100 * (1 / 4 + 1 / 2) / 2}
+    assert scores.details["chance"] == dict.fromkeys(("macro", "coco_order"), 100 * (1 / 4 + 1 / 2) / 2)
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,8 @@ def run(model: Backbone, options: Options, work: Work) -> TaskResult:
     model.to(choose_device(options.device))
     size = options.size or model.image_size
     margins = _margins(model, chosen, size, options, work)
-    values, metrics = _scores(layout, margins, options, work)
+    values = _with_means(layout, _by_kind(layout, margins, work))
+    titles = {name: name.replace("_", " ") for name in values} | {MAIN: "mean over kinds"}
     every = [choice for some in chosen.values() for choice in some]
     scores = DatasetScores(
         values=values,
@@ -129,9 +130,13 @@ def run(model: Backbone, options: Options, work: Work) -> TaskResult:
             "preprocessing": "the box, if any; short side to `size`, bicubic; square from the centre",
             "ties": "are wrong",
         },
-        details=_details(chosen, margins, model.context),
+        details={
+            "chance": {**_with_means(layout, {kind: _guessed(some) for kind, some in chosen.items()})},
+            **_oddities(chosen, margins, model.context),
+        },
     )
     files = {"choices.parquet": _items(chosen, margins)}
+    metrics = {name: Metric(title=titles[name]) for name in values}
     return TaskResult(MAIN, metrics, {next(iter(layout.sources())): scores}, files)
 
 
@@ -194,35 +199,38 @@ def _margins(
     return found
 
 
-def _scores(
-    layout: Any, margins: Mapping[str, Margins], options: Options, work: Work
-) -> tuple[dict[str, float], dict[str, Metric]]:
-    """A value for each kind, for groups of kinds that are all there, and the mean over kinds."""
-    least = getattr(layout, "LEAST", None)
-    values = {MAIN: 0.0}
+def _by_kind(layout: Any, margins: Mapping[str, Margins], work: Work) -> dict[str, float]:
+    values = {}
     for kind, found in margins.items():
         try:
-            values[kind] = found.accuracy(least)
+            values[kind] = found.accuracy(getattr(layout, "LEAST", None))
         except ValueError as error:
             root = work.roots[next(iter(layout.sources()))]
             raise RegroupError(f"{root}: {kind}: {error}: there is no mean over them") from None
-    values[MAIN] = math.fsum(values[kind] for kind in margins) / len(margins)
-    for name, kinds in getattr(layout, "GROUPS", {}).items():
-        if set(kinds) <= set(margins):
-            values[name] = math.fsum(values[kind] for kind in kinds) / len(kinds)
-    titles = {name: name.replace("_", " ") for name in values} | {MAIN: "mean over kinds"}
-    return values, {name: Metric(title=titles[name]) for name in values}
+    return values
 
 
-def _details(
+def _with_means(layout: Any, values: Mapping[str, float]) -> dict[str, float]:
+    """A value for each kind with the mean over all, and over groups whose kinds are all there."""
+    means = {MAIN: tuple(values), **getattr(layout, "GROUPS", {})}
+    found = {
+        name: math.fsum(values[kind] for kind in kinds) / len(kinds)
+        for name, kinds in means.items()
+        if set(kinds) <= set(values)
+    }
+    return {MAIN: found.pop(MAIN), **values, **found}
+
+
+def _guessed(choices: Sequence[Choice]) -> float:
+    """Percent that are right by chance."""
+    return 100 * math.fsum(1 / len(choice.captions) for choice in choices) / len(choices)
+
+
+def _oddities(
     chosen: Mapping[str, Sequence[Choice]], margins: Mapping[str, Margins], context: int
 ) -> dict[str, JsonValue]:
-    """What a guess scores, and what is odd about the choices: by kind, how many."""
+    """What is odd about the choices: by kind, how many."""
     return {
-        "chance": {
-            kind: 100 * math.fsum(1 / len(choice.captions) for choice in some) / len(some)
-            for kind, some in chosen.items()
-        },
         "ties": {kind: int((abs(found.values) <= TIE).sum()) for kind, found in margins.items()},
         "equal_captions": {kind: sum(choice.equal for choice in some) for kind, some in chosen.items()},
         "truncated_captions": {kind: _too_long(some, context) for kind, some in chosen.items()},
