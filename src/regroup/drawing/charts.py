@@ -50,6 +50,7 @@ class Chart:
         rows: in their order.
         note: below it; wrapped.
         baseline: place of the row that the others are to be compared with.
+        chance: what a random answer scores in each column, where that is known; empty: nowhere.
     """
 
     title: str
@@ -57,6 +58,7 @@ class Chart:
     rows: tuple[Line, ...]
     note: str = ""
     baseline: int | None = None
+    chance: tuple[float | None, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -94,6 +96,46 @@ def dots(chart: Chart) -> Figure:
         _dot_panel(axes, chart, number)
         axes.set_title("\n".join(title))
         axes.set_yticks(range(len(labels)), labels if place == 0 else [""] * len(labels))
+    return page.figure
+
+
+def bars(chart: Chart) -> Figure:
+    """A group of bars a column, one a row, from zero, with their values; for a row or a few of them.
+
+    A line across a group: what a random answer scores.
+    """
+    labels = [_short(title) for title in chart.columns]
+    left = _MARGIN + 0.1 + _LETTER * max(map(len, labels))
+    many = len(chart.rows)
+    legend = 0.15 * many + 0.1 if many > 1 else 0.0
+    step = 0.12 * many + 0.08
+    page, bottom = _page(chart, step * len(labels) + legend + 0.5)
+    axes = page.axes(left, bottom + legend + 0.35, PAGE_WIDTH - left - 0.5, step * len(labels))
+    thick = 0.85 / many
+    for k, row in enumerate(chart.rows):
+        places = np.arange(len(labels)) + (k - (many - 1) / 2) * thick
+        values = _numbers(row.values)
+        axes.barh(places, values, height=0.92 * thick, color=COLOURS[k % len(COLOURS)], label=row.label)
+        for place, value in zip(places, values, strict=True):
+            there = math.isfinite(value)
+            axes.text(
+                value if there else 0,
+                place,
+                f" {value:.1f}" if there else " missing",
+                fontsize=5.5,
+                va="center",
+                color=INK if there else _MUTED,
+            )
+    for k, value in enumerate(chart.chance):
+        if value is not None:
+            axes.plot([value, value], [k - 0.47, k + 0.47], color=INK, linewidth=1)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=6, length=2)
+    if legend:
+        _legend(page, bottom, *axes.get_legend_handles_labels(), columns=1)
     return page.figure
 
 
@@ -143,15 +185,7 @@ def lines(charts: Sequence[Chart], points: Sequence[float], *, axis: str, title:
         axes.set_title(chart.title, loc="left")
         axes.grid(axis="y", color="#e4e6e9", linewidth=0.5)
         axes.set_axisbelow(True)
-    page.figure.legend(
-        handles,
-        labels,
-        loc="lower left",
-        bbox_to_anchor=(_MARGIN / PAGE_WIDTH, bottom / page.height),
-        ncols=columns,
-        fontsize=6,
-        borderaxespad=0,
-    )
+    _legend(page, bottom, handles, labels, columns=columns)
     return page.figure
 
 
@@ -170,7 +204,7 @@ def radar(chart: Chart) -> Figure:
     around = np.append(angles, angles[0])
     for k, (row, values) in enumerate(zip(chart.rows, scores / scale, strict=True)):
         look = {"color": COLOURS[k], "marker": MARKERS[k % len(MARKERS)], "markersize": 3}
-        axes.plot(around, np.append(values, values[0]), label=_short(row.label, 60), **look)
+        axes.plot(around, np.append(values, values[0]), label=row.label, **look)
         for angle, value, error in zip(angles, values, _numbers(row.errors) / scale, strict=True):
             if math.isfinite(value + error) and error:
                 axes.plot([angle, angle], [max(0, value - error), value + error], color=COLOURS[k], lw=0.8)
@@ -188,16 +222,7 @@ def radar(chart: Chart) -> Figure:
         text.set_ha("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
     axes.grid(color="#d5d8dc", linewidth=0.5)
     axes.spines["polar"].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
-    page.figure.legend(
-        handles,
-        labels,
-        loc="lower left",
-        bbox_to_anchor=(_MARGIN / PAGE_WIDTH, bottom / page.height),
-        ncols=2,
-        fontsize=6,
-        borderaxespad=0,
-    )
+    _legend(page, bottom, *axes.get_legend_handles_labels(), columns=2)
     return page.figure
 
 
@@ -243,6 +268,21 @@ def _dot_panel(axes: Axes, chart: Chart, column: int) -> None:
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=6, length=2)
     axes.spines["left"].set_visible(False)
+
+
+def _legend(
+    page: Page, bottom: float, handles: Sequence[Any], labels: Sequence[str], *, columns: int
+) -> None:
+    """Names of the rows, from `bottom` inches up."""
+    page.figure.legend(
+        handles,
+        [_short(label, 60) for label in labels],
+        loc="lower left",
+        bbox_to_anchor=(_MARGIN / PAGE_WIDTH, bottom / page.height),
+        ncols=columns,
+        fontsize=6,
+        borderaxespad=0,
+    )
 
 
 def _page(chart: Chart, height: float) -> tuple[Page, float]:
