@@ -53,7 +53,7 @@ def collect(files: Sequence[Params]) -> dict[str, Entry]:
     ]
     distinct: dict[tuple[str, str], Entry] = {}
     for entry in every:
-        distinct.setdefault((entry.name, _content(entry.evaluation)), entry)
+        distinct.setdefault((entry.name, _content(entry)), entry)
     count = Counter(name for name, _ in distinct)
     entries: dict[str, Entry] = {}
     for entry in distinct.values():
@@ -140,8 +140,11 @@ def _members(evaluations: Mapping[str, Evaluation]) -> Iterator[tuple[str, Evalu
             yield name, one
 
 
-def _content(one: Evaluation) -> str:
-    return f"{one.task} {one.options.model_dump_json()}"
+def _content(entry: Entry) -> str:
+    """What is scored: evaluations that say the same of the same files are one."""
+    one, layout = entry.evaluation, entry.params.layout
+    places = [layout.raw(source).as_posix() for source in one.sources]
+    return f"{one.task} {one.options.model_dump_json()} {places}"
 
 
 def _replaced(value: Any, given: Mapping[str, Any], found: set[str]) -> Any:
