@@ -11,7 +11,7 @@ from typing import Any
 from regroup.errors import RegroupError
 from regroup.params import Params
 from regroup.settings import Settings, rule_name
-from regroup.sources.manifest import raw_root
+from regroup.sources.manifest import MANIFEST, raw_root
 from regroup.tasks import Evaluation, evaluation
 from regroup.tasks.together import Options as Together
 
@@ -105,10 +105,18 @@ def with_roots(entry: Entry, given: Mapping[str, Path]) -> Entry:
         if source in given:
             roots[source] = given[source]
             continue
+        raw = entry.params.layout.raw(source)
+        if not (raw / MANIFEST).is_file():
+            pipeline = entry.params.params_file.with_name("dvc.yaml")
+            missing.append(
+                f"{raw}: the source {source} is not there; make it (`dvc repro {pipeline}:source@{source}`) "
+                f"or give --root {source}=FOLDER"
+            )
+            continue
         try:
-            roots[source] = raw_root(entry.params.layout.raw(source))
+            roots[source] = raw_root(raw)
         except RegroupError as error:
-            missing.append(f"{error} (or give --root {source}=FOLDER)")
+            missing.append(str(error))
     return replace(entry, roots=roots, missing="; ".join(missing) or None)
 
 

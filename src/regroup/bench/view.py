@@ -10,12 +10,13 @@ from regroup.drawing.grid import Grid, console, csv_text, markdown, markdown_tex
 from regroup.drawing.labelling import table_note
 from regroup.metrics import Metric, Metrics
 from regroup.report.columns import DATASET_TITLES
+from regroup.report.scores import rounded
 
 MISSING = "missing"
 CHANCE = "chance"
 """The row of what a random answer scores, where tasks say so."""
-DECIMALS = {"percent": 2, "rank": 1, "count": 0, "ratio": 3}
-"""That a value is shown with, by its unit; bench.csv has them all."""
+DECIMALS = {"rank": 1, "count": 0, "ratio": 3}
+"""That values are shown with which are no percentages; bench.csv has them all."""
 
 _NARROWEST = 24
 """Columns of the terminal that are left to the checkpoints' names."""
@@ -149,7 +150,11 @@ def bench_csv(scores: Scores) -> str:
 
 def shown(value: float | None, metric: Metric) -> str:
     """A value with the digits of its unit."""
-    return MISSING if value is None else f"{value:.{DECIMALS[metric.unit]}f}"
+    if value is None:
+        return MISSING
+    if metric.unit == "percent":  # as the report rounds it
+        return str(rounded(value))
+    return f"{value:.{DECIMALS[metric.unit]}f}"
 
 
 def _grid(scores: Scores, evaluation: str, profile: str) -> Grid:
