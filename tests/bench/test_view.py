@@ -1,4 +1,4 @@
-"""What a bench shows: rows as papers print them, every digit for programs, a figure for any number of rows."""
+"""What a bench shows: rows as papers print them, every digit for programs, a figure."""
 
 from __future__ import annotations
 
