@@ -114,6 +114,15 @@ def test_programs_get_every_digit() -> None:
     }
 
 
+def test_what_a_task_s_own_draws_do_stands_beside_its_score() -> None:
+    tops = {"shots_1": Metric(title="1 shot"), "shots_2": Metric(title="2 shots")}
+    values = {"classes": {"shots_1": 30.0, "shots_2": 40.0}}
+    some = {"one": {"few": made("few", values, tops, standard_deviation={"shots_1": 1.5})}}
+    assert grids(some, profile="mini")[0].rows == (("one", "30.00 ± 1.50", "40.00"),)
+    chart = bench_chart(some, title="t", profile="mini", drawn=True)
+    assert [row.errors for row in chart.rows] == [(1.5,)]
+
+
 def test_what_was_not_scored_stands_in_the_document() -> None:
     text = bench_markdown(
         scores("one"), {"one": {"x": "no | file"}}, title="Bench of <one>", profile="mini", drawn=True

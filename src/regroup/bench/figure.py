@@ -18,7 +18,11 @@ def bench_chart(scores: Scores, *, title: str, profile: str, drawn: bool) -> Cha
     """The percentages among the main metrics, a row a checkpoint."""
     columns = [column for column in main_columns(scores) if column.metric.unit == "percent"]
     rows = [
-        Line(name, tuple(column.value(some) for column in columns), (None,) * len(columns))
+        Line(
+            name,
+            tuple(column.value(some) for column in columns),
+            tuple(column.deviation(some) for column in columns),
+        )
         for name, some in scores.items()
     ]
     chance = tuple(column.chance(scores) for column in columns)

@@ -14,7 +14,9 @@ from regroup.report.scores import rounded
 
 MISSING = "missing"
 CHANCE = "chance"
-"""The row of what a random answer scores, where tasks say so."""
+"""The row of what a random answer scores, where tasks say so; a key of `details` in the metrics files."""
+DEVIATION = "standard_deviation"
+"""Likewise the key of how far the task's own draws move a score."""
 DECIMALS = {"rank": 1, "count": 0, "ratio": 3}
 """That values are shown with which are no percentages; bench.csv has them all."""
 
@@ -41,16 +43,21 @@ class Column:
         there = None if found is None else found.datasets.get(self.dataset)
         return None if there is None else there.values.get(self.name)
 
+    def deviation(self, scores: Mapping[str, Metrics]) -> float | None:
+        """How far the task's own draws move what a checkpoint scored, e.g. those of few images a class."""
+        return self._detail(scores, DEVIATION)
+
     def chance(self, scores: Scores) -> float | None:
         """What a random answer scores, as the evaluation of any checkpoint says."""
-        for some in scores.values():
-            found = some.get(self.evaluation)
-            there = None if found is None else found.datasets.get(self.dataset)
-            told = there.details.get(CHANCE) if there is not None else None
-            value = told.get(self.name) if isinstance(told, dict) else None
-            if isinstance(value, int | float):
-                return float(value)
-        return None
+        told = (self._detail(some, CHANCE) for some in scores.values())
+        return next((value for value in told if value is not None), None)
+
+    def _detail(self, scores: Mapping[str, Metrics], key: str) -> float | None:
+        found = scores.get(self.evaluation)
+        there = None if found is None else found.datasets.get(self.dataset)
+        told = there.details.get(key) if there is not None else None
+        value = told.get(self.name) if isinstance(told, dict) else None
+        return float(value) if isinstance(value, int | float) else None
 
 
 def columns_of(scores: Scores, evaluation: str) -> list[Column]:
@@ -157,10 +164,16 @@ def shown(value: float | None, metric: Metric) -> str:
     return f"{value:.{DECIMALS[metric.unit]}f}"
 
 
+def _cell(column: Column, scores: Mapping[str, Metrics]) -> str:
+    value, deviation = column.value(scores), column.deviation(scores)
+    text = shown(value, column.metric)
+    return text if value is None or deviation is None else f"{text} ± {shown(deviation, column.metric)}"
+
+
 def _grid(scores: Scores, evaluation: str, profile: str) -> Grid:
     columns = columns_of(scores, evaluation)
     rows = [
-        (checkpoint, *(shown(column.value(some), column.metric) for column in columns))
+        (checkpoint, *(_cell(column, some) for column in columns))
         for checkpoint, some in scores.items()
         if evaluation in some
     ]
