@@ -121,6 +121,9 @@ def test_what_a_task_s_own_draws_do_stands_beside_its_score() -> None:
     assert grids(some, profile="mini")[0].rows == (("one", "30.00 ± 1.50", "40.00"),)
     chart = bench_chart(some, title="t", profile="mini", drawn=True)
     assert [row.errors for row in chart.rows] == [(1.5,)]
+    (axes,) = bench_figure(chart).axes
+    assert [list(line.get_xdata()) for line in axes.lines] == [[28.5, 31.5]]
+    assert "one standard deviation over the task's own draws" in chart.note
 
 
 def test_what_was_not_scored_stands_in_the_document() -> None:
@@ -150,7 +153,7 @@ def test_one_or_two_checkpoints_are_bars_with_their_values() -> None:
     (axes,) = bench_figure(chart).axes
     widths = [[bar.get_width() for bar in container] for container in axes.containers]
     assert widths == [[10.0, 50.125, 20.0], [11.0, 50.125, 20.0]]
-    assert [line.get_xdata()[0] for line in axes.lines] == [2.5]
+    assert [list(line.get_xdata()) for line in axes.lines] == [[2.5, 2.5]]
     assert {text.get_text().strip() for text in axes.texts} == {"10.0", "11.0", "50.1", "20.0"}
 
 

@@ -33,6 +33,8 @@ def bench_chart(scores: Scores, *, title: str, profile: str, drawn: bool) -> Cha
         words.append("Each axis goes from zero in the middle to the best score, which is written at its end.")
     elif any(value is not None for value in chance):
         words.append("A line across a bar: what a random answer scores.")
+    if any(error is not None for row in rows for error in row.errors):
+        words.append("A thin line along an axis: one standard deviation over the task's own draws.")
     if (note := figure_note(profile, drawn=drawn)) is not None:
         words.append(note)
     return Chart(title, tuple(c.title for c in columns), tuple(rows), " ".join(words), chance=chance)

@@ -114,12 +114,14 @@ def bars(chart: Chart) -> Figure:
     thick = 0.85 / many
     for k, row in enumerate(chart.rows):
         places = np.arange(len(labels)) + (k - (many - 1) / 2) * thick
-        values = _numbers(row.values)
+        values, errors = _numbers(row.values), np.nan_to_num(_numbers(row.errors))
         axes.barh(places, values, height=0.92 * thick, color=COLOURS[k % len(COLOURS)], label=row.label)
-        for place, value in zip(places, values, strict=True):
+        for place, value, error in zip(places, values, errors, strict=True):
             there = math.isfinite(value)
+            if there and error:
+                axes.plot([value - error, value + error], [place, place], color=_MUTED, linewidth=1)
             axes.text(
-                value if there else 0,
+                value + error if there else 0,
                 place,
                 f" {value:.1f}" if there else " missing",
                 fontsize=5.5,
