@@ -148,7 +148,7 @@ def test_one_or_two_checkpoints_are_bars_with_their_values() -> None:
     assert chart.columns == (
         "segmentation COCO, mIoU",
         "segmentation PVOC, mIoU",
-        "classes/classification, top-1",
+        "classification, top-1",
     ), "shares are on no axis of percentages"
     (axes,) = bench_figure(chart).axes
     widths = [[bar.get_width() for bar in container] for container in axes.containers]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -79,15 +80,18 @@ def columns_of(scores: Scores, evaluation: str) -> list[Column]:
 
 
 def main_columns(scores: Scores) -> list[Column]:
-    """The main metric of every evaluation on each of its data sets."""
+    """The main metric of every evaluation on each of its data sets; members by their own names, if unique."""
     found = []
-    for evaluation in evaluations_of(scores):
+    every = evaluations_of(scores)
+    own = Counter(name.rpartition("/")[2] for name in every)
+    for evaluation in every:
+        last = evaluation.rpartition("/")[2]
         one = next(some[evaluation] for some in scores.values() if evaluation in some)
         for dataset, there in one.datasets.items():
             if one.main in there.values:
                 metric = one.metrics[one.main]
                 place = f" {DATASET_TITLES.get(dataset, dataset)}" if len(one.datasets) > 1 else ""
-                title = f"{evaluation}{place}, {metric.title}"
+                title = f"{last if own[last] == 1 else evaluation}{place}, {metric.title}"
                 found.append(Column(evaluation, dataset, one.main, metric, title))
     return found
 

@@ -197,7 +197,7 @@ def radar(chart: Chart) -> Figure:
     best = [float(np.nanmax(column)) if np.isfinite(column).any() else 0.0 for column in scores.T]
     scale = np.array([value or 1.0 for value in best])
     legend = 0.15 * -(-len(chart.rows) // 2) + 0.1
-    page, bottom = _page(chart, 3.9 + legend)
+    page, bottom = _page(chart, 4.1 + legend)
     box = (1.9 / PAGE_WIDTH, (bottom + legend + 0.5) / page.height, 3.1 / PAGE_WIDTH, 3.1 / page.height)
     axes: Any = page.figure.add_axes(box, projection="polar")
     axes.set_theta_offset(math.pi / 2)
@@ -215,7 +215,7 @@ def radar(chart: Chart) -> Figure:
     axes.set_xticks(
         angles,
         [
-            "\n".join([*textwrap.wrap(title, 22), f"{value:.1f}"])
+            "\n".join([*textwrap.wrap(title, 24, break_long_words=False), f"{value:.1f}"])
             for title, value in zip(chart.columns, best, strict=True)
         ],
     )
