@@ -12,6 +12,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,18 @@ Box = tuple[int, int, int, int]
 
 Encode = Callable[[int, int], Iterator[Tensor]]
 """Features of the items from a first to behind a last one, a batch at a time."""
+
+
+@dataclass
+class Usage:
+    """How many features this process has computed, and how many it has read from a store instead."""
+
+    encoded: int = 0
+    read: int = 0
+
+
+USAGE = {"images": Usage(), "texts": Usage()}
+"""For who wants to tell what keeping them saves; no result depends on it."""
 
 
 def image_features(
@@ -174,9 +187,11 @@ def _blocks(
                 raise RegroupError(f"features of {what} are not finite: these weights cannot be scored")
             if file is not None:
                 write_tensors(file, features=block)
+            USAGE[what].encoded += last - first
         else:
             block = kept["features"]
             done(len(block))
+            USAGE[what].read += last - first
         found.append(block)
     return torch.cat(found)
 
