@@ -2,7 +2,7 @@
 
 From Cheng et al., Boundary IoU: Improving Object-Centric Image Segmentation Evaluation, CVPR 2021. Of what is
 predicted and of what is true, only the pixels count that lie near the class's own contour there. Mask IoU
-hardly sees the contours of large regions; here an error of a few pixels weighs the same however large they are.
+hardly sees the contours of large regions; here an error of a few pixels weighs the same in all of them.
 
 The distance is a share of the image's diagonal, rounded, and at least one pixel, in king's moves, as in the
 published code: it erodes each mask that often by a square of 3 x 3 pixels. The image's edge is a contour too,
