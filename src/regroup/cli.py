@@ -22,6 +22,7 @@ COMMANDS = {
     "datasets": ("regroup.commands.datasets", "list datasets; check or score any folder of images and masks"),
     "shards": ("regroup.commands.shards", "verify caption shards"),
     "segment": ("regroup.commands.segment", "segment images with class names of your own"),
+    "worst": ("regroup.commands.worst", "show the images that a checkpoint segments worst"),
     "sweep": ("regroup.commands.sweep", "score a checkpoint over a grid of inference settings"),
     "bench": ("regroup.commands.bench", "score checkpoints on every evaluation of some studies"),
     "dissect": ("regroup.commands.dissect", "score a checkpoint's grouping and alignment, each on its own"),
