@@ -1,6 +1,7 @@
 """What the runs of one variant score on one task of the profile, and their validation curves."""
 
 import shutil
+from dataclasses import replace
 
 from regroup.backbones import load_checkpoint
 from regroup.scoring.resolve import read_task
@@ -34,6 +35,8 @@ def main(stage: Stage) -> None:
         for seed, checkpoint in runs.items():
             model, folder = load_checkpoint(checkpoint), seed_folder(out, seeds, seed)
             points = list_snapshots(checkpoint)
+            trained = seed is not None or bool(points)  # else what it has seen is not known here
+            work = replace(work, trained_on=layout.shards if trained else None)
             result = with_start(evaluation.run(model, work), model, points, apply_snapshot, evaluation, work)
             metrics = write_result(
                 result,

@@ -12,6 +12,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from regroup.errors import RegroupError
 from regroup.io import source_digest
 from regroup.model import Backbone
 from regroup.model.machine import machine
-from regroup.pictures import read_picture
+from regroup.pictures import MAX_PIXELS, read_picture
 from regroup.segmentation.evaluation import inference_mode
 from regroup.segmentation.images import normalise
 from regroup.segmentation.reuse import digest_of, read_tensors, write_tensors
@@ -43,8 +44,23 @@ READERS = 4
 
 _CODE = ("backbones", "model", "features.py", "pictures.py", "captions/tokens.py", "segmentation/images.py")
 
+Box = tuple[int, int, int, int]
+"""Left, top, width and height, in pixels of the picture."""
+
 Encode = Callable[[int, int], Iterator[Tensor]]
 """Features of the items from a first to behind a last one, a batch at a time."""
+
+
+@dataclass
+class Usage:
+    """How many features this process has computed, and how many it has read from a store instead."""
+
+    encoded: int = 0
+    read: int = 0
+
+
+USAGE = {"images": Usage(), "texts": Usage()}
+"""For who wants to tell what keeping them saves; no result depends on it."""
 
 
 def image_features(
@@ -54,6 +70,7 @@ def image_features(
     size: int,
     batch: int,
     store: Path | None = None,
+    boxes: Sequence[Box | None] | None = None,
     progress: bool = False,
 ) -> Float[Tensor, "n c"]:
     """The model's feature of each picture as a whole: float32, on the CPU, not normalised.
@@ -65,20 +82,25 @@ def image_features(
         batch: pictures in a pass of the model; another one may change last digits.
         store: folder of features that are kept; any number of processes may share it, and it may be removed
             at any time. None keeps none.
+        boxes: the part of each picture that is meant, a picture by itself; None: the whole.
         progress: whether to show a progress bar.
 
     Raises:
-        RegroupError: a picture is missing or broken, or a feature is not finite.
+        RegroupError: a picture is missing or broken, a box misses it, or a feature is not finite.
     """
     step = batch * -(-BLOCK // batch)  # whole batches: a block has the digits that the whole set gives
 
+    parts = [None] * len(paths) if boxes is None else boxes
+    places = list(zip(paths, parts, strict=True))
+
     def encode(first: int, last: int) -> Iterator[Tensor]:
-        for pixels in _batches(paths[first:last], size, batch):
+        for pixels in _batches(places[first:last], size, batch):
             shown = normalise(pixels.to(model.device))
             yield model.encode_image(shown, return_segments=False).feature.float().cpu()
 
     def key(first: int, last: int) -> tuple[object, ...]:
-        return size, batch, tuple(_contents(paths[first:last]))
+        cut = () if boxes is None else (tuple(boxes[first:last]),)
+        return size, batch, tuple(_contents(paths[first:last])), *cut
 
     shelf = None if store is None or model.training else _shelf(store, model, _image_side(model))
     with tqdm(total=len(paths), desc="images", unit="image", disable=not progress) as bar:
@@ -110,13 +132,27 @@ def text_features(
     return _blocks(model, len(texts), TEXTS, encode, key, shelf, "texts")
 
 
-def square(path: Path, size: int) -> NDArray[np.uint8]:
+def square(path: Path, size: int, box: Box | None = None) -> NDArray[np.uint8]:
     """A picture as the model sees it, RGB [size, size, 3]: scaled to a short side of `size`, its middle.
 
+    Args:
+        path: the file.
+        size: in pixels.
+        box: the part that is meant; what of it lies outside the picture is black.
+
     Raises:
-        RegroupError: the file is missing, or is not a whole picture.
+        RegroupError: the file is missing, is not a whole picture, or has nothing inside the box.
     """
     image = Image.fromarray(read_picture(path))
+    if box is not None:
+        x, y, wide, high = box
+        if max(x, 0) >= min(x + wide, image.width) or max(y, 0) >= min(y + high, image.height):
+            raise RegroupError(
+                f"{path}: box {list(box)} has nothing of its {image.width} x {image.height} pixels"
+            )
+        if wide * high > MAX_PIXELS:
+            raise RegroupError(f"{path}: box {list(box)} has more than {MAX_PIXELS:,} pixels")
+        image = image.crop((x, y, x + wide, y + high))
     scale = size / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     image = image.resize((width, height), Image.Resampling.BICUBIC)
@@ -151,20 +187,24 @@ def _blocks(
                 raise RegroupError(f"features of {what} are not finite: these weights cannot be scored")
             if file is not None:
                 write_tensors(file, features=block)
+            USAGE[what].encoded += last - first
         else:
             block = kept["features"]
             done(len(block))
+            USAGE[what].read += last - first
         found.append(block)
     return torch.cat(found)
 
 
-def _batches(paths: Sequence[Path], size: int, batch: int) -> Iterator[UInt8[Tensor, "b 3 size size"]]:
-    """Pictures in their order, a batch read while the model works at another."""
-    groups = [paths[start : start + batch] for start in range(0, len(paths), batch)]
+def _batches(
+    places: Sequence[tuple[Path, Box | None]], size: int, batch: int
+) -> Iterator[UInt8[Tensor, "b 3 size size"]]:
+    """Pictures or parts of them in their order, a batch read while the model works at another."""
+    groups = [places[start : start + batch] for start in range(0, len(places), batch)]
     with ThreadPoolExecutor(READERS) as pool:
 
-        def begin(some: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
-            return pool.map(lambda path: square(path, size), some)
+        def begin(some: Sequence[tuple[Path, Box | None]]) -> Iterator[NDArray[np.uint8]]:
+            return pool.map(lambda place: square(place[0], size, place[1]), some)
 
         waiting = begin(groups[0])
         for following in [*groups[1:], None]:

@@ -79,14 +79,24 @@ class SourceLayout(Settings):
     Attributes:
         required: paths below the source's folder without which a run cannot start.
         optional: paths that are used if they are there.
+        any_of: those of `optional` of which at least one has to be there; none: `required` says all.
         artefacts: the public files that kind `download` fetches, by name; none: it cannot be downloaded.
         pretraining: it is drawn to make the shipped checkpoint, and no profile names it.
     """
 
-    required: tuple[str, ...] = Field(min_length=1)
+    required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    any_of: tuple[str, ...] = ()
     artefacts: dict[str, Artefact] = Field(default={})
     pretraining: bool = False
+
+    @model_validator(mode="after")
+    def _something_has_to_be_there(self) -> SourceLayout:
+        if not self.required and not self.any_of:
+            raise ValueError("needs `required`, or `any_of`: a folder without either could hold anything")
+        if other := [part for part in self.any_of if part not in self.optional]:
+            raise ValueError(f"any_of: {other[0]!r} is not among `optional`")
+        return self
 
     @model_validator(mode="after")
     def _artefacts_become_parts(self) -> SourceLayout:

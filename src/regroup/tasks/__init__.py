@@ -59,6 +59,8 @@ class Work:
         text_cache: folder of class embeddings that may be kept and read; None: keep none.
         token_cache: folder of first-stage tokens, likewise.
         features: folder of features of pictures and texts, likewise; see `regroup.features`.
+        trained_on: folder of the shards that the model was fine-tuned on, for tasks that refuse to score
+            their images; None: what it has seen is not known.
     """
 
     roots: Mapping[str, Path]
@@ -66,6 +68,7 @@ class Work:
     text_cache: Path | None = None
     token_cache: Path | None = None
     features: Path | None = None
+    trained_on: Path | None = None
 
 
 @dataclass(frozen=True)
