@@ -39,7 +39,8 @@ class Precision:
     def recall(self) -> Values:
         """Percent of each class's objects that a proposal covers."""
         values = np.full(len(self.objects), np.nan)
-        return np.divide(100.0 * self.found, self.objects, out=values, where=self.objects > 0)
+        np.divide(100.0 * self.found, self.objects, out=values, where=self.objects > 0)
+        return values
 
     def summary(self, chosen: Sequence[int]) -> dict[str, float] | None:
         """`ap50` and `ap`, means over classes with objects, and `recall` of all these; None: no object."""

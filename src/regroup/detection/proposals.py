@@ -134,7 +134,9 @@ def box_iou(one: Boxes, other: Float[NDArray[np.float64], "q 4"]) -> Float[NDArr
     shared = (high - low).clip(min=0).prod(axis=2)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (one, other)]
     union = areas[0][:, None] + areas[1] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    iou: NDArray[np.float64] = np.zeros(shared.shape)
+    np.divide(shared, union, out=iou, where=union > 0)
+    return iou
 
 
 def covered(

@@ -69,6 +69,7 @@ def evaluate(
     *,
     batch: int = 8,
     progress: bool = False,
+    title: str | None = None,
     text_cache: Path | None = None,
 ) -> DatasetScores:
     """Score a model on one dataset.
@@ -79,6 +80,7 @@ def evaluate(
         params: how.
         batch: windows in a pass of the model.
         progress: whether to show a progress bar.
+        title: of the progress bar; None: the dataset's name.
         text_cache: folder of class embeddings, as `embed_prompts` keeps it; None keeps none.
 
     Raises:
@@ -91,6 +93,7 @@ def evaluate(
         [decide(dataset, params)],
         batch=batch,
         progress=progress,
+        title=title,
         text_cache=text_cache,
     )
     return scores
@@ -114,8 +117,7 @@ def evaluate_decisions(
 ) -> list[DatasetScores]:
     """Score a model on one dataset once for each decision, encoding every image once.
 
-    Arguments and errors are those of `evaluate`; thresholds and top-k come from `decisions`. `title` is
-    that of the progress bar; None: the dataset's name.
+    Arguments and errors are those of `evaluate`; thresholds and top-k come from `decisions`.
     """
     protocol, prompts, images = dataset.protocol, dataset.prompts, len(dataset.samples)
     counters = [PixelCounter(protocol.classes) for _ in decisions]
