@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from regroup.device import choose_device
 from regroup.errors import RegroupError
-from regroup.segmentation.inference import Decision, encode_images, label_maps
+from regroup.segmentation.inference import Decision, EncodedImage, encode_images, label_maps
 from regroup.segmentation.prompts import embed_prompts
 from regroup.segmentation.resolved import ResolvedDataset, read_samples, resolve_datasets
 from regroup.segmentation.reuse import reused_stage_one
@@ -114,10 +115,12 @@ def evaluate_decisions(
     progress: bool = False,
     title: str | None = None,
     text_cache: Path | None = None,
+    watch: Callable[[Tensor, EncodedImage], None] | None = None,
 ) -> list[DatasetScores]:
     """Score a model on one dataset once for each decision, encoding every image once.
 
-    Arguments and errors are those of `evaluate`; thresholds and top-k come from `decisions`.
+    Arguments and errors are those of `evaluate`; thresholds and top-k come from `decisions`. `watch` is
+    shown every mask [H, W] with its encoded image, for what else is to be counted.
     """
     protocol, prompts, images = dataset.protocol, dataset.prompts, len(dataset.samples)
     counters = [PixelCounter(protocol.classes) for _ in decisions]
@@ -129,6 +132,8 @@ def evaluate_decisions(
         for mask, encoded in encode_images(model, classes, samples, params, batch=batch):
             mask = mask.to(encoded.features.segment_map.device)
             maps = label_maps(encoded, prompts, decisions, (mask.shape[0], mask.shape[1]))
+            if watch is not None:
+                watch(mask, encoded)
             rows = true_rows(mask, len(protocol.classes), protocol.ignored)
             for counter, predicted in zip(counters, maps, strict=True):
                 counter.add_rows(predicted, rows)
