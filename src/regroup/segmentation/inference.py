@@ -254,6 +254,8 @@ def _best_class(
     ids = torch.full(size, prompted[0], dtype=torch.int16, device=scores.device)
     candidates = scores.amax(dim=(0, 1)).nonzero().flatten()
     for some in torch.split(candidates, PLANES):
+        if not len(some):  # all scores underflow to zero, and the first class stands for all
+            break
         planes = _resized(image, scores[..., some], coverage, size)
         for number, plane in zip(some.tolist(), planes, strict=True):
             ids.masked_fill_(plane > best, prompted[number])
