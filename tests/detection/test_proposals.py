@@ -42,7 +42,7 @@ def test_proposals_are_boxes_of_connected_parts(seed: int, class_map: bool) -> N
     values = np.array([int(np.argmax(row)) for row in logits])[segment_map] if class_map else segment_map
     found = propose(segment_map, logits, (46, 93), class_map=class_map, components=True, min_area=0.02)
     expected = []
-    for _, part in plain_components(values):
+    for _, part in sorted(plain_components(values), key=lambda one: -len(one[1])):
         if len(part) < 0.02 * segment_map.size:
             continue
         rows, columns = zip(*part, strict=True)
@@ -58,10 +58,13 @@ def test_parts_together_are_one_proposal_of_a_segment() -> None:
     segment_map = blobs(0)
     found = propose(segment_map, np.eye(4), (23, 31), class_map=False, components=False, min_area=0)
     assert len(found.boxes) == 4
-    for value, box in enumerate(found.boxes):
+    for logits, box in zip(found.logits, found.boxes, strict=True):
+        value = int(logits.argmax())
         [(rows, columns)] = ndimage.find_objects((segment_map == value).astype(int))
         assert box.tolist() == [columns.start, rows.start, columns.stop, rows.stop]
-    assert np.array_equal(found.logits, np.eye(4))
+    sizes = [int((segment_map == row.argmax()).sum()) for row in found.logits]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sorted(found.logits.argmax(axis=1)) == [0, 1, 2, 3]
 
 
 def test_a_pixel_is_a_box_of_one_pixel_or_none() -> None:

@@ -46,7 +46,7 @@ def propose(
     components: bool,
     min_area: float,
 ) -> Proposals:
-    """Proposals of one image, by segment (or class), then from top left to bottom right.
+    """Proposals of one image, the largest first: parts of one segment have equal scores, and ties keep order.
 
     Args:
         segment_map: the segment of each pixel of the scaled image.
@@ -58,7 +58,7 @@ def propose(
     """
     height, width = segment_map.shape
     grouped = logits.argmax(axis=1)[segment_map] if class_map else segment_map
-    boxes, means = [], []
+    boxes, means, pixels = [], [], []
     for value, around in enumerate(ndimage.find_objects(grouped + 1)):
         if around is None:
             continue
@@ -70,12 +70,14 @@ def propose(
                 continue
             left, top = around[1].start, around[0].start
             boxes.append((left + columns.start, top + rows.start, left + columns.stop, top + rows.stop))
+            pixels.append(areas[number])
             inside = segments[rows, columns][parts[rows, columns] == number]
             means.append(np.bincount(inside, minlength=len(logits)) @ logits / areas[number])
     scale = (size[1] / width, size[0] / height) * 2
+    order = np.argsort(-np.array(pixels, dtype=np.int64), kind="stable")
     return Proposals(
-        np.array(boxes, dtype=np.float64).reshape(-1, 4) * scale,
-        np.array(means, dtype=np.float64).reshape(-1, logits.shape[1]),
+        np.array(boxes, dtype=np.float64).reshape(-1, 4)[order] * scale,
+        np.array(means, dtype=np.float64).reshape(-1, logits.shape[1])[order],
     )
 
 
