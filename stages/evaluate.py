@@ -1,6 +1,7 @@
 """What the runs of one variant score on one task of the profile, and their validation curves."""
 
 import shutil
+from dataclasses import replace
 
 from regroup.backbones import load_checkpoint
 from regroup.scoring.resolve import read_task
@@ -21,13 +22,21 @@ def main(stage: Stage) -> None:
     raw = {source: layout.raw(source) for source in evaluation.sources}
     with stage.tracked(evaluation.options, inputs=[found, *raw.values()], outputs=[out]) as tracked:
         roots = {source: raw_root(folder) for source, folder in raw.items()}
-        work = Work(roots, progress=True, text_cache=layout.text_cache, token_cache=layout.token_cache)
+        work = Work(
+            roots,
+            progress=True,
+            text_cache=layout.text_cache,
+            token_cache=layout.token_cache,
+            features=layout.features,
+        )
         runs = read_seeds(found)
         seeds = list(runs)
         shutil.rmtree(out, ignore_errors=True)  # as DVC does: it may have seeds that are no more
         for seed, checkpoint in runs.items():
             model, folder = load_checkpoint(checkpoint), seed_folder(out, seeds, seed)
             points = list_snapshots(checkpoint)
+            trained = seed is not None or bool(points)  # else what it has seen is not known here
+            work = replace(work, trained_on=layout.shards if trained else None)
             result = with_start(evaluation.run(model, work), model, points, apply_snapshot, evaluation, work)
             metrics = write_result(
                 result,

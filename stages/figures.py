@@ -1,6 +1,7 @@
 """How the variants group and label, in pictures and class by class: the figures of chapters 4 and 5."""
 
 from regroup.analysis.gallery import Gallery
+from regroup.analysis.measures import write_measures
 from regroup.backbones import load_checkpoint
 from regroup.errors import RegroupError
 from regroup.io import write_bytes
@@ -18,8 +19,7 @@ def main(stage: Stage) -> None:
     known = stage.variants()
     if unknown := [name for name in settings.variants if name not in known]:
         raise RegroupError(f"figures: no variant {', '.join(unknown)} in {stage.params.variants_file}")
-    names = [*settings.datasets, *settings.compared, *([settings.dissected] if settings.dissected else [])]
-    sources = [one.source for one in params.chosen(names, "figures").values()]
+    sources = [one.source for one in params.chosen(settings.every_dataset, "figures").values()]
     checkpoints = {name: layout.run(name) for name in settings.variants}
     raw = {source: layout.raw(source) for source in dict.fromkeys(sources)}
     inputs = [*checkpoints.values(), *raw.values(), layout.dino]
@@ -38,7 +38,7 @@ def main(stage: Stage) -> None:
         )
         for drawn in gallery.draw():
             drawn.save(layout.figures)
-        gallery.measure(layout.measures)
+        write_measures(gallery, layout.measures)
         # the one picture that is in git, for the README
         write_bytes(layout.cover, (layout.figures / layout.cover.name).read_bytes())
 

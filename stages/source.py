@@ -10,9 +10,9 @@ from regroup.stage import Stage, run
 
 def main(stage: Stage) -> None:
     """Make one source, unless its folder is used in place and has not changed."""
-    names = {str(name): name for name in stage.params.sources}
+    names = {str(name): name for name in stage.params.made_sources}
     if stage.key not in names:
-        raise RegroupError(f"sources: no source `{stage.key}` in this profile; known: {', '.join(names)}")
+        raise RegroupError(f"sources: no source `{stage.key}` is made here; known: {', '.join(names)}")
     if faults := [*place_faults(stage.params.name), *pipeline_faults(stage.params)]:
         raise RegroupError("\n".join(map(str, faults)))
     name = names[stage.key]

@@ -1,10 +1,11 @@
-"""The study's tables with our numbers, as CSV, Markdown and LaTeX, and which of its claims hold."""
+"""The study's tables with our numbers, as CSV, Markdown, LaTeX and figures, and which of its claims hold."""
 
 from regroup.profile_tables import printed_numbers, profile_table, table_files
 from regroup.report.checked import check_claims
 from regroup.report.claims import load_claims
 from regroup.report.reference import load_reference
 from regroup.report.scores_view import write_scores, write_summary
+from regroup.report.table_figure import write_table_figure
 from regroup.report.table_view import write_table
 from regroup.report.what_moved import verdict_counts, write_what_moved
 from regroup.stage import Stage, run
@@ -35,6 +36,8 @@ def main(stage: Stage) -> None:
                 number, runs.get(number, {}), params, reference=reference, spreads=moved.spreads
             )
             write_table(table, layout.tables, data=layout.table_data)
+            if (how := reference.table(number).figure) is not None:
+                write_table_figure(table, how, layout.table_data)
         final = params.sweep.variant if params.sweep else params.tracking.final_model
         write_summary(layout.metrics, final, verdict_counts(moved), layout.tables, profile=profile)
         write_scores(

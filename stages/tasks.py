@@ -8,8 +8,9 @@ def main(stage: Stage) -> None:
     """Write the files whose content has changed."""
     layout, evaluations = stage.layout, stage.params.evaluate
     options = [one.options for one in evaluations.values()]
-    with stage.tracked(*options, inputs=[layout.manifests], outputs=[layout.tasks]):
-        written = write_tasks(evaluations, layout.manifests, layout.tasks)
+    manifests = {layout.manifest(source) for one in evaluations.values() for source in one.sources}
+    with stage.tracked(*options, inputs=sorted(manifests), outputs=[layout.tasks]):
+        written = write_tasks(evaluations, layout.manifest, layout.tasks)
     print(f"{len(evaluations)} evaluations; {len(written)} files written, the others say so already")
 
 

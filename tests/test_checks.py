@@ -13,7 +13,7 @@ from regroup.errors import RegroupError
 from regroup.inherited import inherited_values
 from regroup.profile import make_profile
 
-from .thesis import edit, enter_project, thesis
+from .thesis import STARTS, edit, enter_project, thesis
 
 ROOT = Path(__file__).parents[1]
 VARIANTS = "studies/thesis/variants.yaml"
@@ -21,8 +21,7 @@ VARIANTS = "studies/thesis/variants.yaml"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    checkpoints = (f"pretrain/{name}-mini/config.json" for name in ("groupvit", "clip"))
-    return enter_project(tmp_path, monkeypatch, "dvc.yaml", *checkpoints)
+    return enter_project(tmp_path, monkeypatch, "dvc.yaml", *STARTS)
 
 
 def test_every_row_of_every_table_has_a_run() -> None:

@@ -9,7 +9,7 @@ import pytest
 from regroup.cli import main
 from regroup.training.measure import Measurement
 
-from .thesis import edit, enter_project
+from .thesis import STARTS, edit, enter_project
 
 ROOT = Path(__file__).parents[1]
 VARIANTS = "studies/thesis/variants.yaml"
@@ -17,8 +17,7 @@ VARIANTS = "studies/thesis/variants.yaml"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    checkpoints = (f"pretrain/{name}-mini/config.json" for name in ("groupvit", "clip"))
-    return enter_project(tmp_path, monkeypatch, "dvc.yaml", *checkpoints)
+    return enter_project(tmp_path, monkeypatch, "dvc.yaml", *STARTS)
 
 
 def columns(said: str) -> dict[str, dict[str, str]]:

@@ -13,7 +13,8 @@ from regroup.errors import RegroupError
 from regroup.params import Params, load_params
 from regroup.settings import parse, read_yaml
 from regroup.training.settings import AugmentationSettings, FinetuneParams, OptimiserParams
-from regroup.variants import Variant, load_variants
+from regroup.variants import Variant
+from regroup.variants_file import load_variants
 
 ROOT = Path(__file__).parents[1]
 PARAMS = read_yaml(ROOT / "params.yaml")

@@ -10,7 +10,8 @@ import pytest
 from regroup.errors import RegroupError
 from regroup.seeds import all_seeds, further_seeds, of_seed, read_seeds, write_seeds
 from regroup.settings import parse
-from regroup.variants import Variant, load_variants
+from regroup.variants import Variant
+from regroup.variants_file import load_variants
 
 TRAINED = "title: a, objectives: [{name: contrastive}]"
 

@@ -9,7 +9,7 @@ from regroup.errors import RegroupError
 from regroup.params import load_params
 from regroup.profile import make_profile
 from regroup.settings import read_yaml
-from regroup.variants import check_plugins, load_variants
+from regroup.variants_file import check_plugins, load_variants
 
 from .thesis import HERE, edit, enter_project
 

@@ -20,6 +20,8 @@ from regroup.study import StudyFiles
 ROOT = Path(__file__).parents[1]
 STUDY = StudyFiles(Path("studies/thesis"))
 HERE = StudyFiles(ROOT / "studies/thesis")
+STARTS = ("pretrain/groupvit-mini/config.json", "pretrain/clip-mini/config.json")
+"""All that a check reads of the checkpoints which runs of the profile `mini` start from."""
 
 
 @cache

@@ -21,7 +21,8 @@ from regroup.settings import read_yaml
 from regroup.sources.mini.names import drawn_names
 from regroup.sources.weights import find_weights
 from regroup.study import STUDIES, load_borrowed
-from regroup.variants import Variant, load_scored, load_variants
+from regroup.variants import Variant
+from regroup.variants_file import load_scored, load_variants
 
 
 @dataclass(frozen=True)
@@ -157,21 +158,15 @@ def _unknown_names(
             if name not in runs:
                 yield f"{path}: {key}: {name} is not in {params.variants_file}"
     sets = {
-        "figures": (
-            *figures.datasets,
-            *figures.compared,
-            *([figures.dissected] if figures.dissected else []),
-        )
-        if figures
-        else (),
+        "figures": figures.every_dataset if figures else (),
         "dissect.datasets": dissect.datasets if dissect else (),
         "sweep.datasets": sweep.datasets if sweep else (),
     }
     if figures and not dissect:
         yield f"{path}: dissect: this key is missing, and `figures` draws from a dissection"
     for key, datasets in sets.items():
-        for dataset in dict.fromkeys(datasets):
-            if dataset not in params.segmentation.datasets:
+        for dataset in datasets:
+            if dataset not in params.datasets:
                 yield f"{path}: {key}: {dataset} is not under evaluate.segmentation.datasets"
     if learning and learning.dataset not in params.segmentation.validation.datasets:
         yield (
@@ -231,7 +226,7 @@ def _unscorable(params: Params, path: Path) -> Iterator[str]:
                 yield f"{path}: evaluate.{name}: reads {source}, which is not under `sources` ({known})"
     if params.sweep and not params.sweep.combined(params.segmentation):
         yield f"{path}: sweep.stride: every stride is larger than every window"
-    for name, dataset in params.segmentation.datasets.items():
+    for name, dataset in params.datasets.items():
         where = f"{path}: evaluate.segmentation.datasets.{name}"
         if dataset.source not in params.sources:
             yield f"{where}.source: {dataset.source} is not under `sources` ({known})"

@@ -18,7 +18,8 @@ from regroup.params import Params, weight_folders
 from regroup.resolved import checkpoint_of, fill_in, overridden
 from regroup.sources.mini.drawn.coco import CAPTIONS_PER_IMAGE
 from regroup.training.settings import BatchNormSettings, CheckpointParams
-from regroup.variants import Variant, plugin_faults
+from regroup.variants import Variant
+from regroup.variants_file import plugin_faults
 
 if TYPE_CHECKING:
     from regroup.model.interface import BackboneConfig

@@ -18,11 +18,13 @@ COMMANDS = {
     "summary": ("regroup.commands.summary", "print a profile's tables and where to look further"),
     "verify": ("regroup.commands.verify", "compare the scores that were made with those that are checked in"),
     "page": ("regroup.commands.page", "write the report's page with the facts of the last run"),
-    "checkpoint": ("regroup.commands.checkpoint", "inspect and convert checkpoints"),
+    "checkpoint": ("regroup.commands.checkpoint", "inspect, convert and make checkpoints"),
     "datasets": ("regroup.commands.datasets", "list datasets; check or score any folder of images and masks"),
     "shards": ("regroup.commands.shards", "verify caption shards"),
     "segment": ("regroup.commands.segment", "segment images with class names of your own"),
+    "worst": ("regroup.commands.worst", "show the images that a checkpoint segments worst"),
     "sweep": ("regroup.commands.sweep", "score a checkpoint over a grid of inference settings"),
+    "bench": ("regroup.commands.bench", "score checkpoints on every evaluation of some studies"),
     "dissect": ("regroup.commands.dissect", "score a checkpoint's grouping and alignment, each on its own"),
 }
 """Each command's module and its line of help.
@@ -49,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with readable_errors(f"regroup {known}" if known else "regroup"):
         arguments = make_parser(known).parse_args(argv)
         if (params := getattr(arguments, "params", None)) is not None:
-            import_module("regroup.profile").follow_profile(params)
+            for file in params if isinstance(params, list) else [params]:
+                import_module("regroup.profile").follow_profile(file)
         status = arguments.run(arguments) or 0
     raise SystemExit(status)
 

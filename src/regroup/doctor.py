@@ -250,7 +250,7 @@ def _used_files(params: Params) -> Iterator[Finding]:
             )
         else:
             yield _file(params, "nouns.tagger_path", nouns.tagger_path)
-    for key, dataset in params.segmentation.datasets.items():
+    for key, dataset in params.datasets.items():
         if dataset.source not in params.sources:
             name = f"evaluate.segmentation.datasets.{key}"
             yield Finding("files", name, "missing", f"its source {dataset.source} is not under `sources`")

@@ -134,7 +134,7 @@ def _on_real_data(key: str, params: Params) -> bool:
     source = "coco"
     if key.startswith(_DATASETS):
         name = key.removeprefix(_DATASETS).partition(".")[0]
-        source = params.segmentation.datasets[name].source
+        source = params.datasets[name].source
     return params.sources[source].kind != "mini"
 
 

@@ -22,6 +22,8 @@ METRICS = "metrics.json"
 """The file's name in the folder of a task and variant."""
 SEGMENTATION, MIOU = "segmentation", "miou"
 """The task and the metric that a column means where it names a dataset alone."""
+BOUNDARY_MIOU = "boundary_miou"
+"""A metric of segmentation that is there where the evaluation asks for it."""
 
 Unit = Literal["percent", "rank", "count", "ratio"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -189,10 +191,12 @@ def weights_of(sha256: str) -> dict[str, JsonValue]:
     return {"sha256": sha256}
 
 
-def miou_metrics() -> Mapping[str, Metric]:
+def miou_metrics(*, boundary: bool = False) -> Mapping[str, Metric]:
     """The metrics of segmentation, which the analyses of a checkpoint share with its evaluation."""
+    near = {BOUNDARY_MIOU: Metric(title="boundary mIoU")} if boundary else {}
     return {
         MIOU: Metric(title="mIoU"),
         "macc": Metric(title="mAcc"),
         "aacc": Metric(title="aAcc"),
+        **near,
     }

@@ -6,8 +6,9 @@ run before any work starts.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import Field, model_validator
 
@@ -19,8 +20,8 @@ from regroup.journal import TrackingParams
 from regroup.metrics import SEGMENTATION
 from regroup.moved import refuse_moved, remedy
 from regroup.report.settings import LearningParams, PageParams, TablesParams
-from regroup.segmentation.settings import EvaluateParams, SweepParams
-from regroup.settings import Name, Settings, parse, read_yaml
+from regroup.segmentation.settings import DatasetParams, EvaluateParams, SweepParams
+from regroup.settings import EachOnce, Name, Settings, parse, read_yaml
 from regroup.sources.settings import SourceKey, SourceParams, WeightsParams, WorldParams, check_kinds
 from regroup.study import StudyFiles
 from regroup.tasks import Evaluations
@@ -65,7 +66,7 @@ class Params(Settings):
 
     `data` is the profile whose raw data, shards, captions and self-supervised features are used: `name`
     itself, but for a study beside the profile's own. Such a study has only those of `sweep`, `dissect`,
-    `figures` and `learning` that it asks for.
+    `figures` and `learning` that it asks for, and may bring sources that the profile lacks: `own_sources`.
     """
 
     name: Name
@@ -74,6 +75,7 @@ class Params(Settings):
     params_file: Path
     study: Path
     sources: dict[SourceKey, SourceParams]
+    own_sources: Annotated[tuple[SourceKey, ...], EachOnce] = ()
     world: WorldParams
     weights: WeightsParams
     shards: ShardsParams
@@ -101,7 +103,22 @@ class Params(Settings):
         check_kinds(self.sources)
         if "coco" not in self.sources:
             raise ValueError("sources: coco is missing, and every variant is trained on its captions")
+        if strange := [name for name in self.own_sources if name not in self.sources]:
+            raise ValueError(f"own_sources: {strange[0]} is not under `sources`")
+        drawn = [name for name in self.own_sources if self.sources[name].kind == "mini"]
+        if drawn and self.sources["coco"].kind != "mini":
+            raise ValueError(
+                f"sources.{drawn[0]}.kind: `mini`, drawn, in a profile on real data; give `kind: local` and"
+                " `root` in the study's overrides.yaml for this profile, or null and no evaluation of it"
+            )
         return self
+
+    @property
+    def made_sources(self) -> Mapping[SourceKey, SourceParams]:
+        """The sources that the stage `source` makes here: of a study beside the profile's, its own."""
+        if self.data == self.name:
+            return self.sources
+        return {name: source for name, source in self.sources.items() if name in self.own_sources}
 
     @property
     def drawn(self) -> bool:
@@ -124,9 +141,15 @@ class Params(Settings):
         return found.options
 
     @property
+    def datasets(self) -> Mapping[str, DatasetParams]:
+        """The data sets of `evaluate.segmentation`; none where there is no such evaluation."""
+        found = self.evaluate.get(SEGMENTATION)
+        return found.options.datasets if found and isinstance(found.options, EvaluateParams) else {}
+
+    @property
     def layout(self) -> ProfilePaths:
         """Where this profile's files lie."""
-        return ProfilePaths(self.name, self.data)
+        return ProfilePaths(self.name, self.data, self.own_sources)
 
     @property
     def files(self) -> StudyFiles:
@@ -154,8 +177,14 @@ class Params(Settings):
 class ProfilePaths:
     """Where the files of a profile or a study lie, from the project's root; dvc.yaml has the same paths."""
 
-    def __init__(self, name: str, data: str | None = None) -> None:
-        """Lay out the results called `name`, made of the data of the profile `data` (None: the same name)."""
+    def __init__(self, name: str, data: str | None = None, own_sources: Collection[str] = ()) -> None:
+        """Lay out the results called `name`.
+
+        Args:
+            name: of the profile or study.
+            data: the profile whose data they are made of; None: the same.
+            own_sources: raw data that lies below `name` all the same.
+        """
         data = name if data is None else data
         self.shards = Path("data", data, "shards")
         self.captions = Path("data", data, "captions")
@@ -177,18 +206,21 @@ class ProfilePaths:
         self.mapped_labels = Path(".state", data, "labels.arrow")
         self.token_cache = Path(".state", data, "tokens")
         self.text_cache = Path(".state", data, "text")
+        self.features = Path(".state", data, "features")
         self.variants = Path("data", name, "variants")
         self.tasks = Path("data", name, "tasks")
         self.manifests = Path("data", data, "manifests")
         self.dino_settings = Path("data", data, "dino.json")
-        self._raw = Path("data", data, "raw")
+        self.own_manifests = Path("data", name, "manifests")
+        self._raw, self._own_raw = Path("data", data, "raw"), Path("data", name, "raw")
+        self._own = frozenset(own_sources)
         self.dino = Path("data", data, "dino")
         self._runs = Path("runs", name)
         self._state = Path(".state", name)
 
     def raw(self, source: str) -> Path:
         """The raw data of one source."""
-        return self._raw / source
+        return (self._own_raw if source in self._own else self._raw) / source
 
     def resolved(self, variant: str) -> Path:
         """The settings of one variant, every default filled in."""
@@ -196,7 +228,7 @@ class ProfilePaths:
 
     def manifest(self, source: str) -> Path:
         """What the raw data of one source is: a copy of its manifest, apart from the files."""
-        return self.manifests / f"{source}.json"
+        return (self.own_manifests if source in self._own else self.manifests) / f"{source}.json"
 
     def task(self, evaluation: str) -> Path:
         """What one evaluation uses: its options, code and data, every default filled in."""

@@ -34,7 +34,8 @@ def render_pipeline(pipeline: Path, params: Params) -> str:
     its stage then looks at the folder at every run, and leaves a manifest that still holds as it is.
 
     A study beside the profile's own has no stages that make data: it reads what those of the profile's
-    dvc.yaml write, and DVC finds them there. A stage whose section the parameters lack is left out, and so is
+    dvc.yaml write, and DVC finds them there. Only the sources that it brings itself are made by its own stage
+    `source`, into the folder of its results. A stage whose section the parameters lack is left out, and so is
     whatever others would read of it. Runs that it borrows are items of the stage `borrow`, and from there on
     like its own.
 
@@ -57,6 +58,8 @@ def render_pipeline(pipeline: Path, params: Params) -> str:
     outline = load_outline(params.variants_file) if beside else Outline.model_construct(variants={"": None})
     if outline.borrowed:
         _take_over(stages, outline, params)
+    if params.own_sources:
+        _bring(stages, params)
     left_out = {name: stages.pop(name) for name in _left_out(params, outline) if name in stages}
     kept = [out for entry in stages.values() for out in _outputs(_body(entry))]
     gone = [out for entry in left_out.values() for out in _outputs(_body(entry)) if _DATA not in out]
@@ -82,8 +85,8 @@ def render_pipeline(pipeline: Path, params: Params) -> str:
 
 
 def used_in_place(params: Params) -> dict[str, SourceParams]:
-    """The sources whose files lie in a folder that is the user's, or that all profiles share."""
-    return {name: source for name, source in params.sources.items() if source.kind != "mini"}
+    """The sources made here whose files lie in a folder that is the user's, or that all profiles share."""
+    return {name: source for name, source in params.made_sources.items() if source.kind != "mini"}
 
 
 def pipeline_faults(params: Params) -> Iterator[str]:
@@ -157,12 +160,21 @@ def _take_over(stages: Any, outline: Outline, params: Params) -> None:
         stages[name]["params"] += [{file: list(keys)} for file, keys in watched.items()]
 
 
+def _bring(stages: Any, params: Params) -> None:
+    """Let a study's own sources be made where its results are, and its evaluations look there too."""
+    source = _body(stages["source"])
+    stages["source"]["foreach"] = {name: {"kind": one.kind} for name, one in params.made_sources.items()}
+    source["outs"] = [out.replace(_DATA, "data/${name}/") for out in source["outs"]]
+    stages["tasks"]["deps"].append("data/${name}/manifests")
+
+
 def _left_out(params: Params, outline: Outline) -> list[str]:
     """Stages of the root's dvc.yaml that this one does not have."""
     names = [name for name in OPTIONAL if getattr(params, name) is None]
     names += [*([] if outline.borrowed else ["borrow"]), *([] if outline.variants else ["finetune"])]
     if params.data != params.name:
-        names += OF_THE_DATA if params.weights.artefacts else (*OF_THE_DATA, "weights")
+        names += [name for name in OF_THE_DATA if not (name == "source" and params.own_sources)]
+        names += [] if params.weights.artefacts else ["weights"]
     return names
 
 

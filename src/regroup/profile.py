@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ STUDY_HEADER = (
 
 SHARED = ("sources", "world", "shards", "nouns", "noun_report", "dino", "pretrain")
 """Sections of what all studies of a profile have in common."""
-PLACED = ("name", "data", "root", "params_file", "study")
+PLACED = ("name", "data", "root", "params_file", "study", "own_sources")
 """Keys that follow from where a folder is."""
 
 
@@ -191,21 +191,43 @@ def _render_study(place: Place, base: Path) -> str:
         base,
     )
     asked: set[str] = set()
+    lent = read_yaml(base)["sources"]
     for path in place.overrides:
         values = _read_overrides(path)
+        _check_brought(values, lent, path)
         for dotted in values:
             key = str(dotted).partition(".")[0]
             asked.add(key)
             if key in (*PLACED, "base"):
                 raise RegroupError(f"{path}: {key}: follows from the folder of the study; leave it out")
-            if key in SHARED:
+            if key in SHARED and key != "sources":
                 raise RegroupError(
                     f"{path}: {key}: belongs to the data that all studies of the profile `{profile}` share;"
                     " change it there, or make a profile of your own"
                 )
         text = _laid_over(text, values, path)
+    if own := sorted(set(round_trip().load(text)["sources"]) - set(lent)):
+        text = _laid_over(text, {"own_sources": own}, base)
     text = _laid_over(text, dict.fromkeys(set(OPTIONAL) - asked), base)
     return text.split("\n", 1)[1] if text.startswith(MADE) else text
+
+
+def _check_brought(values: Mapping[str, Any], lent: Collection[str], path: Path) -> None:
+    """Refuse overrides of sources that the profile has: all its studies read the same data.
+
+    Raises:
+        RegroupError: names the key.
+    """
+    given = values.get("sources", {})
+    if not isinstance(given, dict):
+        raise RegroupError(f"{path}: sources: a mapping of sources that the study brings is wanted")
+    dotted = (str(key).split(".") for key in values)
+    named = {*given, *(parts[1] for parts in dotted if parts[0] == "sources" and len(parts) > 1)}
+    if taken := sorted(named.intersection(lent)):
+        raise RegroupError(
+            f"{path}: sources.{taken[0]}: belongs to the data that all studies of the profile share; change"
+            " it there, or make a profile of your own. A study may bring sources that the profile lacks"
+        )
 
 
 def _state(place: Place) -> str:

@@ -28,7 +28,8 @@ from regroup.training.settings import (
     FinetuneParams,
     OptimiserParams,
 )
-from regroup.variants import ROOMS, Variant, check_plugins, code_digests, load_lent
+from regroup.variants import ROOMS, Variant, code_digests
+from regroup.variants_file import check_plugins, load_lent
 
 OVERRIDABLE: Mapping[str, type[Settings]] = {
     "optimiser": OptimiserParams,

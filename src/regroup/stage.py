@@ -19,7 +19,8 @@ from regroup.scoring.resolve import write_tasks
 from regroup.settings import Settings
 from regroup.study import Borrowed, load_borrowed
 from regroup.tasks import item_name
-from regroup.variants import Variant, load_scored, load_variants
+from regroup.variants import Variant
+from regroup.variants_file import load_scored, load_variants
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def run(main: Callable[[Stage], None], argv: Sequence[str] | None = None) -> Non
             # by hand there is no stage before this one that would have written what is true now
             write_resolved(stage.params, stage.variants(), stage.layout, borrowed_backbones(stage.params))
         if name in READ_TASKS and STARTED_BY_DVC not in os.environ:
-            write_tasks(stage.params.evaluate, stage.layout.manifests, stage.layout.tasks)
+            write_tasks(stage.params.evaluate, stage.layout.manifest, stage.layout.tasks)
         fix_threads(stage.resources.threads)
         main(stage)
 
@@ -145,7 +146,7 @@ STARTED_BY_DVC = "DVC_STAGE"
 
 ITEMS: Mapping[str, Callable[[Stage], Iterable[str]]] = {
     "pretrain": lambda stage: stage.params.pretrain,
-    "source": lambda stage: map(str, stage.params.sources),
+    "source": lambda stage: map(str, stage.params.made_sources),
     "finetune": lambda stage: stage.variants(),
     "borrow": lambda stage: stage.borrowed(),
     "evaluate": lambda stage: [

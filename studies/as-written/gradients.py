@@ -25,7 +25,8 @@ from regroup.params import Params, ProfilePaths, load_params
 from regroup.training.checkpoint import start_model
 from regroup.training.data import CaptionData
 from regroup.training.step import TrainingStep
-from regroup.variants import Variant, load_variants
+from regroup.variants import Variant
+from regroup.variants_file import load_variants
 
 PUBLISHED = {"form": "published"}
 TERMS: dict[str, tuple[list[dict[str, Any]], str]] = {

@@ -112,7 +112,7 @@ def test_frozen_projectors_keep_their_statistics_where_asked() -> None:
 
 def test_nobody_pays_for_peft_who_does_not_use_it() -> None:
     code = (
-        "import sys, regroup.variants, regroup.adaptation.lora\n"
+        "import sys, regroup.variants_file, regroup.adaptation.lora\n"
         "assert 'torch' not in sys.modules\n"
         "import regroup.training.finetune\n"
         "assert 'torch' in sys.modules and 'peft' not in sys.modules\n"

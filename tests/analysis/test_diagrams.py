@@ -50,7 +50,7 @@ def said(drawn: Drawn) -> str:
 def test_words_stay_in_their_boxes_and_boxes_apart(config: GroupViTConfig) -> None:
     for drawn in every(config):
         axes = drawn.figure.axes[0]
-        renderer = drawn.figure.canvas.get_renderer()  # type: ignore[attr-defined]  # of Agg
+        renderer = drawn.figure.canvas.get_renderer()
         to_data = axes.transData.inverted()
         texts = {text.get_text(): text for text in axes.texts}
         boxes = [Box(*place, text) for place, text in zip(drawn.data["box"], drawn.data["text"], strict=True)]

@@ -105,7 +105,7 @@ def test_affinity_is_headed_by_the_name_of_the_model(model: GroupViT) -> None:
         figures=SimpleNamespace(pretrained="original"),
         profile="mini",
         drawn=True,
-        _pretrained=model,
+        pretrained=model,
         _first=shown(),
     )
     figure = Gallery.affinity(cast(Gallery, asked)).figure
@@ -295,6 +295,6 @@ def test_shown_groups_are_enlarged_bicubically_and_scored_ones_bilinearly(
 def test_affinities_are_of_the_first_images_whatever_they_show(monkeypatch: pytest.MonkeyPatch) -> None:
     images = [(one.image, np.full_like(one.mask, number)) for number, one in enumerate(shown(12))]
     monkeypatch.setattr("regroup.analysis.gallery.numbered_images", lambda _: iter(images))
-    asked = SimpleNamespace(_opened=lambda _: None, _dissected="voc")
+    asked = SimpleNamespace(opened=lambda _: None, dissected="voc")
     first = Gallery._first.func(cast(Gallery, asked))
     assert [int(one.mask[0, 0]) for one in first] == list(range(10)), "each shows one class alone"

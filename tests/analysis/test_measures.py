@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from regroup.analysis.measures import affinity_spreads, group_entropies, patch_grid, write_measure
+from regroup.analysis.measures import affinity_spreads, group_entropies, write_measure
 from regroup.analysis.segments import WholeImage, encode_squares, square
 from regroup.model import GroupViT
 from regroup.report.measures import SIDES, read_images
@@ -35,9 +35,9 @@ def cosine_spread(features: np.ndarray) -> float:
 
 def test_spreads_of_affinities_are_those_of_all_pairs(model: GroupViT) -> None:
     images = encoded(model)
-    found = affinity_spreads(images, average_colours, patch_grid(model))
+    found = affinity_spreads(model, images, average_colours)
     for k, image in enumerate(images):
-        colours = average_colours(image.pixels[None], patch_grid(model))[0]
+        colours = average_colours(image.pixels[None], (4, 4))[0]
         assert found["dino"][k] == np.float32(found["dino"][k])
         np.testing.assert_allclose(found["dino"][k], cosine_spread(colours.double().numpy()), rtol=1e-4)
         np.testing.assert_allclose(

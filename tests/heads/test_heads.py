@@ -15,7 +15,7 @@ from regroup.errors import RegroupError
 from regroup.heads import HEADS, HeadOptions, build_heads, learning_rates
 from regroup.model import GroupViTConfig
 from regroup.plugins import Use
-from regroup.variants import load_variants, plugin_faults
+from regroup.variants_file import load_variants, plugin_faults
 
 
 def test_a_pair_s_logit_is_scaled_and_shifted() -> None:

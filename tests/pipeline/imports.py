@@ -15,6 +15,7 @@ CARRIERS = (
     "params.py",
     "resolved.py",
     "variants.py",
+    "variants_file.py",
     "settings.py",
     "plugins.py",
     "errors.py",

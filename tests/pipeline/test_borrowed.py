@@ -16,7 +16,7 @@ from regroup.report.claims import load_claims
 from regroup.report.reference import load_reference
 from regroup.resolved import borrowed_backbones, write_resolved
 from regroup.settings import read_yaml
-from regroup.variants import load_scored, load_variants
+from regroup.variants_file import load_scored, load_variants
 from tests.thesis import edit
 
 from .graph import stages

@@ -107,7 +107,7 @@ def test_every_knob_is_watched_by_the_stage_that_reads_it() -> None:
         for key in keys
     }
     # where things are changes no result; of the resources only threads may, in the last digits
-    free = {"name", "data", "root", "params_file", "study", "tracking"}
+    free = {"name", "data", "root", "params_file", "study", "own_sources", "tracking"}
     assert watched - {"variants"} == set(Params.model_fields) - free
 
 

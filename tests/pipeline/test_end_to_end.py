@@ -125,6 +125,19 @@ def test_the_pipeline_ends_in_table_11(project: Path, monkeypatch: pytest.Monkey
     assert "Table 11 (mini)" in page
     assert "data:image/" in page
     assert not (project / ".state").exists() or not list((project / ".state").rglob("state.pt"))
+    runs_are_not_scored_on_what_they_learned(project, monkeypatch)
+
+
+def runs_are_not_scored_on_what_they_learned(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retrieval on the images of the shards: refused for a run that saw them, and for no other."""
+    params = read_yaml(project / "params.yaml")
+    params["evaluate"]["learned"] = {"task": "retrieval", "split": "train"}
+    YAML().dump(params, project / "params.yaml")
+    run_stage(monkeypatch, "evaluate", "learned-original")
+    assert (project / "reports/mini/metrics/learned/original/metrics.json").is_file()
+    with pytest.raises(SystemExit) as stop:
+        run_stage(monkeypatch, "evaluate", "learned-ge-384")
+    assert stop.value.code == 2
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from regroup.tasks import evaluation
 from regroup.training.settings import (
     CheckpointParams,
 )
-from regroup.variants import load_variants
+from regroup.variants_file import load_variants
 from tests.thesis import HERE, copy_project
 
 from .graph import ROOT, STAGES, outputs, stages

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from regroup.params import load_params
 from regroup.profile import render
-from regroup.variants import load_variants
+from regroup.variants_file import load_variants
 from tests.thesis import HERE, thesis
 
 from .graph import ROOT

@@ -28,7 +28,8 @@ from regroup.resolved import (
 )
 from regroup.settings import parse, read_yaml
 from regroup.stage import Stage, run
-from regroup.variants import Variant, load_variants
+from regroup.variants import Variant
+from regroup.variants_file import load_variants
 from tests.thesis import HERE, STUDY, edit, enter_project
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,8 @@ from regroup.inherited import inherited_values
 from regroup.profile import make_on_demand, make_profile
 from regroup.report.reference import load_reference
 from regroup.study import StudyFiles
-from regroup.variants import Variant, load_scored
+from regroup.variants import Variant
+from regroup.variants_file import load_scored
 from tests.thesis import enter_project
 
 from .graph import ROOT

@@ -9,6 +9,7 @@ import pytest
 
 from regroup.checks import check_study
 from regroup.cli import main
+from regroup.errors import RegroupError
 from regroup.metrics import METRICS, MIOU, SEGMENTATION, DatasetScores, Metric, Metrics
 from regroup.metrics import write_metrics as write_metrics_file
 from regroup.params import ProfilePaths, load_params
@@ -16,7 +17,7 @@ from regroup.profile import is_made, make_on_demand, make_profile, make_study
 from regroup.resolved import write_resolved
 from regroup.settings import read_yaml
 from regroup.study import place_of, results_of
-from regroup.variants import load_variants
+from regroup.variants_file import load_variants
 from tests.thesis import ROOT, edit
 
 from .graph import outputs, stages
@@ -58,6 +59,56 @@ def test_no_output_is_made_twice(project: Path) -> None:
     )
     assert Path("data/mini-mine/variants/captions.json").is_file()
     assert not Path("data/mini").exists()
+
+
+WITHOUT_ADE = "sources.ade: null\nevaluate.segmentation.datasets.ade: null\n"
+BRINGS_ADE = """
+sources: {ade: {kind: mini}}
+evaluate.segmentation.datasets.ade: {source: ade, protocol: ade150, names: drawn}
+"""
+
+
+def without_ade(project: Path, profile: str, more: str = "") -> None:
+    """A profile that lacks a source, and a study that brings it."""
+    (project / profile).mkdir()
+    (project / profile / "overrides.yaml").write_text(WITHOUT_ADE + more)
+    make_profile(Path(profile))
+    (project / "studies/mine/overrides.yaml").write_text("")
+    folder = project / "studies/mine" / profile
+    folder.mkdir()
+    (folder / "overrides.yaml").write_text(BRINGS_ADE)
+
+
+def test_a_study_brings_a_source_that_the_profile_lacks(project: Path) -> None:
+    """It is made below the study's results: the profile's raw data, manifests and lock stay as they are."""
+    without_ade(project, "small")
+    pipeline = Path("studies/mine/small/dvc.yaml")
+    make_on_demand(pipeline)
+    params = load_params(pipeline.with_name("params.yaml"))
+    assert params.own_sources == ("ade",)
+    assert list(params.made_sources) == ["ade"]
+    assert params.layout.raw("ade") == Path("data/small-mine/raw/ade")
+    assert params.layout.raw("voc12") == Path("data/small/raw/voc12")
+    graph = stages(pipeline)
+    assert next(iter(graph)) == "source"
+    assert list(read_yaml(pipeline)["stages"]["source"]["foreach"]) == ["ade"]
+    assert [out.replace("${key}", "ade") for out in outputs(graph)["source"]] == [
+        "data/${name}/raw/ade",
+        "data/${name}/manifests/ade.json",
+    ]
+    assert {"data/${data}/manifests", "data/${name}/manifests"} <= set(graph["tasks"]["deps"])
+    assert "ade" not in load_params(Path("small/params.yaml")).sources
+    make_on_demand(PIPELINE)  # with the profile that has it, nothing is brought
+    assert load_params(PARAMS).own_sources == ()
+    assert "source" not in stages(PIPELINE)
+
+
+def test_what_a_study_brings_is_not_drawn_beside_real_data(project: Path) -> None:
+    """Or numbers on toys would stand among numbers on photographs."""
+    real = "".join(f"sources.{name}: {{kind: local, root: /d}}\n" for name in ("coco", "voc12", "context"))
+    without_ade(project, "photos", real)
+    with pytest.raises(RegroupError, match=r"sources\.ade\.kind: `mini`, drawn, in a profile on real data"):
+        make_on_demand(Path("studies/mine/photos/dvc.yaml"))
 
 
 def test_the_summary_shows_ours_alone_where_nothing_is_published(

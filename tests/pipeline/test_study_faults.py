@@ -22,6 +22,11 @@ from .studies import PARAMS, PIPELINE, VARIANTS
             "world: belongs to the data that all studies of the profile `mini`",
         ),
         ("overrides.yaml", "dino.layer: 3", "dino: belongs to the data"),
+        ("overrides.yaml", "sources.voc12.kind: local", "sources.voc12: belongs to the data"),
+        ("overrides.yaml", "sources: {coco: {kind: local}}", "sources.coco: belongs to the data"),
+        ("overrides.yaml", "sources: null", "sources: a mapping of sources that the study brings"),
+        ("overrides.yaml", "sources: {cocoa: {kind: mini}}", "cocoa: no such source; did you mean `coco`?"),
+        ("overrides.yaml", "own_sources: [coco]", "own_sources: follows from the folder of the study"),
         ("overrides.yaml", "name: mine", "name: follows from the folder of the study"),
         (
             "overrides.yaml",

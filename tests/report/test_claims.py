@@ -23,6 +23,14 @@ def holds(result: ClaimResult) -> tuple[int, int]:
     return sum(one.thesis.holds for one in result.comparisons), len(result.comparisons)
 
 
+def named(moved: WhatMoved, folder: Path) -> tuple[set[str], str]:
+    """What the .csv says of the runs behind comparisons, and the page as one line."""
+    table, _, page, _ = write_what_moved(moved, folder)
+    with table.open(newline="") as lines:
+        runs = {line[side] for line in csv.DictReader(lines) for side in ("left_runs", "right_runs")}
+    return runs, " ".join(page.read_text().split())
+
+
 def test_every_table_with_results_of_its_own_has_a_claim() -> None:
     # table 7 prints table 6 again, and 33 is of the thesis's text
     assert {claim.table for claim in thesis_claims().claims} == set(range(1, 15)) - {7} | {33}
@@ -150,6 +158,24 @@ def test_the_table_names_mini_fits_and_leaves_nothing_blank(metrics: WriteMetric
     assert r"by 18\% in the thesis" in paths[3].read_text()
 
 
+def test_a_claim_names_its_runs_and_those_it_waits_for(metrics: WriteMetrics, tmp_path: Path) -> None:
+    """The .csv lists seeds, the page counts them."""
+    first = tmp_path / "metrics/segmentation/tuned/metrics.json"
+    further = first.parent / "seeds/0/metrics.json"
+    runs = {11: {"original": [metrics("start", coco=24.0)], "fine_tuning": [first, further]}}
+    others = {"start", "nothing fills it", "missing"}  # the last: of images
+    listed, page = named(check_claims(runs, profile="mini", drawn=True), tmp_path)
+    assert listed == {"tuned (not there)", *others}
+    assert "| tuned (not there); nothing fills it |" in page
+    further.parent.mkdir(parents=True)
+    of_seed_0 = metrics("tuned", seed=0, coco=25.0).read_text()
+    further.write_text(of_seed_0.replace('"digest": "tuned"', '"digest": "other weights"'))
+    metrics("tuned", seed=123, coco=25.0)
+    listed, page = named(check_claims(runs, profile="mini", drawn=True), tmp_path)
+    assert listed == {"tuned (seeds 0, 123)", *others}
+    assert "| tuned ×2; nothing fills it |" in page
+
+
 def test_runs_of_another_profile_and_unknown_rows_are_refused(metrics: WriteMetrics) -> None:
     with pytest.raises(RegroupError, match="made by profile 'mini'"):
         check_claims({11: {"ge": [metrics("g", coco=30.0)]}}, profile="full", drawn=False)
@@ -157,22 +183,32 @@ def test_runs_of_another_profile_and_unknown_rows_are_refused(metrics: WriteMetr
         check_claims({11: {"gee": []}}, profile="full", drawn=False)
 
 
-CLAIM = "id: c, table: 11, section: '1', text: T, rows: [ge], columns: [coco], relation: higher"
+CLAIM = "id: c, table: 11, section: '1', text: T, relation: higher"
+GE, COCO = "rows: [ge], to: [original]", "columns: [coco]"
 
 
 @pytest.mark.parametrize(
     ("claim", "message"),
     [
-        (f"{CLAIM}, to: [original, gee]", "claim c: gee: table 11: no row is called 'gee'"),
-        (f"{CLAIM}, to: [90/ge]", "claim c: 90/ge: there is no table 90"),
-        (f"{CLAIM}, to: [x/ge]", "claim c: x/ge: "),
-        (f"{CLAIM}, to: [2/k5]", "claim c: table 2 has no coco"),
-        (f"{CLAIM}, too: [original]", "did you mean `to`"),
+        (f"rows: [ge], to: [original, gee], {COCO}", "claim c: gee: table 11: no row is called 'gee'"),
+        (f"rows: [ge], to: [90/ge], {COCO}", "claim c: 90/ge: there is no table 90"),
+        (f"rows: [ge], to: [x/ge], {COCO}", "claim c: x/ge: "),
+        (f"rows: [ge], to: [2/k5], {COCO}", "claim c: table 2 has no coco"),
+        (f"rows: [ge], too: [original], {COCO}", "did you mean `to`"),
+        (f"{GE}, {COCO}, to_column: birds", "table 11 has no birds"),
+        (f"{GE}, {COCO}, factor: 2", "factor: Input should be less than or equal to 1"),
+        (GE, "columns: name some"),
+        (f"{GE}, {COCO}, measure: {{kind: late}}", "`kind` is early, class_iou or images"),
+        (f"{GE}, {COCO}, measure: {{kind: early, share: 1.5}}", "less than or equal to 1"),
+        (f"{GE}, columns: [retrieval/coco], measure: {{kind: early, share: 0.3}}", "is of datasets alone"),
+        (f"{GE}, {COCO}, measure: {{kind: class_iou, classes: []}}", "at least 1 item"),
+        (f"{GE}, {COCO}, measure: {{kind: images, of: affinity_spread}}", "columns: name some"),
+        ("rows: [dino], to: [ge], measure: {kind: images, of: affinity_spread}", "has dino and model"),
     ],
 )
 def test_faults_in_a_claims_file_are_named(tmp_path: Path, claim: str, message: str) -> None:
     file = tmp_path / "claims.yaml"
-    file.write_text(f"margin: 0.5\nclaims:\n  - {{{claim}}}\n")
+    file.write_text(f"margin: 0.5\nclaims:\n  - {{{CLAIM}, {claim}}}\n")
     with pytest.raises(RegroupError) as error:
         load_claims(file, reference=thesis())
     assert str(error.value).startswith(str(file))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,11 +34,11 @@ def sample(
     return Sample(float(np.mean(scores)), len(scores), trained, by_checkpoint, by_seed)
 
 
-def check(found: Difference, interval: object) -> None:
+def check(found: Difference, interval: Any) -> None:
     """An interval against one of SciPy's."""
     assert found.half is not None
-    assert found.value - found.half == pytest.approx(interval.low, abs=1e-9)  # type: ignore[attr-defined]
-    assert found.value + found.half == pytest.approx(interval.high, abs=1e-9)  # type: ignore[attr-defined]
+    assert found.value - found.half == pytest.approx(interval.low, abs=1e-9)
+    assert found.value + found.half == pytest.approx(interval.high, abs=1e-9)
 
 
 def test_quantiles_are_those_of_printed_tables() -> None:

@@ -12,9 +12,8 @@ import pytest
 
 from regroup.errors import RegroupError
 from regroup.report.checked import ClaimResult
-from regroup.report.claims import load_claims
 from regroup.report.what_moved import format_what_moved, write_what_moved
-from tests.thesis import check_claims, thesis
+from tests.thesis import check_claims
 
 WriteMetrics = Callable[..., Path]
 
@@ -53,7 +52,11 @@ def test_early_points_are_those_of_the_first_part_without_the_start(metrics: Wri
     assert one.ours.found is not None
     assert one.ours.found.value == pytest.approx(1.5)
     assert (one.ours.found.method, found.ours) == ("blocked", "agree")
-    assert one.left_runs == "with0 (seed 0), with100 (seed 100), with200 (seed 200)"
+    assert [str(run) for run in one.left_runs] == [
+        "with0 (seed 0)",
+        "with100 (seed 100)",
+        "with200 (seed 200)",
+    ]
 
 
 def test_without_curves_a_claim_about_them_is_missing(metrics: WriteMetrics, tmp_path: Path) -> None:
@@ -137,30 +140,3 @@ def test_a_damaged_file_beside_the_metrics_is_named(metrics: WriteMetrics) -> No
     pq.write_table(pa.table({"dataset": ["voc"]}), file.with_name("per_class.parquet"))
     with pytest.raises(RegroupError, match=r"per_class\.parquet: no 'class' in it"):
         claim("voc_classes_lose", {11: {"original": [file]}})
-
-
-CLAIM = "id: c, table: 11, section: '1', text: T, relation: higher"
-ROWS = "rows: [ge], to: [original]"
-
-
-@pytest.mark.parametrize(
-    ("entry", "message"),
-    [
-        (f"{ROWS}, columns: [coco], measure: {{kind: late}}", "`kind` is early, class_iou or images"),
-        (f"{ROWS}, columns: [coco], measure: {{kind: early, share: 1.5}}", "less than or equal to 1"),
-        (f"{ROWS}, columns: [coco], measure: {{kind: class_iou, classes: []}}", "at least 1 item"),
-        (f"{ROWS}, columns: [coco], measure: {{kind: images, of: affinity_spread}}", "columns: name some"),
-        (f"{ROWS}", "columns: name some"),
-        ("rows: [dino], to: [ge], measure: {kind: images, of: affinity_spread}", "has dino and model"),
-        (f"{ROWS}, columns: [retrieval/coco], measure: {{kind: early, share: 0.3}}", "is of datasets alone"),
-        (f"{ROWS}, columns: [coco], to_column: birds", "table 11 has no birds"),
-        (f"{ROWS}, columns: [coco], factor: 2", "factor: Input should be less than or equal to 1"),
-    ],
-)
-def test_faults_of_a_measure_are_named(tmp_path: Path, entry: str, message: str) -> None:
-    file = tmp_path / "claims.yaml"
-    file.write_text(f"margin: 0.5\nclaims:\n  - {{{CLAIM}, {entry}}}\n")
-    with pytest.raises(RegroupError) as error:
-        load_claims(file, reference=thesis())
-    assert str(error.value).startswith(str(file))
-    assert message in str(error.value)

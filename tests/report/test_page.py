@@ -21,7 +21,7 @@ from regroup.report.page.pipeline import draw
 from regroup.report.settings import PageParams
 from regroup.run_facts import collapse, duration, write_index
 from regroup.safe_dvc.graph import read_graph
-from regroup.variants import load_variants
+from regroup.variants_file import load_variants
 from tests.thesis import HERE, thesis
 
 from .page_project import ODD, make_project

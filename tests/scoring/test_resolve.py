@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,11 @@ from regroup.scoring.resolve import read_task, write_tasks
 from regroup.tasks import TASKS, evaluation
 
 ROOT = Path(__file__).parents[2]
+
+
+def of(folder: Path) -> Callable[[str], Path]:
+    """Where each source's manifest lies."""
+    return lambda source: folder / f"{source}.json"
 
 
 @pytest.fixture
@@ -29,7 +35,7 @@ def manifests(tmp_path: Path) -> Path:
 
 def test_a_file_holds_every_default_and_reads_back(tmp_path: Path, manifests: Path) -> None:
     one = evaluation("mine", {"task": "retrieval", "limit": 7})
-    write_tasks({"mine": one}, manifests, tmp_path / "tasks")
+    write_tasks({"mine": one}, of(manifests), tmp_path / "tasks")
     written = json.loads((tmp_path / "tasks/mine.json").read_text())
     assert written["options"]["ks"] == [1, 5, 10]
     assert written["sources"] == {"coco": "coco"}
@@ -41,23 +47,23 @@ def test_only_what_an_evaluation_reads_changes_its_file(tmp_path: Path, manifest
     """Its data, its options, its class lists; no entry beside it, and no source that it does not read."""
     folder, profile = tmp_path / "tasks", load_params(ROOT / "params.yaml").evaluate
     both = {**profile, "retrieval": evaluation("retrieval", {})}
-    assert [path.name for path in write_tasks(profile, manifests, folder)] == ["segmentation.json"]
-    assert [path.name for path in write_tasks(both, manifests, folder)] == ["retrieval.json"]
-    assert write_tasks(both, manifests, folder) == []
+    assert [path.name for path in write_tasks(profile, of(manifests), folder)] == ["segmentation.json"]
+    assert [path.name for path in write_tasks(both, of(manifests), folder)] == ["retrieval.json"]
+    assert write_tasks(both, of(manifests), folder) == []
     (manifests / "ade.json").write_text('{"digest": "other"}')
-    assert [path.name for path in write_tasks(both, manifests, folder)] == ["segmentation.json"]
+    assert [path.name for path in write_tasks(both, of(manifests), folder)] == ["segmentation.json"]
     (manifests / "new.json").write_text('{"digest": "of a source that nobody reads"}')
-    assert write_tasks(both, manifests, folder) == []
+    assert write_tasks(both, of(manifests), folder) == []
     both["retrieval"] = evaluation("retrieval", {"limit": 3})
-    assert [path.name for path in write_tasks(both, manifests, folder)] == ["retrieval.json"]
-    write_tasks(profile, manifests, folder)
+    assert [path.name for path in write_tasks(both, of(manifests), folder)] == ["retrieval.json"]
+    write_tasks(profile, of(manifests), folder)
     assert [path.name for path in folder.iterdir()] == ["segmentation.json"]
 
 
 def test_a_source_that_was_not_made_is_named_and_nothing_is_written(tmp_path: Path, manifests: Path) -> None:
     (manifests / "voc12.json").unlink()
     with pytest.raises(RegroupError, match=r"voc12\.json: no such file; `dvc repro source@voc12` writes it"):
-        write_tasks(load_params(ROOT / "params.yaml").evaluate, manifests, tmp_path / "tasks")
+        write_tasks(load_params(ROOT / "params.yaml").evaluate, of(manifests), tmp_path / "tasks")
     assert not (tmp_path / "tasks").exists()
     with pytest.raises(RegroupError, match="`dvc repro tasks` writes it"):
         read_task(tmp_path / "tasks/segmentation.json")

@@ -29,7 +29,7 @@ def mmseg_scores(
         top_k=params.top_k,
     )
     with quiet():
-        metric = IoUMetric(iou_metrics=["mIoU"])
+        metric = IoUMetric(iou_metrics=["mIoU"], ignore_index=images.ignore_index)
         metric.dataset_meta = images.metainfo
         for sample in images:
             batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}

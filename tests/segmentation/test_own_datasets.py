@@ -305,7 +305,7 @@ def test_a_profile_names_a_protocol_or_a_file_inside_the_project(
     path = describe(tmp_path).relative_to(tmp_path)
     assert load_protocol(dataset(str(path)).protocol).name == "mine"
     for given, complaint in (
-        ("voc2", "protocol: voc2: no such protocol; did you mean `voc20`.*there are ade150, coco_object"),
+        ("voc2", "protocol: voc2: no such protocol; did you mean `voc20`.*there are ade150, ade150_words"),
         ("other.yaml", "protocol: no such file in .*, the project's root"),
         (str(tmp_path / "mine.yaml"), "protocol: give a path from the project's root"),
         ("../mine.yaml", "protocol: give a path from the project's root"),

@@ -133,7 +133,7 @@ def test_who_takes_one_image_and_stops_still_has_gradients(model: GroupViT, phot
     next(results)
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
-    results.close()  # type: ignore[attr-defined]  # a generator
+    results.close()
     assert model.training is training
 
 

@@ -27,13 +27,15 @@ WORLD = WorldParams(
     ade_train=3,
     ade_val=20,
     web=12,
+    classes_train=3,
+    classes_val=2,
 )
 
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("raw")
-    for name in ("coco", "voc12", "context", "ade", "web"):
+    for name in ("coco", "voc12", "context", "ade", "web", "classes"):
         make_source(name, "mini", folder / name, world=WORLD)
     return folder
 
@@ -196,3 +198,22 @@ def test_captions_have_the_nouns_they_were_made_of(raw: Path) -> None:
     found = tagging.CaptionTagger(weights.load_weights("textblob")).find(captions)
     hit = sum(len(words & set(nouns.nouns)) for words, nouns in zip(made, found, strict=True))
     assert hit >= 0.85 * sum(len(words) for words in made)
+
+
+def test_a_class_folder_shows_its_thing_alone(raw: Path, tmp_path: Path) -> None:
+    root = raw_root(raw / "classes")
+    things = load_names().things
+    for split, count in (("train", 3), ("val", 2)):
+        folders = sorted(path.name for path in (root / split).iterdir())
+        assert folders == sorted(thing.name.replace(" ", "_") for thing in things)
+        assert {len(list((root / split / folder).glob("*.jpg"))) for folder in folders} == {count}
+    pictures = [path.read_bytes() for path in root.rglob("*.jpg")]
+    assert len(set(pictures)) == len(pictures) == 5 * len(things)
+    dog = next(thing for thing in things if thing.name == "dog")
+    for _, scene, _ in scenes("classes/dog", "val", 2, (dog,), WORLD.classes_style, WORLD):
+        assert [thing.concept.name for thing in scene.things if not thing.scenery] == ["dog"]
+    more = WORLD.model_copy(update={"classes_val": 4})
+    make_source("classes", "mini", tmp_path / "more", world=more)
+    few = _bytes(root)
+    del few["manifest.json"]
+    assert few.items() <= _bytes(tmp_path / "more").items(), "more pictures leave the first as they are"

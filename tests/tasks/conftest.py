@@ -46,3 +46,22 @@ def coco(tmp_path: Path) -> Path:
     content = {"images": images, "annotations": annotations}
     (root / "annotations/captions_val2017.json").write_text(json.dumps(content))
     return root
+
+
+COLOURS = {"blue_box": (40, 60, 220), "cat": (220, 40, 40), "grass": (40, 200, 60), "sun": (240, 220, 60)}
+"""By class folder; no two pictures of a class are the same."""
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures by class that their colour tells apart: six to train on, three to score."""
+    root = tmp_path_factory.mktemp("classes")
+    for number, (name, colour) in enumerate(COLOURS.items()):
+        for split, count in (("train", 6), ("val", 3)):
+            (root / split / name).mkdir(parents=True)
+            for k in range(count):
+                rng = np.random.default_rng([number, split == "val", k])
+                pixels = np.array(colour) + rng.integers(-15, 16, (36, 48, 3))
+                file = root / split / name / f"{k}.png"
+                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file)
+    return root

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from regroup.errors import RegroupError
+from regroup.features import square
 from regroup.model import GroupViT
 from regroup.tasks import Work, evaluation
 from regroup.tasks._ranks import chance, pair, ranks
-from regroup.tasks.retrieval import square
 
 from .conftest import CAPTIONS
 

@@ -18,11 +18,11 @@ from regroup.training.finetune import CODE, finetune
 from regroup.training.plan import Plan
 from regroup.training.settings import FinetuneParams, OptimiserParams
 from regroup.training.snapshots import FOLDER
-from regroup.training.state import TrainingState, claimed, load_state
+from regroup.training.state import claimed
 from regroup.training.texts import TextFeatures
 from regroup.variants import Variant, code_digests
 
-from .tiny import SETTINGS, VARIANT, finetune_until, model, opened
+from .tiny import SETTINGS, VARIANT, finetune_until, load_steps, model, opened
 
 
 def train(
@@ -109,19 +109,6 @@ def test_a_state_of_other_code_is_not_resumed(
     assert "it is of other code; this run starts anew" in capsys.readouterr().err
     assert again == curve
     assert all(torch.equal(resumed[name], tensor) for name, tensor in fresh.items())
-
-
-def load_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The steps that runs go on from."""
-    found: list[int] = []
-
-    def load(*arguments: Any, **options: Any) -> TrainingState | None:
-        state = load_state(*arguments, **options)
-        found.append(0 if state is None else state.step)
-        return state
-
-    monkeypatch.setattr("regroup.training.progress.load_state", load)
-    return found
 
 
 def test_a_state_of_another_machine_or_thread_count_is_not_resumed(

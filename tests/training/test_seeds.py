@@ -18,11 +18,11 @@ from regroup.training.curve import write_curve
 from regroup.training.parallel import is_first, joined, start
 from regroup.training.seeds import FinishedRun, finetune_seeds, write_runs
 from regroup.training.settings import CheckpointParams, FinetuneParams
-from regroup.training.state import Claim, TrainingState, claimed, load_state
+from regroup.training.state import Claim, claimed
 from regroup.training.texts import TextFeatures
 from regroup.variants import Variant
 
-from .tiny import SETTINGS, VARIANT, model, opened
+from .tiny import SETTINGS, VARIANT, load_steps, model, opened
 
 SEEDS = VARIANT.model_copy(update={"seeds": (123, 0, 7)})
 SHORT = SETTINGS.model_copy(update={"max_steps": 6, "save_every": 2, "snapshots": 2, "views": 2})
@@ -130,14 +130,7 @@ def test_a_killed_job_keeps_finished_seeds_and_ends_in_the_same_bytes(
     kill_at: tuple[int, int],
 ) -> None:
     train(corpus, checkpoint, tmp_path / "state", kill_at=kill_at)
-    resumed: list[int] = []
-
-    def load(*arguments: Any, **options: Any) -> TrainingState | None:
-        state = load_state(*arguments, **options)
-        resumed.append(0 if state is None else state.step)
-        return state
-
-    monkeypatch.setattr("regroup.training.progress.load_state", load)
+    resumed = load_steps(monkeypatch)
     assert written(train(corpus, checkpoint, tmp_path / "state"), tmp_path) == undisturbed
     seed, step = kill_at
     done = SEEDS.seeds.index(seed)

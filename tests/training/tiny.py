@@ -22,6 +22,7 @@ from regroup.training.data import CaptionData
 from regroup.training.finetune import finetune
 from regroup.training.plan import Plan
 from regroup.training.settings import FinetuneParams, OptimiserParams
+from regroup.training.state import TrainingState, load_state
 from regroup.variants import Variant
 
 CONFIG = GroupViTConfig(
@@ -104,3 +105,16 @@ def finetune_until(
     with pytest.raises(KilledError) if stop_at else nullcontext():
         return finetune(trained, data, variant, settings, plan, state=state, **options)
     return None
+
+
+def load_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The step that each later run goes on from, added as it starts; 0 where it starts afresh."""
+    found: list[int] = []
+
+    def load(*arguments: Any, **options: Any) -> TrainingState | None:
+        state = load_state(*arguments, **options)
+        found.append(0 if state is None else state.step)
+        return state
+
+    monkeypatch.setattr("regroup.training.progress.load_state", load)
+    return found

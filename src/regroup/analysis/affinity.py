@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regroup.analysis.grouping_figures import Shown
-from regroup.analysis.segments import encode_squares, square
+from regroup.analysis.segments import WholeImage, encode_squares, square
 from regroup.analysis.tiles import Scale, Tile, heat, tile_page
 from regroup.drawing.figures import Caption, Drawn
 
@@ -27,6 +27,17 @@ def patch_affinity(features: Tensor) -> Tensor:
     """Cosine similarity of every pair of patches: [P, D] to [P, P] in -1..1."""
     normalised = F.normalize(features.float(), dim=-1)
     return normalised @ normalised.T
+
+
+def patch_affinities(
+    model: Backbone, encoded: Iterable[WholeImage], dino: PatchFeatures
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of each image that `model` has encoded: the affinity of its patches by `dino`, and by the model."""
+    for image in encoded:
+        pixels = image.pixels[None]
+        with torch.no_grad():
+            theirs = patch_affinity(dino(pixels, model.patch_grid(pixels))[0])
+        yield theirs, patch_affinity(image.patches)
 
 
 def affinity_figure(
@@ -48,12 +59,10 @@ def affinity_figure(
         names: of `dino` and of `model`, for headings.
     """
     side = model.image_size
-    grid = (side // model.patch_size,) * 2
-    pairs: list[tuple[NDArray[np.floating], NDArray[np.floating]]] = []
-    for image in encode_squares(model, ((one.mask, square(one.image, side)) for one in shown)):
-        with torch.no_grad():
-            theirs = patch_affinity(dino(image.pixels[None], grid)[0])
-        pairs.append((theirs.cpu().numpy(), patch_affinity(image.patches).cpu().numpy()))
+    encoded = encode_squares(model, ((one.mask, square(one.image, side)) for one in shown))
+    pairs = [
+        (theirs.cpu().numpy(), ours.cpu().numpy()) for theirs, ours in patch_affinities(model, encoded, dino)
+    ]
     scale = Scale("cosine similarity", "RdBu_r", 1.0, -1.0)
     per_row = 2
     rows = []
@@ -63,9 +72,10 @@ def affinity_figure(
             tiles += [Tile(_square_picture(one)), *(Tile(heat(part, scale)) for part in pair)]
         rows.append(("", tiles))
     spread = [float(np.mean([part.std() for part in parts])) for parts in zip(*pairs, strict=True)]
+    per_side = side // model.patch_size
     title = f"Affinity between patches, {names[0]} and {names[1]}"
     text = (
-        f"Each square has the cosine similarity of all pairs of {grid[0]} x {grid[1]} patches of the image "
+        f"Each square has the cosine similarity of all pairs of {per_side} x {per_side} patches of the image "
         "beside it, in reading order. Red pairs are alike, blue ones opposed, white ones neither. Mean "
         f"standard deviation: {names[0]} {spread[0]:.2f}, {names[1]} {spread[1]:.2f}."
     )

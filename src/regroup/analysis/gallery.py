@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from regroup.analysis.affinity import affinity_figure
 from regroup.analysis.class_figures import (
@@ -28,7 +26,7 @@ from regroup.analysis.grouping_figures import (
     entropy_figure,
     segments_figure,
 )
-from regroup.analysis.measures import patch_grid, write_affinities, write_entropies
+from regroup.analysis.material import Material
 from regroup.analysis.panels import PanelSample, panel_data, qualitative_panel
 from regroup.analysis.qualitative import (
     dissection_samples,
@@ -37,18 +35,10 @@ from regroup.analysis.qualitative import (
     qualitative_samples,
     telling_images,
 )
-from regroup.analysis.segments import WholeImage, encode_dataset, open_dataset, side_of
-from regroup.analysis.settings import DissectParams, FigureParams
 from regroup.drawing.figures import Caption, Drawn
-from regroup.model.dino import DinoKeys
 from regroup.segmentation.evaluation import decide
 from regroup.segmentation.prompts import embed_prompts
-from regroup.segmentation.resolved import ResolvedDataset
 from regroup.segmentation.scores import PER_CLASS
-from regroup.segmentation.settings import EvaluateParams
-
-if TYPE_CHECKING:
-    from regroup.model import Backbone
 
 SEARCHED = 300
 """Images that concepts of group tokens are looked for in."""
@@ -64,30 +54,8 @@ FIRST = 10
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """What figures are drawn from.
-
-    Attributes:
-        models: by the names of variants; in eval mode.
-        figures: which variants play which part.
-        dissect: K and the size of the bank, for Figure 12.
-        evaluate: inference settings and datasets.
-        roots: raw data of each source.
-        metrics: folder of what variants scored, each in a folder with its per-class scores.
-        dino: the patch features that GroupViT's are compared with.
-        profile: its name.
-        drawn: whether its data is drawn.
-    """
-
-    models: Mapping[str, Backbone]
-    figures: FigureParams
-    dissect: DissectParams
-    evaluate: EvaluateParams
-    roots: Mapping[str, Path]
-    metrics: Path
-    dino: DinoKeys
-    profile: str
-    drawn: bool
+class Gallery(Material):
+    """Draws the figures of a profile."""
 
     def draw(self) -> Iterator[Drawn]:
         """Every figure that the profile's datasets allow."""
@@ -109,66 +77,24 @@ class Gallery:
             yield self.low_iou()
             yield self.representation()
 
-    def measure(self, folder: Path) -> None:
-        """Write what claims about Figures 14 and 23 are judged by; nothing where no dataset is dissected."""
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.figures.dissected is None:
-            return
-        part, model, data = self.figures, self._pretrained, self._dissected
-        sides = {
-            "pretrained": part.pretrained,
-            "unpenalised": part.unpenalised,
-            "penalised": part.group_entropy,
-        }
-        encoded = {side: self._whole(self.models[run], data) for side, run in sides.items()}
-        write_entropies(folder, encoded, runs=sides)
-        size, images = model.image_size, self._opened(data)
-        squares = encode_dataset(model, images, side=size, batch=self.evaluate.batch)
-        runs = {"dino": f"DINO ({self.dino.config.kind})", "model": part.pretrained}
-        write_affinities(folder, squares, self.dino, patch_grid(model), runs=runs)
-
-    @property
-    def _pretrained(self) -> Backbone:
-        return self.models[self.figures.pretrained]
-
-    def _models(self, *names: str) -> dict[str, Backbone]:
-        return {name: self.models[name] for name in dict.fromkeys(names)}
-
-    def _root(self, dataset: str) -> Path:
-        return self.roots[self.evaluate.datasets[dataset].source]
-
-    def _opened(self, dataset: str) -> ResolvedDataset:
-        return open_dataset(self.evaluate.datasets[dataset], self._root(dataset), dataset)
-
-    def _whole(self, model: Backbone, dataset: str, split: str | None = None) -> Iterator[WholeImage]:
-        """A split of a dataset, encoded as the dissection does."""
-        side, images = side_of(model, self.evaluate.window), self._opened(dataset)
-        images = images.on(split or images.split)
-        return encode_dataset(model, images, side=side, batch=self.evaluate.batch)
-
-    @property
-    def _dissected(self) -> str:
-        assert self.figures.dissected is not None
-        return self.figures.dissected
-
     @cached_property
     def _shown(self) -> list[Shown]:
-        return [Shown(image, mask) for image, mask in telling_images(self._opened(self._dissected), ROWS)]
+        return [Shown(image, mask) for image, mask in telling_images(self.opened(self.dissected), ROWS)]
 
     @cached_property
     def _first(self) -> list[Shown]:
-        images = numbered_images(self._opened(self._dissected))
+        images = numbered_images(self.opened(self.dissected))
         return [Shown(image, mask) for image, mask in islice(images, FIRST)]
 
     def qualitative(self) -> Drawn:
         """Figures 13, 16, 17 and 25 to 27."""
         part = self.figures
-        models = self._models(part.pretrained, part.fine_tuned, part.group_entropy, part.baseline)
+        models = self.chosen(part.pretrained, part.fine_tuned, part.group_entropy, part.baseline)
         samples = [
             sample
             for name in part.datasets
             for sample in qualitative_samples(
-                models, self.evaluate, name, self._root(name), images=part.images
+                models, self.evaluate, name, self.root(name), images=part.images
             )
         ]
         title = "What the checkpoints see"
@@ -185,13 +111,13 @@ class Gallery:
 
     def segments(self) -> Drawn:
         """Figure 1."""
-        models = self._models(self.figures.pretrained, self.figures.baseline)
+        models = self.chosen(self.figures.pretrained, self.figures.baseline)
         return segments_figure(models, self._shown, self.evaluate.window, self.profile, self.drawn)
 
     def concepts(self) -> Drawn:
         """Figures 6 and 7."""
-        dataset = self._opened(self._dissected)
-        encoded = islice(self._whole(self._pretrained, self._dissected), SEARCHED)
+        dataset = self.opened(self.dissected)
+        encoded = islice(self.whole(self.pretrained, self.dissected), SEARCHED)
         images = numbered_images(dataset)
         return concepts_figure(
             [
@@ -208,7 +134,7 @@ class Gallery:
     def attention(self) -> Drawn:
         """Figure 9."""
         window, name = self.evaluate.window, self.figures.pretrained
-        return attention_figure(self._pretrained, self._shown, window, self.profile, self.drawn, name)
+        return attention_figure(self.pretrained, self._shown, window, self.profile, self.drawn, name)
 
     def entropy(self) -> Drawn:
         """Figures 10, 14 and 15."""
@@ -216,7 +142,7 @@ class Gallery:
         parts = [
             (name, self.models[name]) for name in (part.pretrained, part.group_entropy, part.label_entropy)
         ]
-        prompts = self._opened(self._dissected).prompts.texts
+        prompts = self.opened(self.dissected).prompts.texts
         classes = {name: embed_prompts(model, prompts) for name, model in parts}
         before, groups, labels = parts
         return entropy_figure(
@@ -232,15 +158,15 @@ class Gallery:
 
     def dissection(self) -> Drawn:
         """Figure 12."""
-        dataset = self._dissected
-        protocol = self._opened(dataset).protocol
-        train = self._whole(self._pretrained, dataset, "train")
+        dataset = self.dissected
+        protocol = self.opened(dataset).protocol
+        train = self.whole(self.pretrained, dataset, "train")
         bank = build_banks(train, protocol, self.dissect.features_per_class)[False]
         samples = dissection_samples(
-            self._pretrained,
+            self.pretrained,
             self.evaluate,
             dataset,
-            self._root(dataset),
+            self.root(dataset),
             bank,
             self.dissect.chosen,
             images=ROWS,
@@ -257,8 +183,8 @@ class Gallery:
         """Figure 23."""
         features = self.dino
         name = "DINO" if features.config.kind == "published" else "DINO (stand-in)"
-        names = name, f"{type(self._pretrained).__name__} ({self.figures.pretrained})"
-        return affinity_figure(self._pretrained, features, self._first, self.profile, self.drawn, names)
+        names = name, f"{type(self.pretrained).__name__} ({self.figures.pretrained})"
+        return affinity_figure(self.pretrained, features, self._first, self.profile, self.drawn, names)
 
     @cached_property
     def _disparities(self) -> dict[str, list[Disparity]]:
@@ -275,11 +201,11 @@ class Gallery:
     def low_iou(self) -> Drawn:
         """Figures 21 and 22."""
         part = self.figures
-        models = self._models(part.pretrained, part.baseline)
+        models = self.chosen(part.pretrained, part.baseline)
         samples = []
         for name, some in self._disparities.items():
             lost = [one.name for one in some[::-1][:LOW]]
-            samples += low_iou_samples(models, self.evaluate, name, self._root(name), lost)
+            samples += low_iou_samples(models, self.evaluate, name, self.root(name), lost)
         title = f"Classes on which {part.baseline} lost most"
         text = (
             "Beside each row a class whose IoU fell most (or rose least) against the pretrained model, "
@@ -291,15 +217,15 @@ class Gallery:
         """Figure 20."""
         panels = {}
         for name, some in self._disparities.items():
-            dataset = self._opened(name)
+            dataset = self.opened(name)
             prompts, classes = dataset.prompts, dataset.protocol.classes
             wanted = set(prompts.ids)
             if len(some) > MOST:
                 wanted = {classes.index(one.name) for one in some if one.change < 0}
-            for variant, model in self._models(self.figures.pretrained, self.figures.baseline).items():
+            for variant, model in self.chosen(self.figures.pretrained, self.figures.baseline).items():
                 features, ids = named_segments(
                     model,
-                    self._whole(model, name),
+                    self.whole(model, name),
                     embed_prompts(model, prompts.texts),
                     prompts,
                     decide(dataset, self.evaluate),

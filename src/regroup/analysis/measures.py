@@ -7,11 +7,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
-from regroup.analysis.affinity import PatchFeatures, patch_affinity
+from regroup.analysis.affinity import PatchFeatures, patch_affinities
 from regroup.analysis.grouping_figures import group_entropy
-from regroup.analysis.segments import WholeImage
+from regroup.analysis.material import Material
+from regroup.analysis.segments import WholeImage, encode_dataset
 from regroup.io import write_json
 
 if TYPE_CHECKING:
@@ -21,8 +20,33 @@ MEASURED = 100
 """Images, the first of the split."""
 
 
+def write_measures(material: Material, folder: Path) -> None:
+    """Write what claims about Figures 14 and 23 are judged by; nothing where no dataset is dissected."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if material.figures.dissected is None:
+        return
+    part, model, data = material.figures, material.pretrained, material.dissected
+    sides = {
+        "pretrained": part.pretrained,
+        "unpenalised": part.unpenalised,
+        "penalised": part.group_entropy,
+    }
+    entropies = group_entropies(
+        {side: material.whole(material.models[run], data) for side, run in sides.items()}
+    )
+    title = "mean entropy of patches over groups"
+    write_measure(folder, "group_entropy", entropies, title=title, unit="nats", runs=sides)
+    squares = encode_dataset(
+        model, material.opened(data), side=model.image_size, batch=material.evaluate.batch
+    )
+    spreads = affinity_spreads(model, squares, material.dino)
+    title = "standard deviation of the cosine similarities between patches"
+    runs = {"dino": f"DINO ({material.dino.config.kind})", "model": part.pretrained}
+    write_measure(folder, "affinity_spread", spreads, title=title, unit="cosine", runs=runs)
+
+
 def affinity_spreads(
-    encoded: Iterable[WholeImage], dino: PatchFeatures, grid: tuple[int, int]
+    model: Backbone, encoded: Iterable[WholeImage], dino: PatchFeatures
 ) -> Mapping[str, list[float]]:
     """Standard deviation of the cosine similarities between an image's patches (section 5.14.1).
 
@@ -30,16 +54,14 @@ def affinity_spreads(
     that do not lie around the middle of the scale.
 
     Args:
-        encoded: images, by a model whose patches at the end of stage 1 are taken.
+        model: its patches at the end of stage 1 are taken.
+        encoded: images, by that model.
         dino: features of the same patches.
-        grid: of the patches.
     """
     found: dict[str, list[float]] = {"dino": [], "model": []}
-    for image in islice(encoded, MEASURED):
-        with torch.inference_mode():
-            theirs = patch_affinity(dino(image.pixels[None], grid)[0])
+    for theirs, ours in islice(patch_affinities(model, encoded, dino), MEASURED):
         found["dino"].append(float(theirs.std()))
-        found["model"].append(float(patch_affinity(image.patches).std()))
+        found["model"].append(float(ours.std()))
     return found
 
 
@@ -74,31 +96,3 @@ def write_measure(
     numbered = {side: {f"{k:03}": value for k, value in enumerate(some)} for side, some in values.items()}
     write_json(path, {"title": title, "unit": unit, "runs": dict(runs), "values": numbered})
     return path
-
-
-def write_entropies(
-    folder: Path, encoded: Mapping[str, Iterable[WholeImage]], *, runs: Mapping[str, str]
-) -> Path:
-    """Write `group_entropies` of each side's images as `group_entropy.json`."""
-    values, title = group_entropies(encoded), "mean entropy of patches over groups"
-    return write_measure(folder, "group_entropy", values, title=title, unit="nats", runs=runs)
-
-
-def write_affinities(
-    folder: Path,
-    encoded: Iterable[WholeImage],
-    dino: PatchFeatures,
-    grid: tuple[int, int],
-    *,
-    runs: Mapping[str, str],
-) -> Path:
-    """Write `affinity_spreads` as `affinity_spread.json`."""
-    values = affinity_spreads(encoded, dino, grid)
-    title = "standard deviation of the cosine similarities between patches"
-    return write_measure(folder, "affinity_spread", values, title=title, unit="cosine", runs=runs)
-
-
-def patch_grid(model: Backbone) -> tuple[int, int]:
-    """Rows and columns of patches at the model's own image size."""
-    side = model.image_size // model.patch_size
-    return side, side

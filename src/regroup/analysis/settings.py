@@ -71,3 +71,9 @@ class FigureParams(Settings):
             self.baseline,
         )
         return tuple(dict.fromkeys(parts))
+
+    @property
+    def every_dataset(self) -> tuple[str, ...]:
+        """All that are named, each once."""
+        dissected = () if self.dissected is None else (self.dissected,)
+        return tuple(dict.fromkeys((*self.datasets, *self.compared, *dissected)))

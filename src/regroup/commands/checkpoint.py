@@ -1,4 +1,4 @@
-"""`regroup checkpoint inspect|convert FILE`."""
+"""`regroup checkpoint inspect|convert|random`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any, get_args
 
 from regroup.adaptation.parts import Part, count_part
-from regroup.backbones import load_checkpoint, read_checkpoint
+from regroup.backbones import config_from, load_checkpoint, make, read_checkpoint
 from regroup.commands.arguments import MOST_PIXELS, add_actions, path, whole
 from regroup.commands.outputs import check_output, check_untracked
 from regroup.errors import RegroupError
+from regroup.io import read_json
+from regroup.model import GroupViTConfig
 from regroup.model.checkpoint import save_checkpoint, save_hugging_face, save_original
 from regroup.model.groupvit import GroupViT
 
 EXAMPLES = """examples:
   regroup checkpoint inspect group_vit_gcc_yfcc_30e-879422e0.pth
   regroup checkpoint convert group_vit_gcc_yfcc_30e-879422e0.pth groupvit --image-size 384
-  regroup checkpoint convert runs/mini/refined-384 refined.pth --to original"""
+  regroup checkpoint convert runs/mini/refined-384 refined.pth --to original
+  regroup checkpoint random out/random --config runs/mini/original/config.json --seed 1"""
 
 
 def add_parser(commands: Any) -> None:
@@ -51,6 +54,22 @@ def add_parser(commands: Any) -> None:
     convert.set_defaults(
         run=lambda arguments: _convert(arguments.file, arguments.output, arguments.to, arguments.image_size)
     )
+
+    random = actions.add_parser(
+        "random",
+        help="write random weights, as training from nothing would begin with",
+        description="Write a checkpoint of random weights: what it scores is what chance gives.",
+        epilog=EXAMPLES,
+    )
+    random.add_argument("output", type=path, help="folder to write, new or empty")
+    random.add_argument(
+        "--config",
+        type=path,
+        metavar="FILE",
+        help="a config.json with the sizes, of any backbone (GroupViT as it was published)",
+    )
+    random.add_argument("--seed", type=whole(0, 2**32 - 1), default=0, metavar="N", help="(0)")
+    random.set_defaults(run=lambda arguments: _random(arguments.output, arguments.config, arguments.seed))
 
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
@@ -119,4 +138,14 @@ def _convert(file: Path, output: Path, to: str, image_size: int | None) -> int:
     else:
         save_hugging_face(model, output)
     print(f"{output}: written ({to})")
+    return 0
+
+
+def _random(output: Path, config: Path | None, seed: int) -> int:
+    import torch
+
+    _check_free(output, folder=True)
+    sizes = GroupViTConfig() if config is None else config_from(read_json(config), source=str(config))
+    save_checkpoint(make(sizes, torch.Generator().manual_seed(seed)).eval(), output)
+    print(f"{output}: random weights of a {sizes.architecture}, seed {seed}")
     return 0

@@ -15,7 +15,7 @@ from regroup.errors import RegroupError
 from regroup.params import Params, load_params
 from regroup.profile import follow_profile
 from regroup.seeds import all_seeds
-from regroup.variants import load_variants
+from regroup.variants_file import load_variants
 
 EXAMPLES = """examples:
   regroup doctor                   the embedded data

@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from regroup.params import load_params
     from regroup.seeds import all_seeds
     from regroup.training.plan import Plan
-    from regroup.variants import load_variants
+    from regroup.variants_file import load_variants
 
     if arguments.no_measure and (arguments.images is not None or arguments.gpus > 1):
         raise RegroupError(

@@ -15,7 +15,7 @@ from regroup.report.reference import load_reference
 from regroup.report.summary import format_summary
 from regroup.report.tables import Table
 from regroup.report.what_moved import format_what_moved, verdict_counts
-from regroup.variants import load_scored
+from regroup.variants_file import load_scored
 
 EXAMPLES = """examples:
   regroup summary

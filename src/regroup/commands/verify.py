@@ -24,7 +24,7 @@ from regroup.report.verify import (
     verify,
 )
 from regroup.report.verify_words import as_json, one_line, table_lines
-from regroup.variants import load_scored
+from regroup.variants_file import load_scored
 
 ABOUT = """\
 Say in one line how many scores differ from those that are checked in, by how much at most, whether that is

@@ -114,9 +114,9 @@ def calibrate(
     def run(
         some: ResolvedDataset, thresholds: Sequence[float], reliability: Reliability | None
     ) -> list[Scores]:
-        def watch(mask: Tensor, encoded: EncodedImage) -> None:
+        def watch(one: ResolvedDataset, mask: Tensor, encoded: EncodedImage) -> None:
             if reliability is not None:
-                _count(reliability, mask, encoded, some, params.top_k)
+                _count(reliability, mask, encoded, one, params.top_k)
 
         return evaluate_decisions(
             model,

@@ -20,7 +20,7 @@ from regroup.report.comparison import (
 )
 from regroup.report.measures import SIDES, ClassIoU, OfImages, read_images
 from regroup.report.reference import Reference, RowRef
-from regroup.report.samples import Ours, Theirs
+from regroup.report.samples import Ours, Theirs, VariantRuns
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Comparison:
     part: str
     thesis: Outcome
     ours: Outcome
-    left_runs: str = ""
-    right_runs: str = ""
-    """The runs that ours is made of: `ge-384 (seeds 0, 100, 123)`."""
+    left_runs: tuple[VariantRuns, ...] = ()
+    right_runs: tuple[VariantRuns, ...] = ()
+    """The runs that ours is made of."""
 
 
 @dataclass(frozen=True)
@@ -195,8 +195,8 @@ def _of_rows(
                 part=part,
                 thesis=_outcome(claim, *printed, theirs.spreads(other), margin, among),
                 ours=_outcome(claim, *mine, ours.spreads(measure, column, part), margin, among),
-                left_runs=ours.names(left),
-                right_runs=ours.names(right),
+                left_runs=ours.filled_by(left),
+                right_runs=ours.filled_by(right),
             )
         )
     return tuple(found), absent
@@ -213,6 +213,9 @@ def _of_images(claim: Claim, margin: float, folder: Path | None) -> tuple[Compar
             return None
         return Sample(statistics.fmean(values.values()), len(values), False, tuple(values.items()))
 
+    def runs(side: str) -> tuple[VariantRuns, ...]:
+        return (VariantRuns(read.runs[side]),) if read is not None and side in read.runs else ()
+
     pairs = [(left, right) for left in claim.rows for right in claim.to]
     nothing = Outcome(None, False, "missing")
     return tuple(
@@ -223,8 +226,8 @@ def _of_images(claim: Claim, margin: float, folder: Path | None) -> tuple[Compar
             part="",
             thesis=nothing,
             ours=_outcome(claim, sample(left), sample(right), Spreads(), margin, len(pairs)),
-            left_runs="" if read is None else read.runs.get(left, ""),
-            right_runs="" if read is None else read.runs.get(right, ""),
+            left_runs=runs(left),
+            right_runs=runs(right),
         )
         for left, right in pairs
     )

@@ -24,53 +24,40 @@ MOST_SEEDS = 100
 """Above, it is hopeless, and no number is told."""
 
 
+Region = tuple[float, float]
+
+
+def _region(relation: Relation, margin: float) -> Region:
+    """Between which bounds the true difference lies if the relation holds."""
+    return {
+        "higher": (0.0, math.inf),
+        "lower": (-math.inf, 0.0),
+        "similar": (-margin, margin),
+        "no_gain": (-math.inf, margin),
+        "no_loss": (-margin, math.inf),
+    }[relation]
+
+
 def p_agree(found: Difference, relation: Relation, margin: float) -> float:
     """The p-value of the hypothesis that the relation does not hold; 0 or 1 where no chance is in it."""
     if found.error == 0:
         return 1 - float(holds(found, relation, margin))
-    match relation:
-        case "higher":
-            return found.above(0)
-        case "lower":
-            return found.below(0)
-        case "similar":
-            return max(found.above(-margin), found.below(margin))
-        case "no_gain":
-            return found.below(margin)
-        case "no_loss":
-            return found.above(-margin)
+    low, high = _region(relation, margin)
+    return max(found.above(low), found.below(high))
 
 
 def p_disagree(found: Difference, relation: Relation, margin: float) -> float:
     """The p-value of the hypothesis that it holds."""
     if found.error == 0:
         return float(holds(found, relation, margin))
-    match relation:
-        case "higher":
-            return found.below(0)
-        case "lower":
-            return found.above(0)
-        case "similar":
-            return min(found.below(-margin), found.above(margin))
-        case "no_gain":
-            return found.above(margin)
-        case "no_loss":
-            return found.below(-margin)
+    low, high = _region(relation, margin)
+    return min(found.below(low), found.above(high))
 
 
 def holds(found: Difference, relation: Relation, margin: float) -> bool:
-    """Whether the difference itself is as claimed, chance aside."""
-    match relation:
-        case "higher":
-            return found.value > 0
-        case "lower":
-            return found.value < 0
-        case "similar":
-            return abs(found.value) <= margin
-        case "no_gain":
-            return found.value <= margin
-        case "no_loss":
-            return found.value >= -margin
+    """Whether the difference itself is as claimed, chance aside; 0 is neither higher nor lower."""
+    low, high = _region(relation, margin)
+    return low <= found.value <= high and not (found.value == 0 and relation in ("higher", "lower"))
 
 
 def judge(found: Difference, relation: Relation, margin: float, among: int = 1) -> Verdict:
@@ -127,24 +114,9 @@ def seeds_needed(found: Sequence[Difference], relation: Relation, margin: float)
     return max(every) if every and len(every) == len(numbers) else None
 
 
-Region = tuple[float, float]
-
-
-def _region(relation: Relation, margin: float) -> Region:
-    """Between which bounds the true difference lies if the relation holds."""
-    return {
-        "higher": (0.0, math.inf),
-        "lower": (-math.inf, 0.0),
-        "similar": (-margin, margin),
-        "no_gain": (-math.inf, margin),
-        "no_loss": (-margin, math.inf),
-    }[relation]
-
-
 def _opposite(relation: Relation, margin: float) -> list[Region]:
     low, high = _region(relation, margin)
-    below, above = (-math.inf, low), (high, math.inf)
-    return [region for region in (below, above) if not any(map(math.isnan, region)) and region[0] < region[1]]
+    return [(a, b) for a, b in ((-math.inf, low), (high, math.inf)) if a < b]
 
 
 def _needed(found: Difference, regions: Sequence[Region], tail: float, power: float) -> int | None:

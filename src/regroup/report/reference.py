@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from regroup.errors import RegroupError
 from regroup.report.columns import Column, column_title, is_miou
+from regroup.report.settings import TableFigure
 from regroup.settings import Settings, parse, read_yaml
 
 Printed = Annotated[float, Field(ge=0, le=1e9)]
@@ -66,7 +67,7 @@ class ReferenceTable(Settings):
 
     `filled_by`: the runs that name its rows, or what the stage of that name writes. `baseline`: the row that
     gains are told over, where our data is drawn and no score is comparable with a printed one; `no_baseline`:
-    why there is none.
+    why there is none. `figure`: how it is drawn too.
     """
 
     number: int = Field(ge=1)
@@ -82,6 +83,7 @@ class ReferenceTable(Settings):
     one_checkpoint: bool = False
     filled_by: Literal["variants", "sweep", "dissect"] = "variants"
     note: str | None = None
+    figure: TableFigure | None = None
 
     @property
     def printed(self) -> bool:
@@ -109,6 +111,8 @@ class ReferenceTable(Settings):
         twice = [row for row, count in Counter(row.id for row in self.rows).items() if count > 1]
         if twice:
             raise ValueError(f"row {', '.join(twice)} is listed twice")
+        if self.figure is not None:
+            self.figure.check(self.columns, [row.id for row in self.rows])
         return self
 
     @model_validator(mode="after")

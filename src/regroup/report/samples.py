@@ -4,21 +4,42 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from regroup.metrics import METRICS
+from regroup.metrics import task_folder
 from regroup.report.columns import Column
 from regroup.report.comparison import Sample, Spread, Spreads, blocked, pooled
 from regroup.report.measures import ClassIoU, Early, RunValues
 from regroup.report.reference import Reference, RowRef
 from regroup.report.scores import Run, read_runs
-from regroup.seeds import is_further
 
 Measured = Early | ClassIoU | None
 Key = tuple[Measured, Column, str]
 """What spreads are of: the measure, the column, and the class where classes are compared."""
+
+
+@dataclass(frozen=True)
+class VariantRuns:
+    """The runs of one variant that fill a row: their seeds, none where nothing is trained."""
+
+    variant: str
+    seeds: tuple[int, ...] = ()
+    there: bool = True
+
+    def __str__(self) -> str:
+        """With every seed: `ge-384 (seeds 0, 100, 123)`."""
+        if not self.there:
+            return f"{self.variant} (not there)"
+        if not self.seeds:
+            return self.variant
+        return f"{self.variant} (seed{'s' * (len(self.seeds) > 1)} {', '.join(map(str, self.seeds))})"
+
+    @property
+    def brief(self) -> str:
+        """With the number of seeds: `ge-384 ×3`."""
+        return f"{self.variant} ×{len(self.seeds)}" if len(self.seeds) > 1 else str(replace(self, seeds=()))
 
 
 @dataclass(frozen=True)
@@ -91,23 +112,15 @@ class Ours:
         name = " · ".join(self.reference.table(ref.table).row(ref.row).labels)
         return name if ref.table == table else f"{name} (table {ref.table})"
 
-    def names(self, ref: RowRef) -> str:
-        """The runs of a row: `ge-384 (seeds 0, 100, 123)`; those that are not there yet say so."""
+    def filled_by(self, ref: RowRef) -> tuple[VariantRuns, ...]:
+        """The runs of a row; where none is there yet, those that it waits for."""
         seeds: dict[str, list[int]] = {}
         for run in self.at(ref):
             seeds.setdefault(run.variant, []).extend([] if run.seed is None else [run.seed])
-        said = [
-            f"{name} (seed{'s' if len(some) > 1 else ''} {', '.join(map(str, sorted(some)))})"
-            if some
-            else name
-            for name, some in seeds.items()
-        ]
-        absent = {
-            run_folder(path).name for path in self.files.get(self.reference.first(ref), ())
-        } - seeds.keys()
-        if not seeds:
-            said += [f"{name} (not there)" for name in sorted(absent)]
-        return ", ".join(said) or "nothing fills it"
+        if seeds:
+            return tuple(VariantRuns(name, tuple(sorted(some))) for name, some in seeds.items())
+        files = self.files.get(self.reference.first(ref), ())
+        return tuple(VariantRuns(name, there=False) for name in sorted(set(map(_variant_of, files))))
 
 
 @dataclass(frozen=True)
@@ -157,7 +170,6 @@ def spreads_of(rows: Iterable[Sample | None]) -> Spreads:
     return Spreads(pooled(variances), blocked(dict(row.seeds) for row in several))
 
 
-def run_folder(path: Path) -> Path:
-    """The folder of a variant that a metrics file is in, whether of its first seed or of a further one."""
-    folder = path.parent if path.name == METRICS else path.with_suffix("")
-    return folder.parents[1] if is_further(folder) else folder
+def _variant_of(file: Path) -> str:
+    """Whose metrics a file has: the folder or, of an analysis, the file below that of the task."""
+    return file.relative_to(task_folder(file)).parts[0].removesuffix(".json")

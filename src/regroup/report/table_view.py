@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
 from regroup.drawing.grid import Grid, console, write_grid
@@ -55,35 +56,27 @@ Column = tuple[list[str], list[list[str]], list[str]]
 
 
 def _console_column(table: Table, heading: str, cells: Sequence[Cell], rows: Sequence[str]) -> Column:
+    if table.compares:
+        return _with_delta(heading, cells)
+    ours = [_with_spread(cell.ours, MISSING) for cell in cells]
+    gains = [_gain(cell, name, table) for cell, name in zip(cells, rows, strict=True)]
     if not table.printed:
-        shown = [[with_spread(cell.ours, MISSING)] for cell in cells]
-        return [heading], shown, [_gain(cell, name, table) for cell, name in zip(cells, rows, strict=True)]
-    if not table.compares:
-        theirs = [_shown(cell.thesis) for cell in cells]
-        ours = [with_spread(cell.ours, MISSING, " ± ") for cell in cells]
-        their_gains = [_thesis_gain(cell, name, table) for cell, name in zip(cells, rows, strict=True)]
-        our_gains = [_gain(cell, name, table) for cell, name in zip(cells, rows, strict=True)]
-        shown_gains = [
-            (a, b) for a, b, name in zip(their_gains, our_gains, rows, strict=True) if name != table.baseline
-        ]
-        if not _gains(table):
-            shown_gains = []
-        left = max(6, *map(len, theirs), *(len(a) for a, _ in shown_gains))
-        right = max(4, *map(len, ours), *(len(b) for _, b in shown_gains))
+        return [heading], [[one] for one in ours], gains
+    theirs = [_shown(cell.thesis) for cell in cells]
+    their_gains = [_thesis_gain(cell, name, table) for cell, name in zip(cells, rows, strict=True)]
+    told = [name != table.baseline and _gains(table) for name in rows]  # else the gains are not printed
+    left = max(6, *map(len, theirs), *map(len, compress(their_gains, told)))
+    right = max(4, *map(len, ours), *map(len, compress(gains, told)))
 
-        def both(a: str, b: str) -> str:
-            return f"{a:>{left}} {b:>{right}}"
+    def both(a: str, b: str) -> str:
+        return f"{a:>{left}} {b:>{right}}"
 
-        lines = [
-            [both(a, b), *([f"{_spread(c.thesis):>{left}} {'':>{right}}"] if _spread(c.thesis) else [])]
-            for a, b, c in zip(theirs, ours, cells, strict=True)
-        ]
-        return (
-            [f"{heading:^{left + right + 1}}", both("thesis", "ours")],
-            lines,
-            [both(a, b) for a, b in zip(their_gains, our_gains, strict=True)],
-        )
-    return _with_delta(heading, cells)
+    lines = [[both(a, b)] for a, b in zip(theirs, ours, strict=True)]
+    for line, cell in zip(lines, cells, strict=True):
+        if spread := _spread(cell.thesis):
+            line.append(both(spread, ""))
+    head = [f"{heading:^{left + right + 1}}", both("thesis", "ours")]
+    return head, lines, [both(a, b) for a, b in zip(their_gains, gains, strict=True)]
 
 
 def _with_delta(heading: str, cells: Sequence[Cell]) -> Column:
@@ -137,11 +130,11 @@ def _spread(score: Score | None) -> str:
     return "" if score is None or score.std is None else f"±{rounded(score.std)}"
 
 
-def with_spread(score: Score | None, none: str, mark: str = " ± ") -> str:
+def _with_spread(score: Score | None, none: str) -> str:
     """A score and its standard deviation over seeds, where it has one."""
     if score is None:
         return none
-    return _shown(score) + _spread(score).replace("±", mark)
+    return _shown(score) + _spread(score).replace("±", " ± ")
 
 
 def _grid(table: Table) -> Grid:
@@ -159,8 +152,8 @@ def _grid(table: Table) -> Grid:
             ours: [_gain(cell, row.id, table) for cell in row.cells],
         }
         shown = {
-            "thesis": [with_spread(cell.thesis, NOT_PRINTED) for cell in row.cells],
-            ours: [with_spread(cell.ours, MISSING) for cell in row.cells],
+            "thesis": [_with_spread(cell.thesis, NOT_PRINTED) for cell in row.cells],
+            ours: [_with_spread(cell.ours, MISSING) for cell in row.cells],
             "delta": [_delta(cell) for cell in row.cells],
         }
         cells = [told[part][k] for k in range(len(row.cells)) for part in gains]

@@ -12,7 +12,7 @@ files have every digit.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -129,25 +129,6 @@ def build_table(
         )
         for row in printed.rows
     ]
-    unfilled = [label(row.labels) for row in printed.rows if row.id not in rows]
-    incomplete = {name: (len(runs[name]), _wanted(paths)) for name, paths in rows.items()}
-    notes = [
-        *([note] if (note := table_note(profile, drawn=drawn, printed=printed.printed)) else []),
-        f"{units(printed, runs)}{f'; section {printed.section}' if printed.section else ''}. "
-        f"{printed.setting}.",
-        *(gain_notes(printed, built_methods(built), drawn=drawn) if drawn or not printed.printed else []),
-        *([printed.note] if printed.note else []),
-        *(f"{label(row.labels)}: {row.note}." for row in printed.rows if row.note),
-        *protocol_notes(printed, runs),
-        *chance_notes(printed, runs),
-        *(
-            f"{label(printed.row(name).labels)}: {have} of {want} runs."
-            for name, (have, want) in incomplete.items()
-            if 0 < have < want
-        ),
-        *([f"Nothing fills: {'; '.join(unfilled)}."] if unfilled else []),
-        *seed_notes(printed, known),
-    ]
     return Table(
         number=number,
         title=printed.title,
@@ -157,15 +138,42 @@ def build_table(
         columns=printed.columns,
         titles=tuple(map(printed.heading, printed.columns)),
         rows=tuple(built),
-        notes=tuple(notes),
+        notes=(
+            *_notes(printed, rows, runs, built, profile=profile, drawn=drawn),
+            *seed_notes(printed, known),
+        ),
         printed=printed.printed,
         baseline=printed.baseline,
     )
 
 
-def built_methods(rows: Sequence[Row]) -> set[str]:
-    """How the gains of a table were compared."""
-    return {cell.gain.method for row in rows for cell in row.cells if cell.gain is not None}
+def _notes(
+    printed: ReferenceTable,
+    files: Mapping[str, Sequence[Path]],
+    runs: Mapping[str, Sequence[Run]],
+    rows: Sequence[Row],
+    *,
+    profile: str,
+    drawn: bool,
+) -> Iterator[str]:
+    """What stands under a table: what its values are, and which runs are not there."""
+    if note := table_note(profile, drawn=drawn, printed=printed.printed):
+        yield note
+    section = f"; section {printed.section}" if printed.section else ""
+    yield f"{units(printed, runs)}{section}. {printed.setting}."
+    if drawn or not printed.printed:
+        methods = {cell.gain.method for row in rows for cell in row.cells if cell.gain is not None}
+        yield from gain_notes(printed, methods, drawn=drawn)
+    if printed.note:
+        yield printed.note
+    yield from (f"{label(row.labels)}: {row.note}." for row in printed.rows if row.note)
+    yield from protocol_notes(printed, runs)
+    yield from chance_notes(printed, runs)
+    for name, paths in files.items():
+        if 0 < (have := len(runs[name])) < (want := _wanted(paths)):
+            yield f"{label(printed.row(name).labels)}: {have} of {want} runs."
+    if unfilled := [label(row.labels) for row in printed.rows if row.id not in files]:
+        yield f"Nothing fills: {'; '.join(unfilled)}."
 
 
 def _cell(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from regroup.drawing.grid import Grid, write_grid
@@ -12,8 +11,9 @@ from regroup.report.checked import ClaimResult, Comparison, Outcome, WhatMoved
 from regroup.report.claim_notes import FIRM, claim_intro, claim_notes
 from regroup.report.columns import column_title
 from regroup.report.comparison import Difference, Verdict
-from regroup.report.judging import MOST_SEEDS, holds, p_agree, p_disagree
+from regroup.report.judging import MOST_SEEDS, p_agree, p_disagree
 from regroup.report.measures import ClassIoU, Early, OfImages
+from regroup.report.samples import VariantRuns
 from regroup.report.scores import rounded
 from regroup.report.table_view import MISSING, NOT_PRINTED, gain_text
 
@@ -94,9 +94,14 @@ def _subject(result: ClaimResult) -> str:
 
 def _runs(result: ClaimResult) -> str:
     """The runs of all its rows, with the number of seeds; the .csv has the seeds."""
-    names = [name for one in result.comparisons for name in (one.left_runs, one.right_runs) if name]
-    short = [re.sub(r" \(seeds ([\d, ]+)\)", lambda m: f" ×{m[1].count(',') + 1}", name) for name in names]
-    return "; ".join(dict.fromkeys(re.sub(r" \(seed \d+\)", "", name) for name in short)) or MISSING
+    sides = [runs for one in result.comparisons for runs in (one.left_runs, one.right_runs)]
+    return "; ".join(dict.fromkeys(_named(runs, result, lambda one: one.brief) for runs in sides)) or MISSING
+
+
+def _named(runs: Sequence[VariantRuns], result: ClaimResult, name: Callable[[VariantRuns], str] = str) -> str:
+    if not runs:
+        return MISSING if isinstance(result.claim.measure, OfImages) else "nothing fills it"
+    return ", ".join(map(name, runs))
 
 
 def _theirs(result: ClaimResult) -> str:
@@ -137,9 +142,9 @@ def _side(
     one = result.decisive(at)
     if one is None or (found := at(one).found) is None:
         return text
-    place = [one.part or (column_title(one.column) if one.column else "")]
+    place = one.part or (column_title(one.column) if one.column else "")
     words = f"{one.left} against {_share(result)}{one.right}"
-    inside = ", ".join(filter(None, (words, *place))) if len(result.comparisons) > 1 else ""
+    inside = ", ".join(filter(None, (words, place))) if len(result.comparisons) > 1 else ""
     how = _how(found, result)
     return f"{text}: {gain_text(found)} ({'; '.join(filter(None, (inside, how)))})"
 
@@ -185,7 +190,8 @@ def _comparisons(moved: WhatMoved) -> list[list[str]]:
             line += [one.left, claim.relation, f"{claim.factor:g}", one.right]
             line += [one.column or NOT_PRINTED, one.part or NOT_PRINTED]
             line += [*_outcome(one.thesis, result), *_outcome(one.ours, result)]
-            line += [one.left_runs or MISSING, one.right_runs or MISSING, result.thesis, result.ours]
+            line += [_named(one.left_runs, result), _named(one.right_runs, result)]
+            line += [result.thesis, result.ours]
             lines.append([*line, "yes" if side.firm else "no", str(side.seeds or NOT_PRINTED)])
     return lines
 
@@ -198,7 +204,7 @@ def _outcome(outcome: Outcome, result: ClaimResult) -> list[str]:
     return [
         f"{rounded(found.value):+}",
         NOT_PRINTED if found.half is None else str(rounded(found.half)),
-        "yes" if holds(found, relation, margin) else "no",
+        "yes" if outcome.holds else "no",
         outcome.verdict,
         f"{p_agree(found, relation, margin):.2g}",
         f"{p_disagree(found, relation, margin):.2g}",

@@ -51,7 +51,7 @@ def library(task: str, files: Iterable[Path] = ()) -> tuple[Path, ...]:
         files: further ones that its result depends on; modules among them, which it finds by their names,
             are followed like its own.
     """
-    own = {*TASKS.files(task), *(file for file in files if file.suffix == ".py")}
+    own = {file for file in (*TASKS.files(task), *files) if file.suffix == ".py"}
     found = {_PACKAGE / name for name in _OF_EVERY_TASK} - own
     waiting = [*own, *found]
     while waiting:

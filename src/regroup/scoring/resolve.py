@@ -6,7 +6,7 @@ evaluation that is added, or one whose data has changed, scores nothing else aga
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ from regroup.scoring.code import code_of
 from regroup.tasks import Evaluation, evaluation
 
 
-def resolve_task(one: Evaluation, manifests: Path) -> dict[str, Any]:
+def resolve_task(one: Evaluation, manifest: Callable[[str], Path]) -> dict[str, Any]:
     """What the file of an evaluation says.
 
     Args:
         one: the evaluation.
-        manifests: folder of the sources' manifests, `<source>.json`.
+        manifest: where that of a source lies.
 
     Raises:
         RegroupError: a source that it reads has no manifest there.
@@ -29,12 +29,14 @@ def resolve_task(one: Evaluation, manifests: Path) -> dict[str, Any]:
     return {
         "task": one.task,
         "options": one.options.model_dump(mode="json"),
-        "sources": {source: _digest(manifests / f"{source}.json") for source in one.sources},
+        "sources": {source: _digest(manifest(source)) for source in one.sources},
         "code": code_of(one.task, one.files),
     }
 
 
-def write_tasks(evaluations: Mapping[str, Evaluation], manifests: Path, folder: Path) -> list[Path]:
+def write_tasks(
+    evaluations: Mapping[str, Evaluation], manifest: Callable[[str], Path], folder: Path
+) -> list[Path]:
     """Write a file for each evaluation; those of evaluations that are no more go.
 
     A file that says the same already is not touched.
@@ -45,7 +47,7 @@ def write_tasks(evaluations: Mapping[str, Evaluation], manifests: Path, folder: 
     Raises:
         RegroupError: as for `resolve_task`; nothing is written then.
     """
-    files = {folder / f"{name}.json": resolve_task(one, manifests) for name, one in evaluations.items()}
+    files = {folder / f"{name}.json": resolve_task(one, manifest) for name, one in evaluations.items()}
     return write_changed(files, folder.glob("*.json"))
 
 

@@ -95,7 +95,9 @@ def with_start(
     name, metric = f"{result.main}{START}", result.metrics[result.main]
     named = Metric(title=f"{metric.title} before training", unit=metric.unit)
     datasets = {
-        dataset: one.model_copy(
+        dataset: one
+        if result.main not in one.values  # a task of several has its main metric on some data sets alone
+        else one.model_copy(
             update={"values": {**one.values, name: start.datasets[dataset].values[result.main]}}
         )
         for dataset, one in result.datasets.items()

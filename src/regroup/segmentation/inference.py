@@ -38,7 +38,7 @@ from regroup.segmentation.windows import (
     WindowFeatures,
     background_segments,
     class_scores,
-    encode_windows,
+    encode_segments,
     enlarge_patches,
     window_boxes,
 )
@@ -93,24 +93,38 @@ class EncodedImage:
 
 @dataclass
 class _Job(Generic[Item]):
+    """An image whose windows are being encoded; each class list has its features of a window."""
+
     item: Item
     height: int
     width: int
     boxes: list[Box]
-    parts: dict[int, WindowFeatures] = field(default_factory=dict)
+    parts: dict[int, tuple[WindowFeatures, ...]] = field(default_factory=dict)
 
-    def result(self, patch: int | None) -> EncodedImage:
-        stacked = WindowFeatures(*(torch.stack(part) for part in zip(*self._ordered(), strict=True)))
-        return EncodedImage(self.height, self.width, tuple(self.boxes), stacked, patch)
-
-    def _ordered(self) -> Iterator[WindowFeatures]:
-        return (self.parts[i] for i in range(len(self.boxes)))
+    def results(self, patch: int | None) -> tuple[EncodedImage, ...]:
+        """What is said of the image, by class list; the segment maps are the same tensor."""
+        lists = list(zip(*(self.parts[i] for i in range(len(self.boxes))), strict=True))
+        maps = torch.stack([window.segment_map for window in lists[0]])
+        return tuple(
+            EncodedImage(
+                self.height,
+                self.width,
+                tuple(self.boxes),
+                WindowFeatures(
+                    maps,
+                    torch.stack([window.logits for window in windows]),
+                    torch.stack([window.image_logits for window in windows]),
+                ),
+                patch,
+            )
+            for windows in lists
+        )
 
 
 class _Queue(Generic[Item]):
     """Windows waiting for the encoder, apart by shape, since a batch has one shape."""
 
-    def __init__(self, model: Backbone, classes: Tensor, batch: int) -> None:
+    def __init__(self, model: Backbone, classes: Sequence[Tensor], batch: int) -> None:
         self._model, self._classes, self._batch = model, classes, batch
         self._waiting: dict[tuple[int, ...], list[tuple[_Job[Item], int, Tensor]]] = {}
 
@@ -126,9 +140,10 @@ class _Queue(Generic[Item]):
         self._waiting = {}
 
     def _encode(self, waiting: list[tuple[_Job[Item], int, Tensor]]) -> None:
-        features = encode_windows(self._model, torch.stack([pixels for *_, pixels in waiting]), self._classes)
-        for (job, index, _), *part in zip(waiting, *features, strict=True):
-            job.parts[index] = WindowFeatures(*part)
+        segments = encode_segments(self._model, torch.stack([pixels for *_, pixels in waiting]))
+        lists = [segments.compared(self._model, classes) for classes in self._classes]
+        for number, (job, index, _) in enumerate(waiting):
+            job.parts[index] = tuple(WindowFeatures(*(part[number] for part in one)) for one in lists)
 
 
 @torch.inference_mode()
@@ -149,6 +164,24 @@ def encode_images(
         params: window and stride.
         batch: windows in a pass of the model.
     """
+    for item, [encoded] in encode_images_once(model, [classes], images, params, batch=batch):
+        yield item, encoded
+
+
+@torch.inference_mode()
+def encode_images_once(
+    model: Backbone,
+    classes: Sequence[Tensor],
+    images: Iterable[tuple[Item, Tensor]],
+    params: InferenceParams,
+    *,
+    batch: int,
+) -> Iterator[tuple[Item, tuple[EncodedImage, ...]]]:
+    """Encode images once for several lists of classes, [N, C] each; the rest as `encode_images`.
+
+    Each list is compared by a product of its own, of the shape that it has alone: what is said of it is the
+    same to the last bit, whatever is asked beside it.
+    """
     device, patch = model.device, None if model.grouped else model.patch_size
     queue: _Queue[Item] = _Queue(model, classes, batch)
     jobs: deque[_Job[Item]] = deque()
@@ -163,10 +196,10 @@ def encode_images(
             queue.flush()
         while jobs and len(jobs[0].parts) == len(jobs[0].boxes):
             done = jobs.popleft()
-            yield done.item, done.result(patch)
+            yield done.item, done.results(patch)
     queue.flush()
     for job in jobs:
-        yield job.item, job.result(patch)
+        yield job.item, job.results(patch)
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +21,7 @@ from regroup.segmentation.images import read_image, scale_image
 from regroup.segmentation.layouts import LAYOUTS, Sample
 from regroup.segmentation.protocols import ClassPrompts, Protocol, load_protocol
 from regroup.segmentation.settings import DatasetParams, InferenceParams
-from regroup.sources.mini.names import drawn_names
+from regroup.sources.mini.names import drawn_names, drawn_stuff
 
 READERS = 2
 """Threads that read and scale images while the model works."""
@@ -81,13 +81,19 @@ class ResolvedDataset:
         Raises:
             RegroupError: either is broken, or they do not fit each other.
         """
-        sample = self.samples[number]
-        # the orientation tag is not followed: masks lie on the pixels as they are stored
-        image = read_image(sample.image, upright=False)
-        if self.change is not None:
-            image = self.change(image, number)
-        mask = read_sample_mask(sample, self.protocol, (image.shape[0], image.shape[1]))
+        image = self.read_image(number)
+        mask = self.read_mask(number, (image.shape[0], image.shape[1]))
         return mask, image if params is None else scale_image(image, params)
+
+    def read_image(self, number: int) -> NDArray[np.uint8]:
+        """RGB image [H, W, 3] of a sample, pixels as they are stored, then changed; errors as `read`."""
+        # the orientation tag is not followed: masks lie on the pixels as they are stored
+        image = read_image(self.samples[number].image, upright=False)
+        return image if self.change is None else self.change(image, number)
+
+    def read_mask(self, number: int, size: tuple[int, int]) -> Ids:
+        """Mask of a sample whose image has `size` (H, W); errors as `read`."""
+        return read_sample_mask(self.samples[number], self.protocol, size)
 
 
 def resolve_dataset(params: DatasetParams, root: Path, name: str | None = None) -> ResolvedDataset:
@@ -102,7 +108,10 @@ def resolve_dataset(params: DatasetParams, root: Path, name: str | None = None) 
         RegroupError: the protocol is missing or bad, or has no class for a name of the drawn world.
     """
     protocol = load_protocol(params.protocol)
-    names = drawn_names(params.source) if params.names == "drawn" else None
+    names = None
+    if params.names == "drawn":
+        stuff = [name for name in drawn_stuff(params.source) if name in protocol.classes]
+        names = [*drawn_names(params.source), *stuff]
     threshold = protocol.threshold if params.threshold is None else params.threshold
     return ResolvedDataset(
         name=name or protocol.name,
@@ -173,13 +182,23 @@ def read_samples(
         params: the size that images are scaled to; None: they stay as they are.
         ahead: samples that wait at most.
     """
+    for [mask], pixels in read_together([dataset], params, ahead):
+        yield mask, pixels
 
-    def read(number: int) -> tuple[Tensor, Tensor]:
-        mask, image = dataset.read(number, params)
-        pixels = np.ascontiguousarray(image.transpose(2, 0, 1))
-        return torch.from_numpy(mask.astype(np.int32)), torch.from_numpy(pixels)
 
-    return read_ahead(read, len(dataset.samples), ahead)
+def read_together(
+    datasets: Sequence[ResolvedDataset], params: InferenceParams | None = None, ahead: int = 16
+) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+    """As `read_samples`, for datasets of the same images: each image once, with its mask in every dataset."""
+
+    def read(number: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        image = datasets[0].read_image(number)
+        size = image.shape[0], image.shape[1]
+        masks = tuple(torch.from_numpy(one.read_mask(number, size).astype(np.int32)) for one in datasets)
+        scaled = image if params is None else scale_image(image, params)
+        return masks, torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
+
+    return read_ahead(read, len(datasets[0].samples), ahead)
 
 
 def read_ahead(read: Callable[[int], Read], count: int, ahead: int = 16) -> Iterator[Read]:
@@ -202,3 +221,16 @@ def read_ahead(read: Callable[[int], Read], count: int, ahead: int = 16) -> Iter
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def of_the_same_images(datasets: Iterable[ResolvedDataset]) -> list[list[ResolvedDataset]]:
+    """Datasets in groups that show the same images in the same order; the groups in the order of their first.
+
+    Raises:
+        RegroupError: as `find_samples`, of any of them.
+    """
+    groups: dict[tuple[Change | None, tuple[Path, ...]], list[ResolvedDataset]] = {}
+    for dataset in datasets:
+        images = tuple(sample.image for sample in dataset.samples)
+        groups.setdefault((dataset.change, images), []).append(dataset)
+    return list(groups.values())

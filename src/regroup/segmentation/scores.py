@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,8 @@ from torch import Tensor
 
 from regroup import metrics
 from regroup.io import text_bytes
+from regroup.segmentation.boundary import BoundaryCounter
+from regroup.segmentation.image_scores import PER_IMAGE, ImageScore, to_table
 from regroup.segmentation.mm import IoUMetric, quiet
 from regroup.segmentation.protocols import IGNORED
 
@@ -40,8 +42,12 @@ class PixelCounter:
         """Count one image: class ids [H, W] against a mask [H, W], whose 255 is not counted."""
         self.add_rows(predicted, true_rows(mask, len(self.classes)))
 
-    def add_rows(self, predicted: Tensor, rows: Tensor) -> None:
-        """Like `add`, with the mask prepared by `true_rows`, once for any number of predictions."""
+    def add_rows(self, predicted: Tensor, rows: Tensor) -> Counts:
+        """Like `add`, with the mask prepared by `true_rows`, once for any number of predictions.
+
+        Returns:
+            The image's own counts, int64 [classes, classes].
+        """
         number = len(self.classes)
         counts = torch.bincount((rows + predicted).flatten(), minlength=(number + 1) * number)
         one = counts.view(number + 1, number)[:-1].cpu()
@@ -49,6 +55,7 @@ class PixelCounter:
         intersect, found, true = one.diagonal(), one.sum(0), one.sum(1)
         # IoUMetric counts an image's areas in float32, exact up to 16 million pixels
         self._areas.append(tuple(area.float() for area in (intersect, found + true - intersect, found, true)))
+        return one.numpy()
 
     def iou_metric(self) -> dict[str, float]:
         """MIoU, mAcc and aAcc as mmseg's `IoUMetric` gives them: percent, rounded to two digits."""
@@ -80,6 +87,8 @@ class DatasetScores:
         images: how many were scored.
         iou_metric: what mmseg's `IoUMetric` prints for these pixels.
         protocol: the protocol and the settings used, JSON-able.
+        boundary: intersections and unions near contours, by class; None: they were not asked for.
+        per_image: the score of each image, in the dataset's order; None likewise.
     """
 
     classes: tuple[str, ...]
@@ -88,6 +97,8 @@ class DatasetScores:
     images: int
     iou_metric: Mapping[str, float]
     protocol: Mapping[str, Any]
+    boundary: BoundaryCounter | None = None
+    per_image: Sequence[ImageScore] | None = None
 
     @cached_property
     def iou(self) -> NDArray[np.float64]:
@@ -99,6 +110,13 @@ class DatasetScores:
     def accuracy(self) -> NDArray[np.float64]:
         """Percent of each class's pixels that are predicted as it; NaN for a class that is not shown."""
         return _percent(self.confusion.diagonal(), self.confusion.sum(1))
+
+    @cached_property
+    def boundary_iou(self) -> NDArray[np.float64]:
+        """Percent for each class, near contours alone; NaN as for `iou`, or where it was not asked for."""
+        if self.boundary is None:
+            return np.full(len(self.classes), np.nan)
+        return _percent(self.boundary.intersection, self.boundary.union)
 
     @property
     def miou(self) -> float:
@@ -118,8 +136,9 @@ class DatasetScores:
 
     def for_metrics(self) -> metrics.DatasetScores:
         """Everything but the per-class table, as it stands in a metrics file."""
+        near = {} if self.boundary is None else {metrics.BOUNDARY_MIOU: _mean(self.boundary_iou)}
         return metrics.DatasetScores(
-            values={metrics.MIOU: self.miou, "macc": self.macc, "aacc": self.aacc},
+            values={metrics.MIOU: self.miou, "macc": self.macc, "aacc": self.aacc, **near},
             images=self.images,
             protocol=dict(self.protocol),
             details={
@@ -129,10 +148,13 @@ class DatasetScores:
         )
 
     def to_table(self, dataset: str) -> pa.Table:
-        """One row a class: `iou`, `accuracy` in percent, areas in pixels, a row of the confusion matrix."""
+        """One row a class: `iou`, `accuracy` in percent, areas in pixels, a row of the confusion matrix.
+
+        Where it was asked for, `boundary_iou` comes last.
+        """
         diagonal = self.confusion.diagonal()
         number = len(self.classes)
-        return pa.table(
+        table = pa.table(
             {
                 "dataset": pa.array([dataset] * number, pa.string()),
                 "class_id": pa.array(range(number), pa.int32()),
@@ -146,6 +168,10 @@ class DatasetScores:
                 "confusion": pa.array(list(self.confusion), pa.list_(pa.int64())),
             }
         )
+        if self.boundary is None:
+            return table
+        near = pa.array(self.boundary_iou, pa.float64(), mask=np.isnan(self.boundary_iou))
+        return table.append_column("boundary_iou", near)
 
 
 @dataclass(frozen=True)
@@ -157,16 +183,24 @@ class Scores:
     def files(self) -> dict[str, bytes]:
         """The per-class table: `per_class.parquet` has `DatasetScores.to_table` of all datasets.
 
-        `per_class.csv` is to be read: without the confusion matrix, percent to two digits.
+        `per_class.csv` is to be read: without the confusion matrix, percent to two digits. `images.parquet`
+        has a row an image, where that was asked for.
         """
         table = pa.concat_tables([scores.to_table(name) for name, scores in self.datasets.items()])
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
-        return {PER_CLASS: sink.getvalue().to_pybytes(), "per_class.csv": text_bytes(_readable(table))}
+        files = {PER_CLASS: _parquet(table), "per_class.csv": text_bytes(_readable(table))}
+        images = {name: one.per_image for name, one in self.datasets.items() if one.per_image is not None}
+        return {**files, PER_IMAGE: _parquet(to_table(images))} if images else files
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def _readable(table: pa.Table) -> str:
-    columns = ("dataset", "class", "predictable", "iou", "accuracy", "true", "predicted")
+    columns = ["dataset", "class", "predictable", "iou", "accuracy", "true", "predicted"]
+    columns += [name for name in table.column_names if name == "boundary_iou"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

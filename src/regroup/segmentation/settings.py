@@ -92,6 +92,12 @@ class EvaluateParams(InferenceParams):
     reuse_stage_one: bool = Field(
         default=False, description="keep tokens of the first stage on disk, for variants that share it"
     )
+    boundary: Annotated[float, Field(gt=0, le=0.5)] | None = Field(
+        default=None,
+        description="also Boundary IoU: of pixels within this share of the diagonal of a contour (its paper: "
+        "0.02 on COCO); null: no",
+    )
+    per_image: bool = Field(default=False, description="also a table of each image's scores")
     datasets: dict[Name, DatasetParams] = Field(min_length=1)
     validation: ValidationParams = ValidationParams()
 

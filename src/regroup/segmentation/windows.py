@@ -94,20 +94,45 @@ class ProductPerWindow(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class Segments(NamedTuple):
+    """What the model sees in B windows of H x W pixels, before anything is asked for.
+
+    Attributes:
+        segment_map: [B, H, W], as in `WindowFeatures`.
+        embeddings: [B, G + 1, C], L2-normalised: of the segments, and last of the window as a whole.
+    """
+
+    segment_map: Tensor
+    embeddings: Tensor
+
+    def compared(self, model: Backbone, classes: Float[Tensor, "n c"]) -> WindowFeatures:
+        """What the model says of classes: cosines, multiplied by the learned logit scale as in training."""
+        # one product a window, as in `ProductPerWindow`
+        cosines = torch.bmm(self.embeddings, classes.T.expand(len(self.embeddings), -1, -1))
+        logits = cosines * model.logit_scale.exp().clamp(max=100)
+        return WindowFeatures(self.segment_map, logits[:, :-1], logits[:, -1])
+
+
 @torch.inference_mode()
 def encode_windows(model: Backbone, pixels: Tensor, classes: Tensor) -> WindowFeatures:
     """Encode windows and compare their segments with classes.
-
-    Cosines are multiplied by the learned logit scale, as in training. The attention of eq. 34 is enlarged to
-    pixels bilinearly, and a pixel belongs to the segment that is then largest there (eq. 35): without groups
-    that is the patch that it lies in, so no attention is made. A side that is
-    no multiple of the patch size is padded on the right or below with the mean colour; the padding belongs to
-    segments like any pixel, and is cut off their maps.
 
     Args:
         model: in eval mode.
         pixels: [B, 3, H, W], normalised.
         classes: [N, C] class embeddings, L2-normalised.
+    """
+    return encode_segments(model, pixels).compared(model, classes)
+
+
+@torch.inference_mode()
+def encode_segments(model: Backbone, pixels: Float[Tensor, "b 3 h w"]) -> Segments:
+    """Encode windows, in eval mode; nothing here depends on the classes that are asked for.
+
+    The attention of eq. 34 is enlarged to pixels bilinearly, and a pixel belongs to the segment that is then
+    largest there (eq. 35): without groups that is the patch that it lies in, so no attention is made. A side
+    that is no multiple of the patch size is padded on the right or below with the mean colour; the padding
+    belongs to segments like any pixel, and is cut off their maps.
     """
     height, width = pixels.shape[-2:]
     patch = model.patch_size
@@ -121,13 +146,9 @@ def encode_windows(model: Backbone, pixels: Tensor, classes: Tensor) -> WindowFe
         segment_map = largest_segment(enlarged[..., :height, :width])
     else:
         segment_map = patch_map(height, width, patch).to(padded.device).expand(len(padded), -1, -1)
-    scale = model.logit_scale.exp().clamp(max=100)
     segments = F.normalize(features.segment_features.float(), dim=-1)
     average = F.normalize(features.feature.float(), dim=-1)
-    # one product a window, as in `ProductPerWindow`
-    both = torch.cat([segments, average[:, None]], dim=1)
-    logits = torch.bmm(both, classes.T.expand(len(both), -1, -1)) * scale
-    return WindowFeatures(segment_map, logits[:, :-1], logits[:, -1])
+    return Segments(segment_map, torch.cat([segments, average[:, None]], dim=1))
 
 
 def patch_map(height: int, width: int, patch: int) -> Int32[Tensor, "h w"]:

@@ -18,16 +18,19 @@ def find_local(name: str, root: Path | None, *, kind: SourceKind = "local") -> t
     Raises:
         RegroupError: no root is set, it is no folder, or parts that are needed are missing or empty.
     """
-    key, required = f"sources.{name}.root", SOURCES.load(name).required
+    key, layout = f"sources.{name}.root", SOURCES.load(name)
     if root is None:
-        raise RegroupError(f"{key}: not set; kind `local` needs the folder that holds {required[0]}")
+        first = (*layout.required, *layout.any_of)[0]
+        raise RegroupError(f"{key}: not set; kind `local` needs the folder that holds {first}")
     folder = root.expanduser().absolute() if kind == "local" else root.expanduser()
     if not folder.is_dir():
         raise RegroupError(
             f"{key}: no such folder {folder}; give the folder into which the archive was unpacked"
         )
     parts = present_parts(name, folder)
-    missing = [part for part in required if part not in parts]
+    missing = [part for part in layout.required if part not in parts]
+    if layout.any_of and not set(layout.any_of) & set(parts):
+        missing.append(" or ".join(layout.any_of))
     if missing:
         raise RegroupError(
             f"{key}: {folder} has no {', '.join(missing)} (missing or empty); give the folder into which the"

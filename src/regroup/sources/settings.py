@@ -79,14 +79,24 @@ class SourceLayout(Settings):
     Attributes:
         required: paths below the source's folder without which a run cannot start.
         optional: paths that are used if they are there.
+        any_of: those of `optional` of which at least one has to be there; none: `required` says all.
         artefacts: the public files that kind `download` fetches, by name; none: it cannot be downloaded.
         pretraining: it is drawn to make the shipped checkpoint, and no profile names it.
     """
 
-    required: tuple[str, ...] = Field(min_length=1)
+    required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    any_of: tuple[str, ...] = ()
     artefacts: dict[str, Artefact] = Field(default={})
     pretraining: bool = False
+
+    @model_validator(mode="after")
+    def _something_has_to_be_there(self) -> SourceLayout:
+        if not self.required and not self.any_of:
+            raise ValueError("needs `required`, or `any_of`: a folder without either could hold anything")
+        if other := [part for part in self.any_of if part not in self.optional]:
+            raise ValueError(f"any_of: {other[0]!r} is not among `optional`")
+        return self
 
     @model_validator(mode="after")
     def _artefacts_become_parts(self) -> SourceLayout:
@@ -196,7 +206,7 @@ class WorldParams(Settings):
 
     The same params give the same bytes. `web` is what the shipped checkpoint was pretrained on; the other
     datasets depart from it mildly, COCO in one direction (turned hues, paler, smaller objects, clutter) and
-    the three zero-shot sets in their own.
+    the zero-shot sets in their own.
     """
 
     seed: Seed = 7
@@ -211,6 +221,8 @@ class WorldParams(Settings):
     context_val: Images = 150
     ade_train: Images = 20
     ade_val: Images = 150
+    classes_train: Images = Field(default=20, description="a class")
+    classes_val: Images = Field(default=10, description="a class")
     web: Images = 6000
 
     web_style: Style = Style(
@@ -220,3 +232,6 @@ class WorldParams(Settings):
     voc12_style: Style = Style(hue=-8, paleness=0.05, objects=(1, 2), size=(0.5, 0.85))
     context_style: Style = Style(hue=10, paleness=0.08, scenery=0.7, size=(0.4, 0.75))
     ade_style: Style = Style(hue=-14, paleness=0.12, scenery=0.9, size=(0.33, 0.65), noise=6)
+    classes_style: Style = Style(
+        hue=18, saturation=0.85, paleness=0.1, objects=(1, 1), size=(0.45, 0.9), clutter=1, rotation=14
+    )

@@ -58,12 +58,17 @@ class Work:
         progress: whether to show progress bars.
         text_cache: folder of class embeddings that may be kept and read; None: keep none.
         token_cache: folder of first-stage tokens, likewise.
+        features: folder of features of pictures and texts, likewise; see `regroup.features`.
+        trained_on: folder of the shards that the model was fine-tuned on, for tasks that refuse to score
+            their images; None: what it has seen is not known.
     """
 
     roots: Mapping[str, Path]
     progress: bool = False
     text_cache: Path | None = None
     token_cache: Path | None = None
+    features: Path | None = None
+    trained_on: Path | None = None
 
 
 @dataclass(frozen=True)

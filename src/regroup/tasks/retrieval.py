@@ -1,33 +1,30 @@
-"""Image-text retrieval on COCO's captions: which caption belongs to an image, and which image to a caption.
+"""Image-text retrieval: which caption belongs to an image, and which image to a caption.
 
 Recall at k counts a query as a hit if any of its positives is among the k best candidates. Captions of equal
 text are positives of each other's images. Candidates that tie with a query's best positive count as better.
+Images that the model was trained on are not scored unawares: see `leak`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from regroup.errors import RegroupError
 from regroup.metrics import DatasetScores, Metric
 from regroup.settings import EachOnce, Pixels, Settings
 from regroup.tasks import TaskResult, Work
+from regroup.tasks._captions import LAYOUTS, Captioned, Corpus, check_there
 from regroup.tasks._ranks import Pairs, chance, pair, ranks, same_text
 
 if TYPE_CHECKING:
-    import numpy as np
-    from jaxtyping import Float, Int, UInt8
-    from numpy.typing import NDArray
+    from jaxtyping import Int
     from torch import Tensor
 
-    from regroup.captions.coco import CaptionCorpus
     from regroup.model import Backbone
 
 Rank = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -36,10 +33,22 @@ MAIN = "mean_recall"
 """The mean of all recalls, both ways."""
 
 
+def _known_layout(name: str) -> str:
+    try:
+        LAYOUTS.check(name)
+    except RegroupError as error:
+        raise ValueError(str(error)) from None
+    return name
+
+
 class Options(Settings):
     """What is retrieved from what, and how."""
 
-    split: Literal["train", "val"] = "val"
+    captions: Annotated[str, AfterValidator(_known_layout)] = "coco"
+    split: Literal["train", "val", "test", "all"] = "val"
+    leak: Literal["refuse", "mark"] = Field(
+        default="refuse", description="what becomes of a split of which images were trained on"
+    )
     limit: int | None = Field(
         default=None, ge=1, le=100_000_000, description="only the first so many images with captions, by id"
     )
@@ -49,50 +58,101 @@ class Options(Settings):
     chunk: int = Field(default=512, ge=1, le=1_000_000, description="rows of the similarity matrix at a time")
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
+    @model_validator(mode="after")
+    def _known_split(self) -> Self:
+        splits: Iterable[str] = LAYOUTS.load(self.captions).SPLITS
+        if self.split not in splits:
+            raise ValueError(
+                f"split: {self.captions} has no split {self.split!r}; it has {', '.join(splits)}"
+            )
+        return self
 
-def sources(_: Options) -> Iterable[str]:
-    """COCO's images and captions."""
-    return ("coco",)
+
+def sources(options: Options) -> Iterable[str]:
+    """Images and captions in one."""
+    return (LAYOUTS.load(options.captions).SOURCE,)
 
 
 def run(model: Backbone, options: Options, work: Work) -> TaskResult:
     """Retrieve captions by image and images by caption.
 
     Raises:
-        RegroupError: captions or images are missing or broken, no image has a caption, there is no such
-            device, or a feature of the model is not finite.
+        RegroupError: captions or images are missing or broken, no image has a caption, the model was trained
+            on some of the images, there is no such device, or a feature of the model is not finite.
     """
-    from regroup.captions.coco import check_images, read_coco_captions
-    from regroup.device import choose_device
+    import torch.nn.functional as F
 
-    model.to(choose_device(options.device))
-    root = work.roots["coco"]
-    file = root / "annotations" / f"captions_{options.split}2017.json"
-    if not file.is_file():
-        raise RegroupError(f"{file}: no such file; retrieval reads COCO's captions of its split")
-    corpus = read_coco_captions(file)
-    captioned = tuple(image for image in corpus.images if image.captions)[: options.limit]
+    from regroup.device import choose_device
+    from regroup.features import image_features, text_features
+
+    layout = LAYOUTS.load(options.captions)
+    corpus: Corpus = layout.read(work.roots[layout.SOURCE], options.split)
+    captioned = tuple(image for image in corpus.images if image.captions)
+    details: dict[str, JsonValue] = {
+        "images_without_captions": len(corpus.images) - len(captioned),
+        "images_as_published": layout.SPLITS[options.split],
+    }
+    captioned = captioned[: options.limit]
     if not captioned:
-        raise RegroupError(f"{file}: no image has a caption: nothing can be retrieved")
-    corpus, folder = replace(corpus, images=captioned), root / f"{options.split}2017"
-    check_images(corpus, folder)
-    pairs = pair([[caption.text for caption in image.captions] for image in captioned])
+        raise RegroupError(f"{corpus.file}: no image has a caption: nothing can be retrieved")
+    check_there([image.path for image in captioned], corpus.file)
+    corpus, leak = _guarded(replace(corpus, images=captioned), options, work)
+    model.to(choose_device(options.device))
+    pairs = pair([[text for _, text in image.captions] for image in captioned])
     size = options.size or model.image_size
-    paths = [folder / image.file_name for image in captioned]
-    images = _image_features(model, paths, size, options.batch, work.progress)
-    texts = _text_features(model, pairs.texts)
+    images = F.normalize(
+        image_features(
+            model,
+            [image.path for image in captioned],
+            size=size,
+            batch=options.batch,
+            store=work.features,
+            progress=work.progress,
+        ),
+        dim=-1,
+    )
+    texts = F.normalize(text_features(model, pairs.texts, store=work.features), dim=-1)
     by_image = ranks(images, texts, pairs.of_image, pairs.counts, chunk=options.chunk)
     by_text = ranks(texts, images, pairs.of_text, [1] * len(images), chunk=options.chunk)
-    return _result(corpus, pairs, by_image, by_text, options, size)
+    return _result(corpus, pairs, by_image, by_text, options, size, {**details, **leak})
+
+
+def _guarded(corpus: Corpus, options: Options, work: Work) -> tuple[Corpus, dict[str, JsonValue]]:
+    """The corpus, its name marked where images of it were trained on, and what is known about that.
+
+    Raises:
+        RegroupError: some were, and options do not say to score them nevertheless.
+    """
+    known = [image.coco for image in corpus.images if image.coco is not None]
+    if work.trained_on is None:
+        return corpus, {"trained_on": "unknown"}
+    if not known:
+        return corpus, {"trained_on": "images of another collection"}
+    from regroup.captions.index import INDEX, read_index
+
+    trained = frozenset(read_index(work.trained_on / INDEX)["image_id"].to_pylist())
+    seen = sum(id_ in trained for id_ in known)
+    details: dict[str, JsonValue] = {"trained_on": len(trained), "trained_on_and_scored": seen}
+    if not seen:
+        return corpus, details
+    share = f"{100 * seen / len(corpus.images):.1f}%"
+    if options.leak == "refuse":
+        raise RegroupError(
+            f"{corpus.file}: the model was trained on {seen} of the {len(corpus.images)} images of"
+            f" {corpus.name} ({share}; {work.trained_on}): it would be scored on what it has learned. Take"
+            " another split, as COCO's `val`, or say `leak: mark`, and tables will tell"
+        )
+    return replace(corpus, name=f"{corpus.name}, {share} of it trained on"), details
 
 
 def _result(
-    corpus: CaptionCorpus,
+    corpus: Corpus,
     pairs: Pairs,
     by_image: Int[Tensor, " images"],
     by_text: Int[Tensor, " texts"],
     options: Options,
     size: int,
+    details: dict[str, JsonValue],
 ) -> TaskResult:
     """Recall both ways from the rank of each image's best caption and of each text's best image."""
     import torch
@@ -119,7 +179,7 @@ def _result(
         ]
         some[MAIN] = math.fsum(recalls) / len(recalls)
     protocol: dict[str, JsonValue] = {
-        "name": f"coco_captions_{options.split}",
+        "name": corpus.name,
         "split": options.split,
         "captions": captions,
         "texts": len(pairs.texts),
@@ -129,33 +189,36 @@ def _result(
         "ties": "count as better",
     }
     scores = DatasetScores(
-        values=values, images=len(by_image), protocol=protocol, details={"chance": {**random}}
+        values=values, images=len(by_image), protocol=protocol, details={"chance": {**random}, **details}
     )
-    return TaskResult(
-        MAIN, metrics, {"coco": scores}, {"ranks.parquet": _items(corpus, pairs, by_image, by_text)}
-    )
+    (source,) = sources(options)
+    files = {"ranks.parquet": _items(corpus.images, pairs, by_image, by_text)}
+    return TaskResult(MAIN, metrics, {source: scores}, files)
 
 
 def _items(
-    corpus: CaptionCorpus, pairs: Pairs, by_image: Int[Tensor, " images"], by_text: Int[Tensor, " texts"]
+    images: Sequence[Captioned],
+    pairs: Pairs,
+    by_image: Int[Tensor, " images"],
+    by_text: Int[Tensor, " texts"],
 ) -> bytes:
     """The rank of every query, as Parquet: its kind, its image and, of a caption, its own id."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     number = {text: k for k, text in enumerate(pairs.texts)}
-    rows: list[tuple[str, int, int | None, int]] = [
-        ("text", image.id, None, int(rank)) for image, rank in zip(corpus.images, by_image, strict=True)
+    rows: list[tuple[str, int | str, int | None, int]] = [
+        ("text", image.id, None, int(rank)) for image, rank in zip(images, by_image, strict=True)
     ]
     rows += [
-        ("image", image.id, caption.id, int(by_text[number[same_text(caption.text)]]))
-        for image in corpus.images
-        for caption in image.captions
+        ("image", image.id, caption, int(by_text[number[same_text(text)]]))
+        for image in images
+        for caption, text in image.captions
     ]
-    wanted, images, captions, found = zip(*rows, strict=True)
+    wanted, ids, captions, found = zip(*rows, strict=True)
     columns = {
         "wanted": pa.array(wanted, pa.string()),
-        "image_id": pa.array(images, pa.int64()),
+        "image_id": pa.array(ids, pa.string() if isinstance(ids[0], str) else pa.int64()),
         "caption_id": pa.array(captions, pa.int64()),
         "rank": pa.array(found, pa.int64()),
     }
@@ -163,80 +226,3 @@ def _items(
     pq.write_table(pa.table(columns), sink)
     content: bytes = sink.getvalue().to_pybytes()
     return content
-
-
-def _image_features(
-    model: Backbone, paths: Sequence[Path], size: int, batch: int, progress: bool
-) -> Float[Tensor, "images c"]:
-    import torch
-    import torch.nn.functional as F
-    from tqdm import tqdm
-
-    from regroup.segmentation.evaluation import inference_mode
-    from regroup.segmentation.images import normalise
-
-    device, features = model.device, []
-    with inference_mode(model), tqdm(total=len(paths), desc="images", disable=not progress) as bar:
-        for pixels in _batches(paths, size, batch):
-            encoded = model.encode_image(normalise(pixels.to(device)), return_segments=False)
-            features.append(F.normalize(encoded.feature.float(), dim=-1))
-            bar.update(len(pixels))
-        return _finite(torch.cat(features), "images")
-
-
-def _batches(paths: Sequence[Path], size: int, batch: int) -> Iterator[UInt8[Tensor, "b 3 size size"]]:
-    """Images in their order, one batch read while the model works at another."""
-    import numpy as np
-    import torch
-
-    def read(some: Sequence[Path]) -> Tensor:
-        return torch.from_numpy(np.stack([square(path, size) for path in some])).permute(0, 3, 1, 2)
-
-    groups = [paths[start : start + batch] for start in range(0, len(paths), batch)]
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(read, groups[0])
-        for group in groups[1:]:
-            ready, waiting = waiting.result(), pool.submit(read, group)
-            yield ready
-        yield waiting.result()
-
-
-def square(path: Path, size: int) -> NDArray[np.uint8]:
-    """An image as the model sees it, RGB [size, size, 3]: scaled to a short side of `size`, its middle.
-
-    Raises:
-        RegroupError: the file is missing, or is not a whole image.
-    """
-    import numpy as np
-    from PIL import Image
-
-    from regroup.pictures import read_picture
-
-    image = Image.fromarray(read_picture(path))
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
-    return np.asarray(image.crop((left, top, left + size, top + size)))
-
-
-def _text_features(model: Backbone, texts: Sequence[str], step: int = 4096) -> Float[Tensor, "texts c"]:
-    import torch
-    import torch.nn.functional as F
-
-    from regroup.captions.tokens import tokenize
-    from regroup.segmentation.evaluation import inference_mode
-
-    device, features = model.device, []
-    with inference_mode(model):
-        for start in range(0, len(texts), step):
-            tokens = tokenize(texts[start : start + step], context=model.context)
-            encoded = model.encode_text(torch.from_numpy(tokens).to(device))
-            features.append(F.normalize(encoded.float(), dim=-1))
-        return _finite(torch.cat(features), "captions")
-
-
-def _finite(features: Tensor, what: str) -> Tensor:
-    if not bool(features.isfinite().all()):
-        raise RegroupError(f"features of {what} are not finite: these weights cannot be scored")
-    return features

@@ -58,7 +58,7 @@ def run(model: Backbone, options: Options, work: Work) -> TaskResult:
     )
     return TaskResult(
         main=MIOU,
-        metrics=miou_metrics(),
+        metrics=miou_metrics(boundary=options.boundary is not None),
         datasets={name: one.for_metrics() for name, one in scores.datasets.items()},
         files=scores.files(),
     )

@@ -15,7 +15,7 @@ from regroup.drawing.grid import Grid, read_grid
 from regroup.drawing.labelling import OPENMOJI, table_note
 from regroup.metrics import metrics_files
 from regroup.report.page.curves import HEIGHT, WIDTH, Curve, read_curve
-from regroup.report.page.pictures import read_pictures
+from regroup.report.page.pictures import TABLES, Picture, read_pictures, table_picture
 from regroup.report.reference import Reference
 from regroup.report.settings import PageParams
 
@@ -45,6 +45,8 @@ class ShownTable:
     rows: tuple[tuple[Cell, ...], ...]
     filled: int
     """Rows in which nothing is missing."""
+    picture: Picture | None
+    """The same as a figure, where its study asks for one."""
 
 
 def build_page(
@@ -60,8 +62,8 @@ def build_page(
     """The page of a report, without the facts of a run.
 
     Args:
-        report: `reports/<profile>`, with `table_data/*.json`, curves and figures `*/NAME.png`; whatever
-            is there is shown.
+        report: `reports/<profile>`, with `table_data/*.json` (and their figures, `.png`), curves and figures
+            `*/NAME.png`; whatever is there is shown.
         profile: its name.
         drawn: whether its data is drawn; a warning and the glyphs' attribution then stand on the page.
         settings: how pictures go in.
@@ -72,7 +74,7 @@ def build_page(
     Raises:
         RegroupError: a file of the report that cannot be read; the message names it.
     """
-    tables = {path.stem: _table(path) for path in sorted((report / "table_data").glob("*.json"))}
+    tables = {path.stem: _table(path, report, settings) for path in sorted((report / TABLES).glob("*.json"))}
     claims = tables.pop(CLAIMS, None)
     main = tables.get(f"table{reference.main:02}" if reference.main else "") or next(
         iter(tables.values()), None
@@ -125,14 +127,15 @@ def _asset(name: str) -> Markup:
     return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
 
 
-def _table(path: Path) -> ShownTable:
+def _table(path: Path, report: Path, settings: PageParams) -> ShownTable:
     grid = read_grid(path)
     rows = tuple(
         tuple(_cell(text, number=k >= grid.texts, claim=path.stem == CLAIMS) for k, text in enumerate(row))
         for row in grid.rows
     )
     filled = sum(all(cell.kind != MISSING for cell in row) for row in rows)
-    return ShownTable(path.stem, grid, grid.groups, rows, filled)
+    picture = table_picture(path, grid.heading, report, settings)
+    return ShownTable(path.stem, grid, grid.groups, rows, filled, picture)
 
 
 def _cell(text: str, *, number: bool, claim: bool) -> Cell:

@@ -6,6 +6,7 @@ import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -45,8 +46,12 @@ class Picture:
     height: int
 
 
+TABLES = "table_data"
+"""The folder whose pictures stand beside their tables, not among the figures."""
+
+
 def read_pictures(report: Path, settings: PageParams) -> list[Picture]:
-    """Every PNG in the folders of a report, in the order of the thesis, then by path.
+    """Every PNG in the folders of a report but those of tables, in the order of the thesis, then by path.
 
     `NAME.json` beside `NAME.png` gives `title`, `caption` and `thesis` (numbers of figures); without it, the
     file's name is the title. Large ones go into the page as WebP, which is a fraction of a PNG.
@@ -54,13 +59,25 @@ def read_pictures(report: Path, settings: PageParams) -> list[Picture]:
     Raises:
         RegroupError: a sidecar that is not of this form, or a picture that cannot be read.
     """
-    pictures = [_read(path, report, settings) for path in sorted(report.glob("*/**/*.png"))]
+    paths = [path for path in sorted(report.glob("*/**/*.png")) if path.parent != report / TABLES]
+    pictures = [_read(path, report, settings) for path in paths]
     return sorted(pictures, key=lambda picture: (picture.thesis or (1000,), picture.path))
 
 
-def _read(path: Path, report: Path, settings: PageParams) -> Picture:
+def table_picture(table: Path, title: str, report: Path, settings: PageParams) -> Picture | None:
+    """The figure that lies beside the file `table<NN>.json` of a table; None where it has none.
+
+    Raises:
+        RegroupError: a picture that cannot be read.
+    """
+    path = table.with_suffix(".png")
+    return _read(path, report, settings, {"title": title}) if path.is_file() else None
+
+
+def _read(path: Path, report: Path, settings: PageParams, about: Any = None) -> Picture:
     sidecar = path.with_suffix(".json")
-    about = read_json(sidecar) if sidecar.is_file() else {}
+    if about is None:
+        about = read_json(sidecar) if sidecar.is_file() else {}
     try:
         title = str(about.get("title") or path.stem.replace("_", " ").replace("-", " ").capitalize())
         caption = str(about.get("caption") or "")

@@ -13,6 +13,9 @@ from regroup.sources.mini.scenes import Scene
 
 _T = TypeVar("_T")
 
+IS_LARGE, IS_SMALL = 0.58, 0.36
+"""Heights over the short side above and below which captions may call an object so."""
+
 _LARGE = ("large", "big", "huge")
 _SMALL = ("small", "little", "tiny")
 _PLAIN = ("old", "nice", "colorful", "lone", "single", "pretty", "funny", "strange")
@@ -66,9 +69,9 @@ def _adjective(relative_height: float, rng: np.random.Generator) -> str:
     """An adjective for every second object, about its size where that stands out."""
     if rng.random() < 0.5:
         return ""
-    if relative_height > 0.58 and rng.random() < 0.7:
+    if relative_height > IS_LARGE and rng.random() < 0.7:
         return _pick(rng, _LARGE)
-    if relative_height < 0.36 and rng.random() < 0.7:
+    if relative_height < IS_SMALL and rng.random() < 0.7:
         return _pick(rng, _SMALL)
     return _pick(rng, _PLAIN)
 

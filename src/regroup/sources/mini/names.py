@@ -83,5 +83,15 @@ def drawn_names(source: str) -> list[str]:
     key = "voc" if source == "voc12" else source
     if key not in get_args(Vocabulary):
         raise RegroupError(f"the drawn world has no class names for the source {source}; give `names: all`")
-    labels = sorted(label for concept in load_names().concepts if (label := concept.label(key)))
+    return _names_in(key)
+
+
+def drawn_stuff(source: str) -> list[str]:
+    """Names of the stuff and scenery that a drawn source shows apart from `drawn_names`; most have none."""
+    key = f"{source}_stuff"
+    return _names_in(key) if key in get_args(Vocabulary) else []
+
+
+def _names_in(vocabulary: str) -> list[str]:
+    labels = sorted(label for concept in load_names().concepts if (label := concept.label(vocabulary)))
     return [name for _, name in labels]

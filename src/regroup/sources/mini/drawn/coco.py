@@ -16,6 +16,8 @@ from regroup.sources.mini.scenes import Scene
 from regroup.sources.settings import WorldParams
 
 CAPTIONS_PER_IMAGE = 5  # as COCO has
+FIRST_VAL = 500001
+"""Id of the first image of the validation split."""
 
 
 def write(folder: Path, world: WorldParams) -> None:
@@ -25,7 +27,7 @@ def write(folder: Path, world: WorldParams) -> None:
     for concept in things:
         assert concept.coco is not None
         pixel_map[world_id(concept.name)] = concept.coco[0] - 1  # the pixel maps count categories from 0
-    for split, count, offset in (("train", world.coco_train, 1), ("val", world.coco_val, 500001)):
+    for split, count, offset in (("train", world.coco_train, 1), ("val", world.coco_val, FIRST_VAL)):
         found = []
         for number, scene, rng in scenes("coco", split, count, things, world.coco_style, world):
             noise = world.coco_style.caption_noise
