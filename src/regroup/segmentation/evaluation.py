@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from regroup.device import choose_device
 from regroup.errors import RegroupError
 from regroup.segmentation.boundary import BoundaryCounter
 from regroup.segmentation.image_scores import ImageScore, image_score
-from regroup.segmentation.inference import Decision, encode_images_once, label_maps
+from regroup.segmentation.inference import Decision, EncodedImage, encode_images_once, label_maps
 from regroup.segmentation.prompts import embed_prompts
 from regroup.segmentation.resolved import (
     ResolvedDataset,
@@ -29,6 +29,8 @@ from regroup.segmentation.settings import EvaluateParams, InferenceParams
 
 if TYPE_CHECKING:
     from regroup.model import Backbone
+
+Watch = Callable[[ResolvedDataset, Tensor, EncodedImage], None]
 
 
 def evaluate_all(
@@ -80,6 +82,7 @@ def evaluate(
     *,
     batch: int = 8,
     progress: bool = False,
+    title: str | None = None,
     text_cache: Path | None = None,
 ) -> DatasetScores:
     """Score a model on one dataset.
@@ -90,6 +93,7 @@ def evaluate(
         params: how.
         batch: windows in a pass of the model.
         progress: whether to show a progress bar.
+        title: of the progress bar; None: the dataset's name.
         text_cache: folder of class embeddings, as `embed_prompts` keeps it; None keeps none.
 
     Raises:
@@ -102,6 +106,7 @@ def evaluate(
         [decide(dataset, params)],
         batch=batch,
         progress=progress,
+        title=title,
         text_cache=text_cache,
     )
     return scores
@@ -122,11 +127,12 @@ def evaluate_decisions(
     progress: bool = False,
     title: str | None = None,
     text_cache: Path | None = None,
+    watch: Watch | None = None,
 ) -> list[DatasetScores]:
     """Score a model on one dataset once for each decision, encoding every image once.
 
-    Arguments and errors are those of `evaluate`; thresholds and top-k come from `decisions`. `title` is
-    that of the progress bar; None: the dataset's name.
+    Arguments and errors are those of `evaluate`; thresholds and top-k come from `decisions`. `watch` is
+    that of `evaluate_together`.
     """
     [scores] = evaluate_together(
         model,
@@ -137,6 +143,7 @@ def evaluate_decisions(
         progress=progress,
         title=title,
         text_cache=text_cache,
+        watch=watch,
     )
     return scores
 
@@ -153,6 +160,7 @@ def evaluate_together(
     progress: bool = False,
     title: str | None = None,
     text_cache: Path | None = None,
+    watch: Watch | None = None,
 ) -> list[list[DatasetScores]]:
     """Score a model on datasets of the same images (`of_the_same_images`), encoding every image once.
 
@@ -169,6 +177,8 @@ def evaluate_together(
         progress: whether to show a progress bar.
         title: of the progress bar; None: the datasets' names.
         text_cache: folder of class embeddings, as `embed_prompts` keeps it; None keeps none.
+        watch: is shown every dataset with each of its masks [H, W] and encoded images, for what else is to
+            be counted.
 
     Returns:
         For each dataset, the scores by decision.
@@ -190,6 +200,8 @@ def evaluate_together(
             ):
                 mask = mask.to(encoded.features.segment_map.device)
                 maps = label_maps(encoded, dataset.prompts, some, (mask.shape[0], mask.shape[1]))
+                if watch is not None:
+                    watch(dataset, mask, encoded)
                 rows = true_rows(mask, len(dataset.protocol.classes), dataset.protocol.ignored)
                 for tally, predicted in zip(mine, maps, strict=True):
                     tally.add(predicted, mask, rows)

@@ -260,6 +260,24 @@ def class_planes(
     return ids, _resized(image, channels, _coverage(image), size)
 
 
+@torch.inference_mode()
+def class_confidence(
+    image: EncodedImage, labels: ClassPrompts, top_k: int, size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """The class of each pixel, background apart: int16 [H, W], and how sure it is: float32 [H, W] in 0..1.
+
+    Logits are not negative, so a class's share of the sum over all classes (each averaged over windows and
+    resized, as for the map) is a probability, and the map's class has the largest. Without groups logits sum
+    to 1 already, and the share is the softmax; with them it is that of twice the scaled cosines over a
+    window's top-k classes (eq. 33 is a product of two softmaxes). Where all logits are 0, classes are alike.
+    """
+    scores, coverage = image.scores(labels, top_k), _coverage(image)
+    best, ids = _best_class(image, scores, coverage, labels, size)
+    [total] = _resized(image, scores.sum(dim=-1, keepdim=True), coverage, size)
+    share = torch.where(total > 0, (best / total).clamp(max=1), 1 / scores.shape[-1])
+    return ids, share
+
+
 def _best_class(
     image: EncodedImage, scores: Tensor, coverage: Tensor, labels: ClassPrompts, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
@@ -269,6 +287,8 @@ def _best_class(
     ids = torch.full(size, prompted[0], dtype=torch.int16, device=scores.device)
     candidates = scores.amax(dim=(0, 1)).nonzero().flatten()
     for some in torch.split(candidates, PLANES):
+        if not len(some):  # all scores underflow to zero, and the first class stands for all
+            break
         planes = _resized(image, scores[..., some], coverage, size)
         for number, plane in zip(some.tolist(), planes, strict=True):
             ids.masked_fill_(plane > best, prompted[number])

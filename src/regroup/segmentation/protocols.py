@@ -250,6 +250,13 @@ def protocol_file(name: str) -> Path:
     return Path(name) if is_file(name) else PROTOCOLS.path(name)
 
 
+def files_behind(protocols: Iterable[str]) -> list[Path]:
+    """The files of protocols, by name or path, and the readers of their masks, which are found by name."""
+    names = sorted(set(protocols))
+    readers = {file for name in names for file in LAYOUTS.files(load_protocol(name).masks.layout)}
+    return [*map(protocol_file, names), *sorted(readers)]
+
+
 def read_protocol(path: Path) -> Protocol:
     """Read a protocol file; its name is the file's.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,9 @@ from regroup.sources.mini.names import drawn_names, drawn_stuff
 READERS = 2
 """Threads that read and scale images while the model works."""
 
+Read = TypeVar("Read")
+Change = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
+
 
 @dataclass(frozen=True)
 class ResolvedDataset:
@@ -39,6 +43,7 @@ class ResolvedDataset:
         split: `train` or `val`.
         limit: only the first so many images; None: all.
         names: `all`, or `drawn`: those of the mini world.
+        change: what is done to an image (RGB [H, W, 3], and the sample's number) before it is scaled.
     """
 
     name: str
@@ -49,6 +54,7 @@ class ResolvedDataset:
     split: str = "val"
     limit: int | None = None
     names: str = "all"
+    change: Change | None = None
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
@@ -58,6 +64,12 @@ class ResolvedDataset:
     def on(self, split: str) -> ResolvedDataset:
         """The same on another split."""
         return self if split == self.split else replace(self, split=split)
+
+    def changed(self, change: Change) -> ResolvedDataset:
+        """The same images with something done to each."""
+        other = replace(self, change=change)
+        other.__dict__["samples"] = self.samples  # listed once
+        return other
 
     def read(self, number: int, params: InferenceParams | None = None) -> tuple[Ids, NDArray[np.uint8]]:
         """Mask [H, W] and RGB image [h, w, 3] of a sample, pixels as they are stored.
@@ -74,9 +86,10 @@ class ResolvedDataset:
         return mask, image if params is None else scale_image(image, params)
 
     def read_image(self, number: int) -> NDArray[np.uint8]:
-        """RGB image [H, W, 3] of a sample, pixels as they are stored; errors as `read`."""
+        """RGB image [H, W, 3] of a sample, pixels as they are stored, then changed; errors as `read`."""
         # the orientation tag is not followed: masks lie on the pixels as they are stored
-        return read_image(self.samples[number].image, upright=False)
+        image = read_image(self.samples[number].image, upright=False)
+        return image if self.change is None else self.change(image, number)
 
     def read_mask(self, number: int, size: tuple[int, int]) -> Ids:
         """Mask of a sample whose image has `size` (H, W); errors as `read`."""
@@ -185,10 +198,21 @@ def read_together(
         scaled = image if params is None else scale_image(image, params)
         return masks, torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
 
+    return read_ahead(read, len(datasets[0].samples), ahead)
+
+
+def read_ahead(read: Callable[[int], Read], count: int, ahead: int = 16) -> Iterator[Read]:
+    """What `read` gives for 0 to `count` - 1, in this order, read by threads while the caller works.
+
+    Args:
+        read: safe to call from several threads.
+        count: how many there are.
+        ahead: results that wait at most.
+    """
     with ThreadPoolExecutor(READERS) as pool:
-        waiting: deque[Future[tuple[tuple[Tensor, ...], Tensor]]] = deque()
+        waiting: deque[Future[Read]] = deque()
         try:
-            for number in range(len(datasets[0].samples)):
+            for number in range(count):
                 waiting.append(pool.submit(read, number))
                 if len(waiting) > ahead:
                     yield waiting.popleft().result()
@@ -205,7 +229,8 @@ def of_the_same_images(datasets: Iterable[ResolvedDataset]) -> list[list[Resolve
     Raises:
         RegroupError: as `find_samples`, of any of them.
     """
-    groups: dict[tuple[Path, ...], list[ResolvedDataset]] = {}
+    groups: dict[tuple[Change | None, tuple[Path, ...]], list[ResolvedDataset]] = {}
     for dataset in datasets:
-        groups.setdefault(tuple(sample.image for sample in dataset.samples), []).append(dataset)
+        images = tuple(sample.image for sample in dataset.samples)
+        groups.setdefault((dataset.change, images), []).append(dataset)
     return list(groups.values())

@@ -23,12 +23,9 @@ def sources(options: Options) -> Iterable[str]:
 
 def files(options: Options) -> Iterable[Path]:
     """The class lists of its protocols, and the readers of their masks, which are found by name."""
-    from regroup.segmentation.layouts import LAYOUTS
-    from regroup.segmentation.protocols import load_protocol, protocol_file
+    from regroup.segmentation.protocols import files_behind
 
-    names = {dataset.protocol for dataset in options.datasets.values()}
-    readers = {file for name in names for file in LAYOUTS.files(load_protocol(name).masks.layout)}
-    return [*map(protocol_file, names), *readers]
+    return files_behind(dataset.protocol for dataset in options.datasets.values())
 
 
 def validating(options: Options) -> Options | None:

@@ -1,0 +1,1 @@
+"""How far masks can be relied on: other sizes, corrupted images, how sure a map is, background thresholds."""
