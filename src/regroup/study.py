@@ -87,6 +87,11 @@ class StudyFiles:
         """What it changes of a profile's parameters; may be missing."""
         return self.folder / "overrides.yaml"
 
+    @property
+    def drawn(self) -> Path:
+        """What it changes of them where the profile's data is drawn; may be missing."""
+        return self.folder / "drawn.yaml"
+
 
 @dataclass(frozen=True)
 class Place:
@@ -108,8 +113,9 @@ class Place:
     @property
     def overrides(self) -> tuple[Path, ...]:
         """What is laid over the profile's parameters, in this order; those that are there."""
-        both = dict.fromkeys((self.study.overrides, self.folder / "overrides.yaml"))
-        return tuple(path for path in both if path.is_file())
+        drawn = [self.study.drawn] if is_drawn(self.profile / "params.yaml") else []
+        every = dict.fromkeys((self.study.overrides, *drawn, self.folder / "overrides.yaml"))
+        return tuple(path for path in every if path.is_file())
 
 
 def find_place(folder: Path) -> Place | None:
@@ -157,6 +163,14 @@ def own_study(params_file: Path) -> Path:
     if not isinstance(values, dict) or not isinstance(values.get("study"), str):
         raise RegroupError(f"{params_file}: study: this key is missing")
     return Path(values["study"])
+
+
+def is_drawn(params_file: Path) -> bool:
+    """Whether the images that a profile trains on are drawn; False where the file does not say."""
+    place: Any = read_yaml(params_file)
+    for key in ("sources", "coco", "kind"):
+        place = place.get(key) if isinstance(place, dict) else None
+    return bool(place == "mini")
 
 
 def profile_folder(profile: str) -> Path:

@@ -35,7 +35,7 @@ ROBUST = {
     "datasets": DATASETS,
     "corruptions": ["noise", "jpeg"],
     "levels": [1, 5],
-    "short_sides": [24],
+    "sizes": [60],
 }
 CALIBRATED = {**SMALL, "datasets": DATASETS, "thresholds": [0.3, 0.0, 0.1, 0.05], "images": 2}
 
@@ -63,7 +63,7 @@ def test_robustness_is_the_score_of_images_that_were_corrupted_before(model: Gro
     assert found.metrics["kept"].unit == "ratio"
     clean = evaluate(model, dataset(voc), inference())
     assert values["miou"] == clean.miou
-    assert values["miou_size_24"] == evaluate(model, dataset(voc), inference(short_side=24)).miou
+    assert values["miou_size_60"] == evaluate(model, dataset(voc), inference(short_side=24)).miou
     images = sorted((voc / "VOCdevkit/VOC2012/JPEGImages").glob("*.jpg"))[3:]  # of val
     originals = [np.asarray(Image.open(file)) for file in images]
     for kind in ("noise", "jpeg"):
@@ -77,13 +77,13 @@ def test_robustness_is_the_score_of_images_that_were_corrupted_before(model: Gro
     mean = np.mean([values[f"miou_{kind}_{level}"] for kind in ("noise", "jpeg") for level in (1, 5)])
     assert values["miou_corrupted"] == pytest.approx(mean)
     assert values["kept"] == pytest.approx(mean / values["miou"])
-    assert len({values[name] for name in ("miou", "miou_noise_1", "miou_noise_5", "miou_size_24")}) == 4
+    assert len({values[name] for name in ("miou", "miou_noise_1", "miou_noise_5", "miou_size_60")}) == 4
 
 
 def test_the_usual_size_is_not_scored_twice(model: GroupViT, voc: Path) -> None:
-    found = run("robustness", {**ROBUST, "corruptions": [], "short_sides": [40]}, model, voc)
+    found = run("robustness", {**ROBUST, "corruptions": [], "sizes": [100]}, model, voc)
     assert found.main == "miou"
-    assert found.datasets["voc"].values["miou_size_40"] == found.datasets["voc"].values["miou"]
+    assert found.datasets["voc"].values["miou_size_100"] == found.datasets["voc"].values["miou"]
 
 
 def test_nothing_right_has_no_share_that_is_kept(model: GroupViT, voc: Path) -> None:
@@ -226,8 +226,8 @@ def test_an_empty_training_split_is_named(model: GroupViT, voc: Path) -> None:
         ("robustness", {"levels": [0]}, r"levels\.0: Input should be greater than or equal to 1"),
         ("robustness", {"levels": [6]}, r"levels\.0: Input should be less than or equal to 5"),
         ("robustness", {"levels": []}, "levels: "),
-        ("robustness", {"short_sides": [0]}, r"short_sides\.0: "),
-        ("robustness", {"corruptions": []}, "neither `corruptions` nor `short_sides` has an entry"),
+        ("robustness", {"sizes": [0]}, r"sizes\.0: "),
+        ("robustness", {"corruptions": []}, "neither `corruptions` nor `sizes` has an entry"),
         ("robustness", {"datasets": {}}, "datasets: "),
         ("calibration", {"thresholds": [0.5, 1.5]}, r"thresholds\.1: Input should be less than"),
         ("calibration", {"thresholds": [-0.1]}, r"thresholds\.0: Input should be greater than or equal to 0"),
@@ -263,5 +263,5 @@ def test_figures_are_drawn_from_what_a_metrics_file_holds(model: GroupViT, voc: 
         [0, 1, 5],
         [values["miou"], values["miou_noise_1"], values["miou_noise_5"]],
     ]
-    assert data["voc_size"].tolist() == [[24, 40], [values["miou_size_24"], values["miou"]]]
+    assert data["voc_size"].tolist() == [[60, 100], [values["miou_size_60"], values["miou"]]]
     assert "voc_thresholds" in np.load(tmp_path / "a/calibration.npz")

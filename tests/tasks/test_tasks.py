@@ -38,6 +38,12 @@ def with_evaluate(tmp_path: Path, entries: str) -> Path:
         ("  retreival: {}\n", "evaluate: retreival.task: retreival: no such task; did you mean `retrieval`?"),
         ("  karpathy: {task: 7}\n", "evaluate: karpathy.task: 7 is no name of a task"),
         ("  a-b: {task: retrieval}\n", "evaluate: a-b: a name here is lower-case letters"),
+        ("  robustness: {like: more}\n", "evaluate: robustness.like: more is no entry to take options from"),
+        ("  detection: {like: 7}\n", "evaluate: detection.like: 7 is no entry to take options from"),
+        (
+            "  robustness: {like: segmentation, datasets: {cocoa: {limit: 5}}}\n",
+            "evaluate: robustness.datasets.cocoa: segmentation has no such data set (coco, voc, context",
+        ),
         ("  retrieval: yes\n", "evaluate: retrieval: a mapping of options is wanted"),
     ],
 )  # fmt: skip
@@ -45,6 +51,27 @@ def test_a_fault_under_evaluate_is_named_with_its_key(tmp_path: Path, entries: s
     with pytest.raises(RegroupError) as error:
         load_params(with_evaluate(tmp_path, entries))
     assert f"params.yaml: {message}" in str(error.value)
+
+
+LIKE = """  robustness: {like: segmentation, levels: [3], datasets: {voc: {limit: 5}, ade: null}}
+  detection: {like: segmentation, names: drawn, batch: 4}
+"""
+
+
+def test_an_entry_like_another_takes_what_its_task_has_too(tmp_path: Path) -> None:
+    """So what a study asks for is scored at the sizes of the profile, whatever they are."""
+    params = load_params(with_evaluate(tmp_path, LIKE))
+    theirs = params.segmentation
+    robustness, detection = (
+        params.evaluate[name].options.model_dump() for name in ("robustness", "detection")
+    )
+    for key in ("short_side", "long_side", "window", "stride", "top_k", "batch"):
+        assert robustness[key] == getattr(theirs, key)
+    assert robustness["levels"] == (3,)
+    assert list(robustness["datasets"]) == ["voc", "ade"]
+    assert robustness["datasets"]["voc"] == theirs.datasets["voc"].model_dump() | {"limit": 5}
+    assert robustness["datasets"]["ade"] == theirs.datasets["ade"].model_dump()
+    assert (detection["short_side"], detection["batch"]) == (theirs.short_side, 4)
 
 
 def test_segmentation_has_typed_settings(tmp_path: Path) -> None:

@@ -42,10 +42,10 @@ def robustness_figure(
                 kind: _curve({"0": clean, **levels})
                 for kind, levels in _mapping(details["corruptions"]).items()
             }
-            sizes = _curve({str(scores.protocol["short_side"]): clean, **_mapping(details["short_sides"])})
+            sizes = _curve({"100": clean, **_mapping(details["sizes"])})
             _lines(left, lines, "level of corruption (0: none)")
             left.set_xticks(range(6))
-            _lines(right, {"": sizes}, "short side in pixels")
+            _lines(right, {"": sizes}, "size of images, in percent of the usual")
             right.set_xticks(sizes[0])
             for axes in (left, right):
                 axes.set_ylabel("mIoU")

@@ -28,7 +28,7 @@ class Robustness:
     Attributes:
         clean: scores of the images as they are, at the usual size.
         corrupted: by kind and level.
-        sizes: by pixels of the short side.
+        sizes: by percent of the usual size.
     """
 
     clean: Scores
@@ -39,7 +39,7 @@ class Robustness:
         """Values, and in `details` the same by kind and level and by size, for curves."""
         values = {"miou": self.clean.miou}
         values |= {f"miou_{kind}_{level}": miou for (kind, level), miou in self.corrupted.items()}
-        values |= {f"miou_size_{side}": miou for side, miou in self.sizes.items()}
+        values |= {f"miou_size_{size}": miou for size, miou in self.sizes.items()}
         if self.corrupted:
             values["miou_corrupted"] = float(np.mean(list(self.corrupted.values())))
             if self.clean.miou > 0:
@@ -53,7 +53,7 @@ class Robustness:
             protocol=dict(self.clean.protocol),
             details={
                 "corruptions": {kind: {**levels} for kind, levels in by_kind.items()},
-                "short_sides": {str(side): miou for side, miou in self.sizes.items()},
+                "sizes": {str(size): miou for size, miou in self.sizes.items()},
             },
         )
 
@@ -92,7 +92,7 @@ def measure(
         for level in params.levels
     }
     sizes = {
-        side: clean.miou if side == params.short_side else scores(dataset, params.at(side), f"{side} px").miou
-        for side in params.short_sides
+        size: clean.miou if size == 100 else scores(dataset, params.at(size), f"size {size}%").miou
+        for size in params.sizes
     }
     return Robustness(clean, corrupted, sizes)

@@ -8,9 +8,12 @@ from pydantic import Field, model_validator
 
 from regroup.reliability.corruptions import KINDS, LEVELS, Corruption
 from regroup.segmentation.settings import DatasetParams, InferenceParams
-from regroup.settings import EachOnce, Name, Pixels, Seed, Share
+from regroup.settings import EachOnce, Name, Seed, Share
 
 Level = Annotated[int, Field(ge=min(LEVELS), le=max(LEVELS))]
+
+
+Percent = Annotated[int, Field(ge=1, le=1000)]
 
 
 class _OnDatasets(InferenceParams):
@@ -24,21 +27,20 @@ class RobustnessParams(_OnDatasets):
 
     corruptions: Annotated[tuple[Corruption, ...], EachOnce] = Field(default=KINDS)
     levels: Annotated[tuple[Level, ...], EachOnce] = Field(default=LEVELS, min_length=1)
-    short_sides: Annotated[tuple[Pixels, ...], EachOnce] = Field(
-        default=(), description="other sizes, in pixels of the short side; windows stay as large as they are"
+    sizes: Annotated[tuple[Percent, ...], EachOnce] = Field(
+        default=(), description="other sizes, in percent of `short_side`; windows stay as large as they are"
     )
     seed: Seed = Field(default=0, description="of the noise")
 
     @model_validator(mode="after")
     def _something_is_asked(self) -> RobustnessParams:
-        if not self.corruptions and not self.short_sides:
-            raise ValueError(
-                "neither `corruptions` nor `short_sides` has an entry: nothing would be compared"
-            )
+        if not self.corruptions and not self.sizes:
+            raise ValueError("neither `corruptions` nor `sizes` has an entry: nothing would be compared")
         return self
 
-    def at(self, short_side: int) -> InferenceParams:
-        """The same at another size; the limit of the long side follows."""
+    def at(self, size: int) -> InferenceParams:
+        """The same at so many percent of the size; the limit of the long side follows."""
+        short_side = min(max(1, round(self.short_side * size / 100)), 65_535)
         long_side = min(round(self.long_side * short_side / self.short_side), 65_535)
         return InferenceParams(
             short_side=short_side,

@@ -21,7 +21,12 @@ be left out where the name is the module's:
     evaluate:
       segmentation: {...}
       retrieval: {limit: 1000}
-      retrieval_train: {task: retrieval, split: train}
+      retrieval_train: {task: retrieval, split: train, leak: mark}
+      robustness: {like: segmentation, datasets: {voc: {limit: 50}}}
+
+`like` names an entry whose options are taken over where the task has them too and this entry says nothing. Of
+`datasets` those named here are taken, each with what is said here laid over it. So a study asks for more of
+what a profile scores, at the profile's own sizes.
 """
 
 from __future__ import annotations
@@ -34,9 +39,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from regroup.errors import RegroupError
+from regroup.errors import RegroupError, shown
 from regroup.metrics import DatasetScores, Metric
-from regroup.plugins import Room
+from regroup.plugins import NoOptions, Room
 from regroup.settings import Settings, in_words
 
 if TYPE_CHECKING:
@@ -165,7 +170,14 @@ def _evaluations(value: Any) -> Any:
     if not isinstance(value, dict):
         return value  # pydantic says what is wrong
     found, faults = {}, []
-    for name, entry in value.items():
+    for name, given in value.items():
+        entry = given
+        if isinstance(given, dict) and "like" in given:
+            try:
+                entry = _like(str(name), given, value)
+            except RegroupError as error:
+                faults.append(str(error))
+                continue
         if isinstance(entry, Evaluation):
             found[name] = entry
         elif not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -183,6 +195,30 @@ def _evaluations(value: Any) -> Any:
     if faults:
         raise ValueError("; ".join(faults))
     return found
+
+
+def _like(name: str, entry: Mapping[str, Any], among: Mapping[Any, Any]) -> dict[str, Any]:
+    """An entry with what it takes over from the one that it is `like`."""
+    own = dict(entry)
+    other = own.pop("like")
+    model = among.get(other) if isinstance(other, str) else None
+    if not isinstance(model, dict) or "like" in model:
+        known = ", ".join(
+            str(key) for key, one in among.items() if isinstance(one, dict) and "like" not in one
+        )
+        raise RegroupError(f"{name}.like: {shown(other)} is no entry to take options from; there are {known}")
+    task = TASKS.named(own.get("task", name), f"{name}.task")
+    options: type[Settings] = getattr(TASKS.load(task), "Options", NoOptions)
+    taken = {key: one for key, one in model.items() if key in options.model_fields and key not in own}
+    named = own.get("datasets")
+    if isinstance(named, dict) and isinstance(theirs := model.get("datasets"), dict):
+        if unknown := [one for one in named if one not in theirs and "source" not in (named[one] or {})]:
+            raise RegroupError(
+                f"{name}.datasets.{unknown[0]}: {other} has no such data set ({', '.join(theirs)}); a new"
+                " one has `source` and `protocol`"
+            )
+        own["datasets"] = {key: {**theirs.get(key, {}), **(some or {})} for key, some in named.items()}
+    return {**taken, **own}
 
 
 Evaluations = Annotated[dict[str, Evaluation], BeforeValidator(_evaluations), Field(min_length=1)]

@@ -43,7 +43,7 @@ def metrics(options: Options) -> dict[str, Metric]:
         for kind in options.corruptions
         for level in options.levels
     }
-    named |= {f"miou_size_{side}": f"mIoU at {side} px" for side in options.short_sides}
+    named |= {f"miou_size_{size}": f"mIoU at {size}% size" for size in options.sizes}
     found = {name: Metric(title=title) for name, title in named.items()}
     if options.corruptions:
         found[MAIN] = Metric(title="mIoU, corrupted")
