@@ -5,17 +5,22 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from ruamel.yaml import YAML
 from torch import Tensor
 
+from regroup.captions.index import INDEX, SCHEMA
 from regroup.cli import main
 from regroup.model import GroupViT, ImageEncoding, save_checkpoint
+from regroup.seeds import write_seeds
 from regroup.settings import read_yaml
 from regroup.tasks import Work, evaluation
 from tests.thesis import enter_project
@@ -151,6 +156,31 @@ def test_what_was_scored_is_kept_only_if_nothing_has_changed(
     save_checkpoint(deepcopy_of(project), project / "runs/mini/one")
     assert not kept()
     assert kept()
+
+
+def test_a_run_of_ours_is_not_scored_on_what_it_was_trained_on(
+    project: Path, coco: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told by its `seeds.json`; of another checkpoint, or another profile's run, nothing is known."""
+    rows = {
+        name: pa.array([7 if name == "image_id" else None], kind)
+        for name, kind in zip(SCHEMA.names, SCHEMA.types, strict=True)
+    }
+    shards = project / "data/mini/shards"
+    shards.mkdir(parents=True)
+    pq.write_table(pa.table(rows, schema=SCHEMA), shards / INDEX)
+    run, other = project / "runs/mini-mine/one", project / "runs/full/one"
+    for folder in (run, other):
+        shutil.copytree(project / "runs/mini/one", folder)
+        write_seeds(folder, [3])
+    given = ["--root", f"coco={coco}", "--tasks", "retrieval"]
+    for checkpoint in ("runs/mini/one", other):
+        assert bench(checkpoint, *given) == 0
+    assert bench(run, *given) == 2
+    assert "the model was trained on 1 of the 4 images" in capsys.readouterr().err
+    write_params("marked.yaml", {"retrieval": {"leak": "mark", "device": "cpu"}})
+    assert bench(run, *given, params="marked.yaml") == 0
+    assert "25.0% of it trained on" in capsys.readouterr().out
 
 
 def deepcopy_of(project: Path) -> Any:
