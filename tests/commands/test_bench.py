@@ -126,7 +126,7 @@ def test_pictures_are_encoded_once_and_kept_results_need_none(
 
 
 def test_what_was_scored_is_kept_only_if_nothing_has_changed(
-    project: Path, coco: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, coco: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = [
         "bench",
@@ -156,6 +156,8 @@ def test_what_was_scored_is_kept_only_if_nothing_has_changed(
     save_checkpoint(deepcopy_of(project), project / "runs/mini/one")
     assert not kept()
     assert kept()
+    monkeypatch.setattr("regroup.bench.score.code_of", lambda *_: {"library": "edited"})
+    assert not kept()
 
 
 def test_a_run_of_ours_is_not_scored_on_what_it_was_trained_on(
