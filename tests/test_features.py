@@ -110,6 +110,24 @@ def test_another_picture_other_weights_another_size_are_encoded(
     assert seen == [7, 7]
 
 
+@pytest.mark.parametrize("changed", ["batch", "machine", "source_digest"])
+def test_another_batch_machine_or_code_finds_nothing_kept(
+    model: GroupViT, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    """Each may give other last digits; the number of threads is part of the machine."""
+    settings: dict[str, Any] = {"size": 32, "batch": 8, "store": tmp_path / "store"}
+    image_features(model, pictures, **settings)
+    seen = count(model, monkeypatch)
+    image_features(model, pictures, **settings)
+    assert seen == []
+    if changed == "batch":
+        settings["batch"] = 4
+    else:
+        monkeypatch.setattr(regroup.features, changed, lambda *_: "another")
+    image_features(model, pictures, **settings)
+    assert sum(seen) == 7
+
+
 def test_bad_input_is_named_and_nothing_is_kept_of_it(
     model: GroupViT, pictures: list[Path], tmp_path: Path
 ) -> None:

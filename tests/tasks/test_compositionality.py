@@ -269,6 +269,24 @@ def test_one_of_five_in_another_order(model: GroupViT, aro: dict[str, Path]) -> 
     assert scores.details["chance"] == dict.fromkeys(("macro", "coco_order"), 100 * (1 / 4 + 1 / 2) / 2)
 
 
+def test_the_true_caption_has_to_be_above_each_other(model: GroupViT, aro: dict[str, Path]) -> None:
+    rng = np.random.default_rng(5)
+    content = [
+        {"image": f"images/{k % 10}.png", "caption_options": [captions(rng)[0] for _ in range(5)]}
+        for k in range(30)
+    ]
+    (aro["aro"] / "coco_order.json").write_text(json.dumps(content))
+    cases = []
+    for one in content:
+        true, *others = one["caption_options"]
+        if some := [other for other in others if other != true]:
+            cases.append((aro["aro"] / one["image"], [true, *some]))
+    found = score(model, aro, layout="aro_order").values["coco_order"]
+    assert found == pytest.approx(expected(model, cases, [""] * len(cases), None))
+    above_any = [(path, [true, other]) for path, (true, *others) in cases for other in others]
+    assert 0 < found < expected(model, above_any, [""] * len(above_any), None)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
