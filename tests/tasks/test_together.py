@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from regroup.errors import RegroupError
+from regroup.metrics import DatasetScores, Metric
 from regroup.model import GroupViT
 from regroup.scoring.code import code_of
-from regroup.tasks import Work, evaluation
+from regroup.tasks import Evaluation, TaskResult, Work, evaluation
+from regroup.tasks.together import Options
+from regroup.tasks.together import run as together
 
 MEMBERS = {"retrieval": {"ks": [1, 2]}, "three": {"task": "retrieval", "limit": 3, "ks": [1]}}
 
@@ -57,9 +60,26 @@ def test_members_code_is_the_wholes() -> None:
         ({"retreival": {}}, "did you mean `retrieval`"),
         ({"retrieval": {"kks": [1]}}, "kks: unknown key"),
         ({"a": {"task": "together", "tasks": {"retrieval": {}}}}, "a task of several tasks again"),
+        ({"chance": {"task": "retrieval"}}, "tasks: chance: metrics files call something else so"),
     ],
 )
 def test_faults_of_members_are_named(tasks: dict[str, dict[str, object]], message: str) -> None:
     with pytest.raises(RegroupError) as error:
         evaluation("zero_shot", {"task": "together", "tasks": tasks})
     assert message in str(error.value)
+
+
+def test_metrics_of_two_members_that_come_to_one_name_are_refused(
+    model: GroupViT, coco: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`a` with `b_map` beside `a_b` with `map`: one would be shown as the other."""
+
+    def run(one: Evaluation, *_: object) -> TaskResult:
+        metric = "b_map" if one.name == "a" else "map"
+        scores = DatasetScores(values={metric: 1.0}, images=1, protocol={"name": "x"})
+        return TaskResult(metric, {metric: Metric(title="mAP")}, {"coco": scores})
+
+    monkeypatch.setattr(Evaluation, "run", run)
+    options = Options(tasks={"a": {"task": "multilabel"}, "a_b": {"task": "multilabel"}})
+    with pytest.raises(RegroupError, match="tasks: a and a_b both give `a_b_map`"):
+        together(model, options, Work({"coco": coco}))

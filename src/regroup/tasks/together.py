@@ -19,12 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, JsonValue, field_serializer, field_validator
 
+from regroup.errors import RegroupError
 from regroup.metrics import DatasetScores, Metric
 from regroup.settings import Settings
 from regroup.tasks import TASKS, Evaluation, Evaluations, TaskResult, Work
 
 if TYPE_CHECKING:
     from regroup.model import Backbone
+
+
+_TAKEN = frozenset({"name", "chance"})
+"""Keys beside the members' own in a metrics file."""
 
 
 class Options(Settings):
@@ -38,6 +43,8 @@ class Options(Settings):
         for name, one in tasks.items():
             if isinstance(one.options, Options):
                 raise ValueError(f"{name}: a task of several tasks again; list its members here")
+            if name in _TAKEN:
+                raise ValueError(f"{name}: metrics files call something else so; name the member otherwise")
         return tasks
 
     @field_serializer("tasks")
@@ -60,8 +67,13 @@ def files(options: Options) -> Iterable[Path]:
 
 
 def run(model: Backbone, options: Options, work: Work) -> TaskResult:
-    """Run the members one after another; errors as theirs."""
+    """Run the members one after another.
+
+    Raises:
+        RegroupError: as theirs, or metrics of two members come to one name.
+    """
     results = {name: one.run(model, work) for name, one in options.tasks.items()}
+    _check_distinct(results)
     first, result = next(iter(results.items()))
     return TaskResult(
         main=f"{first}_{result.main}",
@@ -71,6 +83,16 @@ def run(model: Backbone, options: Options, work: Work) -> TaskResult:
             f"{name}_{file}": content for name, one in results.items() for file, content in one.files.items()
         },
     )
+
+
+def _check_distinct(results: Mapping[str, TaskResult]) -> None:
+    whose: dict[str, str] = {}
+    for member, result in results.items():
+        for name in {*result.metrics, *result.files}:
+            if (other := whose.setdefault(f"{member}_{name}", member)) != member:
+                raise RegroupError(
+                    f"tasks: {other} and {member} both give `{member}_{name}`; name one of them otherwise"
+                )
 
 
 def _metrics(results: Mapping[str, TaskResult]) -> Iterator[tuple[str, Metric]]:
