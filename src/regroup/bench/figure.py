@@ -19,13 +19,20 @@ from regroup.report.settings import LEAST_SPOKES, MOST_POLYGONS
 FEW = 2
 """Checkpoints that are drawn as bars."""
 
+ERRORS = ("ece",)
+"""Main metrics of which less is better: no bar beside scores."""
+
 TASK_FIGURES = {"calibration": calibration_figure, "robustness": robustness_figure}
 """How the scores of a task are drawn; the others are read from tables."""
 
 
 def bench_chart(scores: Scores, *, title: str, profile: str, drawn: bool) -> Chart:
-    """The percentages among the main metrics, a row a checkpoint."""
-    columns = [column for column in main_columns(scores) if column.metric.unit == "percent"]
+    """The percentages among the main metrics of which more is better, a row a checkpoint."""
+    columns = [
+        column
+        for column in main_columns(scores)
+        if column.metric.unit == "percent" and column.name not in ERRORS
+    ]
     rows = [
         Line(
             name,
