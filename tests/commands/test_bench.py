@@ -267,6 +267,21 @@ def test_nonsense_is_refused_before_anything_is_scored(
     assert not (project / "out").exists()
 
 
+def test_who_lacks_a_source_is_told_which_pipeline_makes_it(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate: dict[str, Any] = {"retrieval": {}, "composition": {"task": "compositionality"}}
+    sources = {**read_yaml(Path("params.yaml"))["sources"], "compositions": {"kind": "mini"}}
+    study = {"name": "mini-bench", "data": "mini", "study": "bench", "own_sources": ["compositions"]}
+    (project / "other").mkdir()
+    write_params("other/small.yaml", evaluate, sources=sources, **study)
+    assert bench("runs/mini/one", params="other/small.yaml") == 2
+    said = capsys.readouterr().err
+    assert "mini/raw/coco: the source coco is not there; make it (`dvc repro dvc.yaml:source@coco`)" in said
+    assert "mini-bench/raw/compositions" in said
+    assert "(`dvc repro other/dvc.yaml:source@compositions`)" in said
+
+
 DENSE = {"short_side": 40, "window": 40, "stride": 20, "batch": 4}
 CURVES: dict[str, Any] = {
     "worse": {**DENSE, "task": "robustness", "corruptions": ["jpeg"], "levels": [5], "sizes": []},
