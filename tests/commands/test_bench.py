@@ -10,6 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -296,6 +297,58 @@ def test_nonsense_is_refused_before_anything_is_scored(
     assert bench(*words, *([] if "--root" in words else ["--root", f"coco={coco}"])) == 2
     assert complaint in capsys.readouterr().err
     assert not (project / "out").exists()
+
+
+def test_who_lacks_a_source_is_told_which_pipeline_makes_it(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate: dict[str, Any] = {"retrieval": {}, "composition": {"task": "compositionality"}}
+    sources = {**read_yaml(Path("params.yaml"))["sources"], "compositions": {"kind": "mini"}}
+    study = {"name": "mini-bench", "data": "mini", "study": "bench", "own_sources": ["compositions"]}
+    (project / "other").mkdir()
+    write_params("other/small.yaml", evaluate, sources=sources, **study)
+    assert bench("runs/mini/one", params="other/small.yaml") == 2
+    said = capsys.readouterr().err
+    assert "mini/raw/coco: the source coco is not there; make it (`dvc repro dvc.yaml:source@coco`)" in said
+    assert "mini-bench/raw/compositions" in said
+    assert "(`dvc repro other/dvc.yaml:source@compositions`)" in said
+
+
+DENSE = {"short_side": 40, "window": 40, "stride": 20, "batch": 4}
+CURVES: dict[str, Any] = {
+    "worse": {**DENSE, "task": "robustness", "corruptions": ["jpeg"], "levels": [5], "sizes": []},
+    "larger": {**DENSE, "task": "robustness", "corruptions": [], "sizes": [60]},
+    "both": {"task": "together", "tasks": {"sure": {**DENSE, "task": "calibration", "images": 2}}},
+}
+
+
+def test_curves_are_drawn_beside_the_scores_and_named(
+    project: Path, voc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"voc": {"source": "voc12", "protocol": "voc", "threshold": 0.1}}
+    evaluate = deepcopy(CURVES)
+    for one in (evaluate["worse"], evaluate["larger"], evaluate["both"]["tasks"]["sure"]):
+        one["datasets"] = data
+    write_params("small.yaml", evaluate)
+    figures = ["worse/robustness.png", "larger/robustness.png", "both/sure/calibration.png"]
+    for _ in range(2):  # scored, then kept from before
+        with pytest.raises(SystemExit) as end:
+            main(["bench", "runs/mini/one", "--params", "small.yaml", "--root", f"voc12={voc}"])
+        assert not end.value.code
+        said = capsys.readouterr().out.splitlines()
+        assert f"figures: {', '.join(f'out/bench/mini/one/{name}' for name in figures)}" in said
+    assert said[0] == "worse: kept from before"
+    out = project / "out/bench/mini/one"
+    for name in figures:
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    clean, worse = (metrics(out / "worse")["datasets"]["voc"]["values"][k] for k in ("miou", "miou_jpeg_5"))
+    with np.load(out / "worse/robustness.npz") as drawn:
+        assert drawn["voc_jpeg"].tolist() == [[0, 5], [clean, worse]]
+    caption = json.loads((out / "both/sure/calibration.json").read_text())
+    assert (caption["title"], caption["profile"]) == ("Calibration of one", "mini")
+    (out / "worse/robustness.png").unlink()
+    assert bench("runs/mini/one", "--root", f"voc12={voc}") == 0
+    assert (out / "worse/robustness.png").exists()
 
 
 def test_where_nothing_can_be_scored_nothing_is_written(

@@ -172,6 +172,7 @@ def test_what_is_odd_about_captions_is_counted(model: GroupViT, roots: dict[str,
         ({"0": {"filename": "0.png", "caption": "a"}}, r"size\.json: 0\.negative_caption: is missing"),
         ({"0": 7}, r"0\.filename: is in a int, not in an object"),
         ({"7": pair("0.png", "a dog", " ")}, r"7\.negative_caption: is empty"),
+        ({"7": pair("0.png", "a dog", "a \ud83d")}, r"7\.negative_caption: is not Unicode: '\\ud83d'"),
         ({"7": pair("../0.png", "a dog", "a cat")}, r"7\.filename: .* leaves the image folder"),
         ({"7": pair("gone.png", "a", "b"), "8": pair("0.png", "a", "b")}, r"1 of the 2 pictures .*gone\.png"),
     ],
@@ -294,6 +295,7 @@ def test_the_true_caption_has_to_be_above_each_other(model: GroupViT, aro: dict[
         ({"bbox_x": "3"}, r"\[0\]\.bbox_x: is a str, not int"),
         ({"bbox_x": 900}, r"0\.png: box \[900, 5, 20, 30\] has nothing of its 50 x 40 pixels"),
         ({"attributes": ["red"]}, r"\[0\]: attributes: two words are wanted"),
+        ({"attributes": ["red", "\ud83d"]}, r"\[0\]: the group .* is not Unicode"),
     ],
 )
 def test_bad_boxes_are_named(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regroup.bench.figure import task_figure
 from regroup.bench.plan import Entry
 from regroup.captions.index import INDEX
 from regroup.errors import RegroupError, explain
@@ -43,6 +44,7 @@ class Done:
         fault: why it failed.
         seconds: that it took.
         kept: whether it had been scored before and was only read.
+        figures: pictures that lie beside the metrics.
     """
 
     entry: Entry
@@ -50,6 +52,7 @@ class Done:
     fault: str | None = None
     seconds: float = 0.0
     kept: bool = False
+    figures: tuple[Path, ...] = ()
 
 
 Written = Callable[[Path], AbstractContextManager[Path]]
@@ -89,7 +92,7 @@ def score(
             shards = _trained_on(checkpoint, entry.params)
             key = _key(entry, weights, name, given, shards)
             if (metrics := _kept(place, key, entry.params.name)) is not None:
-                yield Done(entry, metrics, kept=True)
+                yield Done(entry, metrics, kept=True, figures=_figures(place))
                 continue
             layout = entry.params.layout
             work = Work(
@@ -110,6 +113,10 @@ def score(
                     profile=entry.params.name,
                     checkpoint=checkpoint,
                 )
+                params = entry.params
+                figure = task_figure(entry.evaluation.task, metrics, profile=params.data, drawn=params.drawn)
+                if figure is not None:
+                    figure.save(new)
                 files = {file.name: _digest(file) for file in sorted(new.iterdir())}
                 write_json(new / RECORD, {**key, "files": files})
         except Exception as error:
@@ -117,7 +124,8 @@ def score(
                 raise
             yield Done(entry, fault=reason, seconds=time.perf_counter() - started)
         else:
-            yield Done(entry, metrics, seconds=time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            yield Done(entry, metrics, seconds=seconds, figures=_figures(place))
 
 
 def usage() -> dict[str, tuple[int, int]]:
@@ -179,6 +187,10 @@ def _kept(folder: Path, key: Mapping[str, Any], profile: str) -> Metrics | None:
         return read_metrics(folder / METRICS, profile=profile)
     except (RegroupError, OSError):
         return None
+
+
+def _figures(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted(folder.glob("*.png")))
 
 
 def _digest(file: Path) -> str:

@@ -259,6 +259,8 @@ def _report(done: Mapping[str, Sequence[Done]], made: Made, params: Params, quie
         print(
             f"written: {made.folder}: {', '.join(file.name for file in made.paths)}; a folder an evaluation"
         )
+        if figures := [str(file) for some in done.values() for one in some for file in one.figures]:
+            print(f"figures: {', '.join(figures)}")
     for line in lines:
         print(f"not scored: {line}")
     return 1 if lines else 0
