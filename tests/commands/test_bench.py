@@ -77,9 +77,16 @@ def metrics(folder: Path) -> dict[str, Any]:
 
 
 def test_every_evaluation_scores_what_it_does_alone(
-    project: Path, coco: Path, model: GroupViT, capsys: pytest.CaptureFixture[str]
+    project: Path,
+    coco: Path,
+    model: GroupViT,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
     assert bench("runs/mini/one", "--root", f"coco={coco}") == 0
+    assert threads == [1], "as many as the stage evaluate has"
     out = project / "out/bench/mini/one"
     rows = lines_of(out / "bench.csv")
     assert list(dict.fromkeys(row["evaluation"] for row in rows)) == NAMES
@@ -96,7 +103,8 @@ def test_every_evaluation_scores_what_it_does_alone(
     for text in (printed, told):
         assert "both/some (retrieval)" in text
         assert "chance" in text
-        assert "small model on small drawn images" in " ".join(text.split())
+        assert "drawn images" not in " ".join(text.split()), "they were given"
+    assert told.startswith("# Bench of one (mini; given: coco)\n")
     assert (out / "bench.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -113,8 +113,8 @@ def score(
                     profile=entry.params.name,
                     checkpoint=checkpoint,
                 )
-                params = entry.params
-                figure = task_figure(entry.evaluation.task, metrics, profile=params.data, drawn=params.drawn)
+                drawn = entry.params.drawn and not entry.roots.keys() <= given.keys()
+                figure = task_figure(entry.evaluation.task, metrics, profile=entry.params.data, drawn=drawn)
                 if figure is not None:
                     figure.save(new)
                 files = {file.name: _digest(file) for file in sorted(new.iterdir())}

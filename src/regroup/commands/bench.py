@@ -28,7 +28,6 @@ from regroup.study import STUDIES
 if TYPE_CHECKING:
     from regroup.bench.plan import Entry
     from regroup.bench.score import Done
-    from regroup.params import Params
 
 EXAMPLES = """examples:
   regroup bench runs/mini/final
@@ -111,11 +110,15 @@ def _default_params() -> list[Path]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    import torch
+
     from regroup.backbones import load_checkpoint
     from regroup.bench.score import score, usage
 
     entries, given = _entries(arguments)
     params = entries[0].params
+    # as the stage: its last digits, and on a busy machine threads that wait for each other take far longer
+    torch.set_num_threads(params.resources["evaluate"].threads)
     checkpoints = _named(arguments.checkpoints)
     several = len(checkpoints) > 1
     out = arguments.out or (
@@ -146,7 +149,10 @@ def _run(arguments: argparse.Namespace) -> int:
                 print(f"{f'{name}: ' if several else ''}{_line(one)}", flush=True)
     if not arguments.quiet:
         print(f"{time.perf_counter() - started:.1f} s in all{_saved(usage())}\n", flush=True)
-    return _report(done, made, params, arguments.quiet)
+    # where no entry read what the profile draws, nothing is said of drawn images
+    drawn = params.drawn and any(set(one.evaluation.sources) - given.keys() for one in entries)
+    title = f"Bench of {', '.join(done)} ({params.data}{'; given: ' if given else ''}{', '.join(given)})"
+    return _report(done, made, title, params.data, drawn, arguments.quiet)
 
 
 def _entries(arguments: argparse.Namespace) -> tuple[list[Entry], dict[str, Path]]:
@@ -227,7 +233,9 @@ def _saved(counts: Mapping[str, tuple[int, int]]) -> str:
     return f"; features: {', '.join(told)}" if told else ""
 
 
-def _report(done: Mapping[str, Sequence[Done]], made: Made, params: Params, quiet: bool) -> int:
+def _report(
+    done: Mapping[str, Sequence[Done]], made: Made, title: str, profile: str, drawn: bool, quiet: bool
+) -> int:
     """Write and print the tables; return the exit status."""
     from regroup.bench.figure import bench_chart, bench_figure
     from regroup.bench.view import bench_console, bench_csv, bench_markdown
@@ -244,8 +252,6 @@ def _report(done: Mapping[str, Sequence[Done]], made: Made, params: Params, quie
     lines = [f"{name}, {task}: {why}" for name, some in faults.items() for task, why in some.items()]
     if not any(scores.values()):
         raise RegroupError("nothing was scored:\n" + "\n".join(lines))
-    profile, drawn = params.data, params.drawn
-    title = f"Bench of {', '.join(scores)} ({params.data})"
     chart = bench_chart(scores, title=title, profile=profile, drawn=drawn)
     with made.written() as folder:
         (folder / "bench.md").write_text(
