@@ -146,7 +146,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 print(f"{f'{name}: ' if several else ''}{_line(one)}", flush=True)
     if not arguments.quiet:
         print(f"{time.perf_counter() - started:.1f} s in all{_saved(usage())}\n", flush=True)
-    return _report(done, made, params, arguments.quiet)
+    return _report(done, made, params, arguments.quiet, drawn=_drawn(entries, given))
 
 
 def _entries(arguments: argparse.Namespace) -> tuple[list[Entry], dict[str, Path]]:
@@ -227,7 +227,18 @@ def _saved(counts: Mapping[str, tuple[int, int]]) -> str:
     return f"; features: {', '.join(told)}" if told else ""
 
 
-def _report(done: Mapping[str, Sequence[Done]], made: Made, params: Params, quiet: bool) -> int:
+def _drawn(entries: Sequence[Entry], given: Mapping[str, Path]) -> bool:
+    """Whether any of the data is drawn by this project; folders that are given are whatever they are."""
+    return any(
+        entry.params.sources[source].kind == "mini"
+        for entry in entries
+        for source in entry.roots.keys() - given
+    )
+
+
+def _report(
+    done: Mapping[str, Sequence[Done]], made: Made, params: Params, quiet: bool, *, drawn: bool
+) -> int:
     """Write and print the tables; return the exit status."""
     from regroup.bench.figure import bench_chart, bench_figure
     from regroup.bench.view import bench_console, bench_csv, bench_markdown
@@ -244,7 +255,7 @@ def _report(done: Mapping[str, Sequence[Done]], made: Made, params: Params, quie
     lines = [f"{name}, {task}: {why}" for name, some in faults.items() for task, why in some.items()]
     if not any(scores.values()):
         raise RegroupError("nothing was scored:\n" + "\n".join(lines))
-    profile, drawn = params.data, params.drawn
+    profile = params.data
     title = f"Bench of {', '.join(scores)} ({params.data})"
     chart = bench_chart(scores, title=title, profile=profile, drawn=drawn)
     with made.written() as folder:
