@@ -229,11 +229,8 @@ def _saved(counts: Mapping[str, tuple[int, int]]) -> str:
 
 def _drawn(entries: Sequence[Entry], given: Mapping[str, Path]) -> bool:
     """Whether any of the data is drawn by this project; folders that are given are whatever they are."""
-    return any(
-        entry.params.sources[source].kind == "mini"
-        for entry in entries
-        for source in entry.roots.keys() - given
-    )
+    read = [(entry.params, source) for entry in entries for source in entry.roots.keys() - given]
+    return any(source not in p.sources or p.sources[source].kind == "mini" for p, source in read)
 
 
 def _report(
