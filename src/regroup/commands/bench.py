@@ -149,10 +149,8 @@ def _run(arguments: argparse.Namespace) -> int:
                 print(f"{f'{name}: ' if several else ''}{_line(one)}", flush=True)
     if not arguments.quiet:
         print(f"{time.perf_counter() - started:.1f} s in all{_saved(usage())}\n", flush=True)
-    # where no entry read what the profile draws, nothing is said of drawn images
-    drawn = params.drawn and any(set(one.evaluation.sources) - given.keys() for one in entries)
     title = f"Bench of {', '.join(done)} ({params.data}{'; given: ' if given else ''}{', '.join(given)})"
-    return _report(done, made, title, params.data, drawn, arguments.quiet)
+    return _report(done, made, title, params.data, _drawn(entries, given), arguments.quiet)
 
 
 def _entries(arguments: argparse.Namespace) -> tuple[list[Entry], dict[str, Path]]:
@@ -231,6 +229,12 @@ def _saved(counts: Mapping[str, tuple[int, int]]) -> str:
         if encoded or read
     ]
     return f"; features: {', '.join(told)}" if told else ""
+
+
+def _drawn(entries: Sequence[Entry], given: Mapping[str, Path]) -> bool:
+    """Whether any of the data is drawn by this project; folders that are given are whatever they are."""
+    read = [(entry.params, source) for entry in entries for source in entry.roots.keys() - given]
+    return any(source not in p.sources or p.sources[source].kind == "mini" for p, source in read)
 
 
 def _report(
