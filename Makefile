@@ -66,10 +66,12 @@ check: env  ## format, lint, types, who imports whom, declared packages
 test: check  ## every check and every test
 	pytest
 
-bench: env  ## speed ratios against the obvious alternatives, into reports/bench.json
+bench: env  ## speed ratios against the obvious alternatives, into reports/bench.json; after make repro, STUDY=bench too
 	python benchmarks/model.py
 	python benchmarks/training.py
 	python benchmarks/segmentation.py
+	python benchmarks/shared_encoding.py
+	python benchmarks/bench.py --tasks zero_shot few_shot composition
 	python benchmarks/captions.py
 
 ui: env  ## MLflow's pages on http://127.0.0.1:5000

@@ -93,17 +93,18 @@ def main() -> None:
         given = [checkpoint, "--params", *map(str, params), "--tasks"]
         together = bench([*given, *names], Path("together"))
         start = bench([*given, *names], Path("together"))  # all is kept
-        alone = {}
+        alone, starts = {}, {}
         for name in names:
             forget()
             alone[name] = bench([*given, name], Path("alone"))
+            starts[name] = bench([*given, name], Path("alone"))
             print(f"{name}: {alone[name]:.1f} s", flush=True)
         forget()
         one, other = scores(Path("together")), scores(Path("alone"))
     differing = [name for name in names if one.get(name) != other.get(name) or name not in one]
     print(f"{len(names)} evaluations, {len(differing)} with other metrics {' '.join(differing)}")
     apart, work = sum(alone.values()), together - start
-    beyond = apart - len(names) * start
+    beyond = apart - sum(starts.values())
     record(
         [
             Result("bench of a checkpoint, processor time", "s", together, apart, apart / together),

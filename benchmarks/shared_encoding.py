@@ -2,8 +2,9 @@
 
     python benchmarks/shared_encoding.py [--raw data/mini/raw] [--limit N]
 
-Eight protocols on four image sets, settings of the profile `mini`. CPU seconds of one thread, reading
-included; the two ways run in turns, medians. The counts of both are compared, and have to be the same.
+Needs the data of the profile `mini` (`make repro`). Eight protocols on four image sets, settings of that
+profile. CPU seconds of one thread, reading included; the two ways run in turns, medians. The counts of both
+are compared, and have to be the same.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="images a dataset (all)")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
+    roots = {source: arguments.raw / source for source, _ in DATASETS.values()}
+    if missing := [str(root) for root in dict.fromkeys(roots.values()) if not root.is_dir()]:
+        parser.error(f"--raw: there is no {', '.join(missing)}; `make repro` draws them")
     torch.set_num_threads(1)
     model = load_checkpoint(arguments.checkpoint)
     params = EvaluateParams(
@@ -60,7 +64,6 @@ def main() -> None:
             for name, (source, protocol) in DATASETS.items()
         },
     )
-    roots = {source: arguments.raw / source for source, _ in DATASETS.values()}
 
     def together() -> Scores:
         return evaluate_all(model, params, roots)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,20 @@ def test_a_block_that_is_missing_or_damaged_is_encoded_again_and_no_other(
     assert sum(seen) in (3, 4)
 
 
+def test_a_block_under_the_name_of_another_is_encoded_again(
+    model: GroupViT, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regroup.features, "BLOCK", 2)
+    store = tmp_path / "store"
+    first = image_features(model, pictures[:4], size=32, batch=2, store=store)
+    one, other = sorted(path for path in store.rglob("*") if path.is_file())
+    whole = one.read_bytes(), other.read_bytes()
+    one.write_bytes(whole[1])
+    other.write_bytes(whole[0])
+    assert torch.equal(image_features(model, pictures[:4], size=32, batch=2, store=store), first)
+    assert (one.read_bytes(), other.read_bytes()) == whole
+
+
 def test_another_picture_other_weights_another_size_are_encoded(
     model: GroupViT, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +125,24 @@ def test_another_picture_other_weights_another_size_are_encoded(
     assert seen == [7, 7]
 
 
+@pytest.mark.parametrize("changed", ["batch", "machine", "source_digest"])
+def test_another_batch_machine_or_code_finds_nothing_kept(
+    model: GroupViT, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    """Each may give other last digits; the number of threads is part of the machine."""
+    settings: dict[str, Any] = {"size": 32, "batch": 8, "store": tmp_path / "store"}
+    image_features(model, pictures, **settings)
+    seen = count(model, monkeypatch)
+    image_features(model, pictures, **settings)
+    assert seen == []
+    if changed == "batch":
+        settings["batch"] = 4
+    else:
+        monkeypatch.setattr(regroup.features, changed, lambda *_: "another")
+    image_features(model, pictures, **settings)
+    assert sum(seen) == 7
+
+
 def test_bad_input_is_named_and_nothing_is_kept_of_it(
     model: GroupViT, pictures: list[Path], tmp_path: Path
 ) -> None:
@@ -117,6 +150,11 @@ def test_bad_input_is_named_and_nothing_is_kept_of_it(
     missing = tmp_path / "none.png"
     with pytest.raises(RegroupError, match=r"none\.png"):
         image_features(model, [*pictures, missing], size=32, batch=8, store=store)
+    os.mkfifo(missing)  # read, it would be waited for
+    with pytest.raises(RegroupError, match=r"none\.png: not a file"):
+        image_features(model, [*pictures, missing], size=32, batch=8, store=store)
+    with pytest.raises(RegroupError, match="size: 36 pixels are not whole patches of 8"):
+        image_features(model, pictures, size=36, batch=8, store=store)
     pictures[2].write_bytes(b"no picture")
     with pytest.raises(RegroupError, match=r"2\.png"):
         image_features(model, pictures, size=32, batch=8, store=store)

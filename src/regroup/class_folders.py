@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from regroup.errors import RegroupError, os_words, shortlist, shown
 from regroup.pictures import PICTURE_SUFFIXES
 from regroup.settings import read_yaml
+from regroup.texts import text_problem
 
 CLASSES, SYNSETS = "classes.txt", "LOC_synset_mapping.txt"
 
@@ -213,6 +214,8 @@ def _checked(file: Path, key: str, value: Any) -> Words:
     words = value if isinstance(value, list) else [value]
     if not words or not all(isinstance(word, str) and word.strip() for word in words):
         raise RegroupError(f"{file}: {shown(key)}: a word or a list of words is wanted (got {shown(value)})")
+    if problem := next(filter(None, map(text_problem, words)), None):
+        raise RegroupError(f"{file}: {shown(key)}: {problem}")
     return tuple(" ".join(word.split()) for word in words)
 
 

@@ -86,8 +86,13 @@ def image_features(
         progress: whether to show a progress bar.
 
     Raises:
-        RegroupError: a picture is missing or broken, a box misses it, or a feature is not finite.
+        RegroupError: the size is no multiple of the model's patches, a picture is missing or broken, a box
+            misses it, or a feature is not finite.
     """
+    if size % model.patch_size:
+        raise RegroupError(
+            f"size: {size} pixels are not whole patches of {model.patch_size}; name a multiple"
+        )
     step = batch * -(-BLOCK // batch)  # whole batches: a block has the digits that the whole set gives
 
     parts = [None] * len(paths) if boxes is None else boxes
@@ -175,7 +180,7 @@ def _blocks(
     for first in range(0, count, step):
         last = min(first + step, count)
         file = None if shelf is None else shelf / digest_of({}, *key(first, last))
-        kept = None if file is None else read_tensors(file)
+        kept = None if file is None else _read(file)
         if kept is None:
             parts = []
             with inference_mode(model):
@@ -186,7 +191,7 @@ def _blocks(
             if not bool(block.isfinite().all()):
                 raise RegroupError(f"features of {what} are not finite: these weights cannot be scored")
             if file is not None:
-                write_tensors(file, features=block)
+                write_tensors(file, features=block, of=_of(file))
             USAGE[what].encoded += last - first
         else:
             block = kept["features"]
@@ -194,6 +199,17 @@ def _blocks(
             USAGE[what].read += last - first
         found.append(block)
     return torch.cat(found)
+
+
+def _read(file: Path) -> Mapping[str, Tensor] | None:
+    """A block; None if there is none, or it is another one's that came to this name."""
+    kept = read_tensors(file)
+    return kept if kept is not None and torch.equal(kept.get("of", torch.empty(0)), _of(file)) else None
+
+
+def _of(file: Path) -> UInt8[Tensor, " 64"]:
+    """What a block depends on, to be written into it: the digests that its folder and it are called by."""
+    return torch.tensor(list(bytes.fromhex(file.parent.name + file.name)), dtype=torch.uint8)
 
 
 def _batches(
@@ -222,6 +238,8 @@ def _contents(paths: Sequence[Path]) -> Iterator[str]:
     """
 
     def digest(path: Path) -> str:
+        if path.exists() and not path.is_file():  # a pipe would be waited for without end
+            raise RegroupError(f"{path}: not a file")
         try:
             return hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:

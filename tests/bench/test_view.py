@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import regroup
 from regroup.bench.figure import bench_chart, bench_figure
-from regroup.bench.view import Scores, bench_console, bench_csv, bench_markdown, columns_of, grids, shown
+from regroup.bench.view import (
+    PROTOCOL_TITLES,
+    Scores,
+    bench_console,
+    bench_csv,
+    bench_markdown,
+    columns_of,
+    grids,
+    shown,
+)
 from regroup.metrics import DatasetScores, Metric, Metrics
 
 THIRD = 100 / 3
@@ -68,8 +79,9 @@ def test_several_data_sets_are_columns_and_a_single_one_shows_every_metric() -> 
     assert segmentation.rows == (("one", "10.00", "50.12"),)
     assert segmentation.notes == ("Percent. coco: of coco, 7 images; voc: of voc, 7 images.",)
     assert classes.heading == "classes/classification [mini]"
-    assert classes.rows[-1] == ("chance", "2.50", *[""] * 14)
-    assert classes.rows[0][-1] == "20.0"
+    assert classes.columns == ("metric", "one", "chance")
+    assert [row[-1] for row in classes.rows] == ["2.50", *[""] * 14]
+    assert classes.rows[-1] == ("median rank", "20.0", "")
     assert calibration.rows == (("one", "0.123"),)
 
 
@@ -89,8 +101,46 @@ def test_a_checkpoint_without_a_score_is_missing_where_others_have_one() -> None
     assert grid.rows == (("one", "10.00", "50.12", "missing"), ("three", "50.12", "missing", "50.12"))
 
 
+def test_data_sets_are_called_as_in_papers_unless_two_are_of_one_protocol() -> None:
+    miou = {"miou": Metric(title="mIoU")}
+    one = made("segmentation", {key: {"miou": 1.0} for key in ("a", "voc", "c", "voc_small")}, miou)
+    protocols = {"a": "context459", "voc": "voc", "c": "of my own", "voc_small": "voc"}
+    datasets = {
+        key: DatasetScores(values={"miou": 1.0}, images=7, protocol={"name": name})
+        for key, name in protocols.items()
+    }
+    some = {"one": {"segmentation": one.model_copy(update={"datasets": datasets})}}
+    assert [c.title for c in columns_of(some, "segmentation")] == ["Context459", "PVOC", "c", "voc_small"]
+    assert bench_chart(some, title="t", profile="mini", drawn=False).columns[0] == (
+        "segmentation Context459, mIoU"
+    )
+    known = {
+        file.stem
+        for file in Path(regroup.__file__).with_name("segmentation").joinpath("protocols").glob("*.yaml")
+    }
+    assert set(PROTOCOL_TITLES) <= known
+
+
+def test_a_table_of_many_metrics_is_turned_while_there_are_fewer_checkpoints() -> None:
+    turned = grids(scores("one", "two"), profile="mini")[1]
+    assert turned.columns == ("metric", "one", "two", "chance")
+    assert turned.rows[0] == ("top-1", "20.00", "20.00", "2.50")
+    assert turned.rows[-1] == ("median rank", "20.0", "20.0", "")
+    text = bench_console(scores("one", "two"), profile="mini", drawn=True)
+    assert text.count("classes/classification [mini]") == 1
+    many = grids(scores(*(f"n{k}" for k in range(14))), profile="mini")[1]
+    assert many.columns[:2] == ("checkpoint", "top-1")
+
+
+def test_an_error_is_no_bar_beside_scores() -> None:
+    values, title = {"voc": {"ece": 40.0}}, {"ece": Metric(title="ECE")}
+    some = {"one": {**scores("one")["one"], "calibration": made("calibration", values, title)}}
+    assert "ECE" not in " ".join(bench_chart(some, title="t", profile="mini", drawn=True).columns)
+
+
 def test_a_wide_table_goes_on_below_and_fits_the_terminal() -> None:
-    text = bench_console(scores("one", "a-checkpoint-of-a-long-name"), profile="mini", drawn=True)
+    names = [f"a-checkpoint-of-a-long-name-{k}" for k in range(15)]
+    text = bench_console(scores(*names), profile="mini", drawn=True)
     assert max(map(len, text.splitlines())) <= 100
     assert text.count("classes/classification [mini]") > 1
     shown_tops = [word for line in text.splitlines() for word in line.split() if word.startswith("top-")]

@@ -1,5 +1,6 @@
-"""The small COCO archive and the model of the tests of tasks."""
+"""The small archives and the model of the tests of tasks."""
 
+from tests.reliability.conftest import voc
 from tests.tasks.conftest import coco, model
 
-__all__ = ["coco", "model"]
+__all__ = ["coco", "model", "voc"]

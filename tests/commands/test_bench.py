@@ -5,17 +5,23 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from ruamel.yaml import YAML
 from torch import Tensor
 
+from regroup.captions.index import INDEX, SCHEMA
 from regroup.cli import main
 from regroup.model import GroupViT, ImageEncoding, save_checkpoint
+from regroup.seeds import write_seeds
 from regroup.settings import read_yaml
 from regroup.tasks import Work, evaluation
 from tests.thesis import enter_project
@@ -71,9 +77,16 @@ def metrics(folder: Path) -> dict[str, Any]:
 
 
 def test_every_evaluation_scores_what_it_does_alone(
-    project: Path, coco: Path, model: GroupViT, capsys: pytest.CaptureFixture[str]
+    project: Path,
+    coco: Path,
+    model: GroupViT,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
     assert bench("runs/mini/one", "--root", f"coco={coco}") == 0
+    assert threads == [1], "as many as the stage evaluate has"
     out = project / "out/bench/mini/one"
     rows = lines_of(out / "bench.csv")
     assert list(dict.fromkeys(row["evaluation"] for row in rows)) == NAMES
@@ -90,7 +103,8 @@ def test_every_evaluation_scores_what_it_does_alone(
     for text in (printed, told):
         assert "both/some (retrieval)" in text
         assert "chance" in text
-        assert "small model on small drawn images" in " ".join(text.split())
+        assert "drawn images" not in " ".join(text.split()), "they were given"
+    assert told.startswith("# Bench of one (mini; given: coco)\n")
     assert (out / "bench.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -121,7 +135,7 @@ def test_pictures_are_encoded_once_and_kept_results_need_none(
 
 
 def test_what_was_scored_is_kept_only_if_nothing_has_changed(
-    project: Path, coco: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, coco: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = [
         "bench",
@@ -151,6 +165,33 @@ def test_what_was_scored_is_kept_only_if_nothing_has_changed(
     save_checkpoint(deepcopy_of(project), project / "runs/mini/one")
     assert not kept()
     assert kept()
+    monkeypatch.setattr("regroup.bench.score.code_of", lambda *_: {"library": "edited"})
+    assert not kept()
+
+
+def test_a_run_of_ours_is_not_scored_on_what_it_was_trained_on(
+    project: Path, coco: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told by its `seeds.json`; of another checkpoint, or another profile's run, nothing is known."""
+    rows = {
+        name: pa.array([7 if name == "image_id" else None], kind)
+        for name, kind in zip(SCHEMA.names, SCHEMA.types, strict=True)
+    }
+    shards = project / "data/mini/shards"
+    shards.mkdir(parents=True)
+    pq.write_table(pa.table(rows, schema=SCHEMA), shards / INDEX)
+    run, other = project / "runs/mini-mine/one", project / "runs/full/one"
+    for folder in (run, other):
+        shutil.copytree(project / "runs/mini/one", folder)
+        write_seeds(folder, [3])
+    given = ["--root", f"coco={coco}", "--tasks", "retrieval"]
+    for checkpoint in ("runs/mini/one", other):
+        assert bench(checkpoint, *given) == 0
+    assert bench(run, *given) == 2
+    assert "the model was trained on 1 of the 4 images" in capsys.readouterr().err
+    write_params("marked.yaml", {"retrieval": {"leak": "mark", "device": "cpu"}})
+    assert bench(run, *given, params="marked.yaml") == 0
+    assert "25.0% of it trained on" in capsys.readouterr().out
 
 
 def deepcopy_of(project: Path) -> Any:
@@ -264,6 +305,58 @@ def test_nonsense_is_refused_before_anything_is_scored(
     assert bench(*words, *([] if "--root" in words else ["--root", f"coco={coco}"])) == 2
     assert complaint in capsys.readouterr().err
     assert not (project / "out").exists()
+
+
+def test_who_lacks_a_source_is_told_which_pipeline_makes_it(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate: dict[str, Any] = {"retrieval": {}, "composition": {"task": "compositionality"}}
+    sources = {**read_yaml(Path("params.yaml"))["sources"], "compositions": {"kind": "mini"}}
+    study = {"name": "mini-bench", "data": "mini", "study": "bench", "own_sources": ["compositions"]}
+    (project / "other").mkdir()
+    write_params("other/small.yaml", evaluate, sources=sources, **study)
+    assert bench("runs/mini/one", params="other/small.yaml") == 2
+    said = capsys.readouterr().err
+    assert "mini/raw/coco: the source coco is not there; make it (`dvc repro dvc.yaml:source@coco`)" in said
+    assert "mini-bench/raw/compositions" in said
+    assert "(`dvc repro other/dvc.yaml:source@compositions`)" in said
+
+
+DENSE = {"short_side": 40, "window": 40, "stride": 20, "batch": 4}
+CURVES: dict[str, Any] = {
+    "worse": {**DENSE, "task": "robustness", "corruptions": ["jpeg"], "levels": [5], "sizes": []},
+    "larger": {**DENSE, "task": "robustness", "corruptions": [], "sizes": [60]},
+    "both": {"task": "together", "tasks": {"sure": {**DENSE, "task": "calibration", "images": 2}}},
+}
+
+
+def test_curves_are_drawn_beside_the_scores_and_named(
+    project: Path, voc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"voc": {"source": "voc12", "protocol": "voc", "threshold": 0.1}}
+    evaluate = deepcopy(CURVES)
+    for one in (evaluate["worse"], evaluate["larger"], evaluate["both"]["tasks"]["sure"]):
+        one["datasets"] = data
+    write_params("small.yaml", evaluate)
+    figures = ["worse/robustness.png", "larger/robustness.png", "both/sure/calibration.png"]
+    for _ in range(2):  # scored, then kept from before
+        with pytest.raises(SystemExit) as end:
+            main(["bench", "runs/mini/one", "--params", "small.yaml", "--root", f"voc12={voc}"])
+        assert not end.value.code
+        said = capsys.readouterr().out.splitlines()
+        assert f"figures: {', '.join(f'out/bench/mini/one/{name}' for name in figures)}" in said
+    assert said[0] == "worse: kept from before"
+    out = project / "out/bench/mini/one"
+    for name in figures:
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    clean, worse = (metrics(out / "worse")["datasets"]["voc"]["values"][k] for k in ("miou", "miou_jpeg_5"))
+    with np.load(out / "worse/robustness.npz") as drawn:
+        assert drawn["voc_jpeg"].tolist() == [[0, 5], [clean, worse]]
+    caption = json.loads((out / "both/sure/calibration.json").read_text())
+    assert (caption["title"], caption["profile"]) == ("Calibration of one", "mini")
+    (out / "worse/robustness.png").unlink()
+    assert bench("runs/mini/one", "--root", f"voc12={voc}") == 0
+    assert (out / "worse/robustness.png").exists()
 
 
 def test_where_nothing_can_be_scored_nothing_is_written(

@@ -29,7 +29,14 @@ STARTS = (
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    names = ("variants.yaml", "tables.yaml", "claims.yaml", "overrides.yaml", "drawn.yaml", "full/overrides.yaml")
+    names = (
+        "variants.yaml",
+        "tables.yaml",
+        "claims.yaml",
+        "overrides.yaml",
+        "drawn.yaml",
+        "full/overrides.yaml",
+    )
     files = (Path("studies", study, name) for study in STUDIES for name in names)
     mine = [str(path) for path in files if (ROOT / path).is_file()]
     full = [f"full/{name}.yaml" for name in ("overrides", "why")]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from regroup.reliability.calibration import Reliability
-from regroup.reliability.thresholds import best_threshold
+from regroup.reliability.thresholds import Thresholds, best_threshold
 
 
 def plain_ece(confidence: list[float], right: list[bool], bins: int) -> float:
@@ -66,3 +66,16 @@ def test_as_often_right_as_sure_is_nearly_none() -> None:
 def test_the_best_threshold_is_the_smallest_of_equals() -> None:
     assert best_threshold({0.9: 12.0, 0.1: 5.0, 0.5: 12.0}) == 0.5
     assert best_threshold({0.7: 0.0, 0.2: 0.0}) == 0.2
+
+
+def test_a_threshold_is_chosen_by_the_training_split_alone() -> None:
+    """The two splits disagree: what is best on the scored one is the oracle, and nothing else."""
+    found = Thresholds(
+        fixed=0.3,
+        grid=(0.0, 0.1, 0.5),
+        train={0.0: 5.0, 0.1: 9.0, 0.5: 7.0},
+        val={0.0: 2.0, 0.1: 3.0, 0.3: 30.0, 0.5: 8.0},
+        images=4,
+    )
+    assert found.chosen == 0.1
+    assert found.best == 0.5, "of the grid; the fixed threshold is none of it"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import colorsys
+import io
 import math
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
+from scipy.stats import norm
 
 from regroup.reliability.corruptions import KINDS, LEVELS, add_noise, blur, brighten, compress, corrupt
 
@@ -62,6 +64,26 @@ def test_jpeg_loses_more_at_lower_quality(image: np.ndarray) -> None:
     losses = [float(np.abs(compress(smooth, quality).astype(int) - smooth).mean()) for quality in (95, 25, 7)]
     assert losses == sorted(losses)
     assert losses[2] > 2 * losses[0] > 0
+
+
+def test_levels_are_imagenet_cs() -> None:
+    """Read off grey pictures of 224 pixels, as ImageNet-C has them; JPEG is compared byte for byte."""
+    grey, step = np.full((224, 224, 3), 102, dtype=np.uint8), np.zeros((224, 224, 3), dtype=np.uint8)
+    step[:, 112:] = 255
+    more, noise, width = [], [], []
+    for level in LEVELS:
+        more.append((int(corrupt(grey, "brightness", level, seed=0, number=0)[0, 0, 0]) - 102) / 255)
+        pixels = corrupt(grey, "noise", level, seed=0, number=0)[..., 0].ravel() / 255
+        noise.append(float(np.diff(np.quantile(pixels, (0.5, norm.cdf(1))))[0]))
+        row = corrupt(step, "blur", level, seed=0, number=0)[112, :, 0] / 255
+        width.append(float(np.sum(row[112:] < norm.cdf(1))))  # a step becomes the normal distribution
+        quality, stream = (25, 18, 15, 10, 7)[level - 1], io.BytesIO()
+        Image.fromarray(step // 2).save(stream, "JPEG", quality=quality)
+        found = corrupt(step // 2, "jpeg", level, seed=0, number=0)
+        assert np.array_equal(found, np.asarray(Image.open(stream)))
+    assert more == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5], abs=1 / 255)
+    assert noise == pytest.approx([0.08, 0.12, 0.18, 0.26, 0.38], abs=0.01)
+    assert width == pytest.approx([1, 2, 3, 4, 6], abs=0.6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

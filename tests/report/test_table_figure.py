@@ -200,6 +200,10 @@ def test_forty_five_rows_can_be_told_apart(tmp_path: Path) -> None:
         ({"kind": "dots", "columns": ["few/x/classes"]}, r"figure\.columns: the table has no few/x/classes"),
         ({"kind": "dots", "rows": ["r9"]}, r"figure\.rows: the table has no r9; it has r0, r1, r2"),
         ({"kind": "dots", "rows": []}, r"figure\.rows: "),
+        (
+            {"kind": "lines", "columns": [COLUMNS[1], COLUMNS[0]], "points": [1, 2], "axis": "shots"},
+            rf"figure\.columns: points go by the table's order; .*: {COLUMNS[0]}, {COLUMNS[1]}",
+        ),
         ({"kind": "dots", "points": [1]}, r"points: is for `kind: lines` alone"),
         ("lines", r"needs `points`"),
         ({"kind": "lines", "points": [1, 2], "axis": "n", "columns": list(COLUMNS[:3])}, r"2 for 3 columns"),

@@ -105,3 +105,21 @@ def test_code_is_followed_to_what_a_task_imports(tmp_path: Path, monkeypatch: py
     before = code.code_of("segmentation")
     (package / "tasks/another.py").write_text("'''Another.'''\n")
     assert code.code_of("segmentation") == before
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "module"),
+    [
+        ("detection", {}, "detection/settings.py"),
+        (
+            "robustness",
+            {"datasets": {"voc": {"source": "voc12", "protocol": "voc"}}},
+            "reliability/settings.py",
+        ),
+    ],
+)
+def test_settings_that_compute_are_code(task: str, options: dict[str, object], module: str) -> None:
+    """Else an edit of how large images are made would score nothing again: the options say the same."""
+    one = evaluation(task, options)
+    assert ROOT / "src/regroup" / module in one.files
+    assert "files" in code.code_of(task, one.files)

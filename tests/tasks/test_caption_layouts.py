@@ -183,6 +183,11 @@ def test_unknown_words_are_refused(options: dict[str, Any], message: str) -> Non
     [
         ({"split": "tset"}, r"images\[0\]\.split: is 'tset', none of train, restval"),
         ({"filename": "../a.jpg"}, r"images\[0\]\.filename: .* leaves the image folder"),
+        ({"filepath": ["val2014"]}, r"images\[0\]\.filepath: is a list, not str"),
+        (
+            {"sentences": [{"raw": "a \ud83d"}]},
+            r"sentences\[0\]\.raw: is not Unicode: '\\ud83d' is half",
+        ),
         ({"filepath": ".."}, r"images\[0\]\.filepath: .* leaves the image folder"),
         ({"sentences": [{"tokens": []}]}, r"images\[0\]\.sentences\[0\]\.raw: is missing"),
         ({"sentences": "a dog"}, r"images\[0\]\.sentences: is a str, not list"),

@@ -172,6 +172,7 @@ def test_what_is_odd_about_captions_is_counted(model: GroupViT, roots: dict[str,
         ({"0": {"filename": "0.png", "caption": "a"}}, r"size\.json: 0\.negative_caption: is missing"),
         ({"0": 7}, r"0\.filename: is in a int, not in an object"),
         ({"7": pair("0.png", "a dog", " ")}, r"7\.negative_caption: is empty"),
+        ({"7": pair("0.png", "a dog", "a \ud83d")}, r"7\.negative_caption: is not Unicode: '\\ud83d'"),
         ({"7": pair("../0.png", "a dog", "a cat")}, r"7\.filename: .* leaves the image folder"),
         ({"7": pair("gone.png", "a", "b"), "8": pair("0.png", "a", "b")}, r"1 of the 2 pictures .*gone\.png"),
     ],
@@ -269,6 +270,24 @@ def test_one_of_five_in_another_order(model: GroupViT, aro: dict[str, Path]) -> 
     assert scores.details["chance"] == dict.fromkeys(("macro", "coco_order"), 100 * (1 / 4 + 1 / 2) / 2)
 
 
+def test_the_true_caption_has_to_be_above_each_other(model: GroupViT, aro: dict[str, Path]) -> None:
+    rng = np.random.default_rng(5)
+    content = [
+        {"image": f"images/{k % 10}.png", "caption_options": [captions(rng)[0] for _ in range(5)]}
+        for k in range(30)
+    ]
+    (aro["aro"] / "coco_order.json").write_text(json.dumps(content))
+    cases = []
+    for one in content:
+        true, *others = one["caption_options"]
+        if some := [other for other in others if other != true]:
+            cases.append((aro["aro"] / one["image"], [true, *some]))
+    found = score(model, aro, layout="aro_order").values["coco_order"]
+    assert found == pytest.approx(expected(model, cases, [""] * len(cases), None))
+    above_any = [(path, [true, other]) for path, (true, *others) in cases for other in others]
+    assert 0 < found < expected(model, above_any, [""] * len(above_any), None)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -276,6 +295,7 @@ def test_one_of_five_in_another_order(model: GroupViT, aro: dict[str, Path]) -> 
         ({"bbox_x": "3"}, r"\[0\]\.bbox_x: is a str, not int"),
         ({"bbox_x": 900}, r"0\.png: box \[900, 5, 20, 30\] has nothing of its 50 x 40 pixels"),
         ({"attributes": ["red"]}, r"\[0\]: attributes: two words are wanted"),
+        ({"attributes": ["red", "\ud83d"]}, r"\[0\]: the group .* is not Unicode"),
     ],
 )
 def test_bad_boxes_are_named(

@@ -116,6 +116,10 @@ def test_annotations_at_fault_are_named(coco: Path) -> None:
     fails("annotations[0].category_id: there is no category 7", [{**ours[0], "category_id": 7}], CATEGORIES)
     fails("annotations[0].image_id: there is no image None", [{"id": 1}], CATEGORIES)
     fails("categories[3].id: category id 3 comes twice", ours, [*CATEGORIES, CATEGORIES[0]])
+    fails(
+        "categories[3].name: 'Kite' is another category's too", ours, [*CATEGORIES, {"id": 8, "name": "Kite"}]
+    )
+    fails("categories[0].name: is not Unicode", ours, [{"id": 1, "name": "\ud83d"}])
     fails("categories[0].name: is empty", ours, [{"id": 1, "name": " "}])
     fails("categories[0]: its id or name is missing", ours, [{"id": 1}])
     fails("no category occurs in an image", [], CATEGORIES)

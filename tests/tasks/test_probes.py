@@ -15,7 +15,7 @@ from regroup.errors import RegroupError
 from regroup.features import image_features
 from regroup.model import GroupViT
 from regroup.tasks import Work, evaluation
-from regroup.tasks._probe import EXPONENTS, Probe, Samples, choose, fit
+from regroup.tasks._probe import EXPONENTS, Choice, Probe, Samples, choose, fit
 from regroup.tasks.few_shot import draw
 from regroup.tasks.linear_probe import validation_rows
 
@@ -142,15 +142,14 @@ def test_few_shot_is_the_mean_over_seeds(model: GroupViT, folders: Path) -> None
     runs = scores.details["runs"]
     assert [(run["shots"], run["seed"]) for run in runs] == [(n, seed) for n in (1, 2, 3) for seed in (0, 5)]
     train, val = (read_class_folders(folders, split) for split in ("train", "val"))
-    x, y = Probe().scaled(
-        *(image_features(model, some.paths, size=32, batch=64).numpy() for some in (train, val))
-    )
+    features, test = (image_features(model, some.paths, size=32, batch=64).numpy() for some in (train, val))
     for run in runs:
         rows, _ = draw(train, run["shots"], run["seed"])
+        x, y = Probe().scaled(features[rows], test)
         direct = LogisticRegression(C=run["c"], max_iter=1000)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of as many classes as samples
-            direct.fit(x[rows], train.labels[rows])
+            direct.fit(x, train.labels[rows])
         assert run["top1"] == pytest.approx(100 * direct.score(y, val.labels))
     for n in (1, 2, 3):
         two = [run["top1"] for run in runs if run["shots"] == n]
@@ -158,6 +157,35 @@ def test_few_shot_is_the_mean_over_seeds(model: GroupViT, folders: Path) -> None
         assert scores.details["standard_deviation"][f"top1_{n}"] == pytest.approx(np.std(two, ddof=1))
     zero = evaluation("classification", {}).run(model, Work({"classes": folders}))
     assert scores.details["zero_shot"]["top1"] == zero.datasets["classes"].values["top1"]
+
+
+@pytest.mark.parametrize("task", ["linear_probe", "few_shot"])
+def test_c_is_chosen_on_pictures_that_are_neither_learned_nor_scored(
+    model: GroupViT, folders: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    searched: list[tuple[Samples, Samples]] = []
+
+    def noted(train: Samples, val: Samples, options: Probe) -> Choice:
+        searched.append((train, val))
+        return choose(train, val, options)
+
+    monkeypatch.setattr(f"regroup.tasks.{task}.choose", noted)
+    options = {"shots": [2], "seeds": [3, 4]} if task == "few_shot" else {}
+    evaluation(task, options).run(model, Work({"classes": folders}))
+    train = read_class_folders(folders, "train")
+    features = image_features(model, train.paths, size=32, batch=64).numpy()
+    if task == "few_shot":
+        learned, held = draw(train, 2, 3)
+        x, y = Probe().scaled(features[learned], features[held])
+    else:
+        rows = validation_rows(train, 0.2, seed=0)
+        learned, held = (~rows).nonzero()[0], rows.nonzero()[0]
+        [wide] = Probe().scaled(features)
+        x, y = wide[learned], wide[held]
+    ours, theirs = searched[0]
+    for found, expected, some in ((ours, x, learned), (theirs, y, held)):
+        np.testing.assert_allclose(found.features, expected, rtol=1e-5, atol=1e-6)
+        assert (found.labels == train.labels[some]).all()
 
 
 def test_only_what_is_drawn_is_encoded(

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from regroup.errors import RegroupError
+from regroup.metrics import DatasetScores, Metric
 from regroup.model import GroupViT
 from regroup.scoring.code import code_of
-from regroup.tasks import Work, evaluation
+from regroup.tasks import TaskResult, Work, evaluation
 
 MEMBERS = {"retrieval": {"ks": [1, 2]}, "three": {"task": "retrieval", "limit": 3, "ks": [1]}}
 
@@ -50,12 +51,26 @@ def test_members_code_is_the_wholes() -> None:
     assert code_of("together", one.files)["library"] != without["library"]
 
 
+def test_two_members_metrics_of_one_name_are_no_result(
+    model: GroupViT, coco: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`image_r1` of one and `r1` of the other: the second would stand in the table as the first."""
+    score = DatasetScores(values={"r1": 1.0}, images=1, protocol={"name": "made up"})
+    other = TaskResult("r1", {"r1": Metric(title="R@1")}, {"coco": score})
+    members = {"retrieval": {"ks": [1]}, "retrieval_image": {"task": "multilabel"}}
+    one = evaluation("zero_shot", {"task": "together", "tasks": members})
+    monkeypatch.setattr("regroup.tasks.multilabel.run", lambda *_: other)
+    with pytest.raises(RegroupError, match="two members have metrics called retrieval_image_r1; rename"):
+        one.run(model, Work({"coco": coco}))
+
+
 @pytest.mark.parametrize(
     ("tasks", "message"),
     [
         ({}, "tasks: Dictionary should have at least 1 item"),
         ({"retreival": {}}, "did you mean `retrieval`"),
         ({"retrieval": {"kks": [1]}}, "kks: unknown key"),
+        ({"chance": {"task": "retrieval"}}, "chance: what is said of all members is called so"),
         ({"a": {"task": "together", "tasks": {"retrieval": {}}}}, "a task of several tasks again"),
     ],
 )

@@ -1,4 +1,7 @@
-"""The main metrics of a bench as one figure: bars for one or two checkpoints, a radar or dots for more."""
+"""The main metrics of a bench as one figure: bars for one or two checkpoints, a radar or dots for more.
+
+Tasks whose scores are read as curves have a figure of their own besides, one a checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,29 @@ from matplotlib.figure import Figure
 from regroup.bench.view import Scores, main_columns
 from regroup.drawing import style
 from regroup.drawing.charts import Chart, Line, bars, dots, radar
+from regroup.drawing.figures import Drawn
 from regroup.drawing.labelling import figure_note
+from regroup.metrics import Metrics
+from regroup.reliability.figures import calibration_figure, robustness_figure
 from regroup.report.settings import LEAST_SPOKES, MOST_POLYGONS
 
 FEW = 2
 """Checkpoints that are drawn as bars."""
 
+ERRORS = ("ece",)
+"""Main metrics of which less is better: no bar beside scores."""
+
+TASK_FIGURES = {"calibration": calibration_figure, "robustness": robustness_figure}
+"""How the scores of a task are drawn; the others are read from tables."""
+
 
 def bench_chart(scores: Scores, *, title: str, profile: str, drawn: bool) -> Chart:
-    """The percentages among the main metrics, a row a checkpoint."""
-    columns = [column for column in main_columns(scores) if column.metric.unit == "percent"]
+    """The percentages among the main metrics of which more is better, a row a checkpoint."""
+    columns = [
+        column
+        for column in main_columns(scores)
+        if column.metric.unit == "percent" and column.name not in ERRORS
+    ]
     rows = [
         Line(
             name,
@@ -46,6 +62,20 @@ def bench_figure(chart: Chart) -> Figure:
         if len(chart.rows) <= FEW:
             return bars(chart)
         return radar(chart) if _is_radar(len(chart.rows), len(chart.columns)) else dots(chart)
+
+
+def task_figure(task: str, metrics: Metrics, *, profile: str, drawn: bool) -> Drawn | None:
+    """The figure of one checkpoint's scores on a task; None: the task has none.
+
+    Args:
+        task: the module of `regroup.tasks`, whatever the evaluation is called.
+        metrics: what it scored.
+        profile: whose data it is.
+        drawn: whether that is drawn.
+    """
+    if (draw := TASK_FIGURES.get(task)) is None:
+        return None
+    return draw(metrics.datasets, variant=metrics.variant, profile=profile, drawn=drawn)
 
 
 def _is_radar(rows: int, columns: int) -> bool:

@@ -12,6 +12,7 @@ from regroup.errors import RegroupError
 from regroup.params import Params
 from regroup.settings import Settings, rule_name
 from regroup.sources.manifest import MANIFEST, raw_root
+from regroup.study import profile_folder
 from regroup.tasks import Evaluation, evaluation
 from regroup.tasks.together import Options as Together
 
@@ -107,7 +108,7 @@ def with_roots(entry: Entry, given: Mapping[str, Path]) -> Entry:
             continue
         raw = entry.params.layout.raw(source)
         if not (raw / MANIFEST).is_file():
-            pipeline = entry.params.params_file.with_name("dvc.yaml")
+            pipeline = _pipeline_of(source, entry.params)
             missing.append(
                 f"{raw}: the source {source} is not there; make it (`dvc repro {pipeline}:source@{source}`) "
                 f"or give --root {source}=FOLDER"
@@ -118,6 +119,13 @@ def with_roots(entry: Entry, given: Mapping[str, Path]) -> Entry:
         except RegroupError as error:
             missing.append(str(error))
     return replace(entry, roots=roots, missing="; ".join(missing) or None)
+
+
+def _pipeline_of(source: str, params: Params) -> Path:
+    """Which pipeline makes a source: a study's own one, or that of the profile whose data it takes."""
+    if source in params.made_sources:
+        return params.params_file.with_name("dvc.yaml")
+    return profile_folder(params.data) / "dvc.yaml"
 
 
 def check_roots(given: Iterable[tuple[str, Path]], entries: Sequence[Entry]) -> dict[str, Path]:

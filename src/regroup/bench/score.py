@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regroup.bench.figure import task_figure
 from regroup.bench.plan import Entry
+from regroup.captions.index import INDEX
 from regroup.errors import RegroupError, explain
 from regroup.features import USAGE
 from regroup.io import read_json, sha256, write_json
@@ -18,6 +20,7 @@ from regroup.metrics import METRICS, Metrics, read_metrics
 from regroup.model.weights import find_weights
 from regroup.scoring.code import code_of
 from regroup.scoring.results import write_result
+from regroup.seeds import FILE as SEEDS
 from regroup.sources.layouts import present_parts
 from regroup.sources.listing import list_entries
 from regroup.sources.manifest import read_manifest
@@ -25,6 +28,7 @@ from regroup.tasks import Work
 
 if TYPE_CHECKING:
     from regroup.model import Backbone
+    from regroup.params import Params
 
 RECORD = "evaluation.json"
 """Beside the metrics: what they depend on, and digests of the files."""
@@ -40,6 +44,7 @@ class Done:
         fault: why it failed.
         seconds: that it took.
         kept: whether it had been scored before and was only read.
+        figures: pictures that lie beside the metrics.
     """
 
     entry: Entry
@@ -47,6 +52,7 @@ class Done:
     fault: str | None = None
     seconds: float = 0.0
     kept: bool = False
+    figures: tuple[Path, ...] = ()
 
 
 Written = Callable[[Path], AbstractContextManager[Path]]
@@ -83,9 +89,10 @@ def score(
             continue
         place, started = folder / entry.name, time.perf_counter()
         try:
-            key = _key(entry, weights, name, given)
+            shards = _trained_on(checkpoint, entry.params)
+            key = _key(entry, weights, name, given, shards)
             if (metrics := _kept(place, key, entry.params.name)) is not None:
-                yield Done(entry, metrics, kept=True)
+                yield Done(entry, metrics, kept=True, figures=_figures(place))
                 continue
             layout = entry.params.layout
             work = Work(
@@ -94,6 +101,7 @@ def score(
                 text_cache=layout.text_cache,
                 token_cache=layout.token_cache,
                 features=layout.features,
+                trained_on=shards,
             )
             result = entry.evaluation.run(model, work)
             with written(place) as new:
@@ -105,6 +113,10 @@ def score(
                     profile=entry.params.name,
                     checkpoint=checkpoint,
                 )
+                drawn = entry.params.drawn and not entry.roots.keys() <= given.keys()
+                figure = task_figure(entry.evaluation.task, metrics, profile=entry.params.data, drawn=drawn)
+                if figure is not None:
+                    figure.save(new)
                 files = {file.name: _digest(file) for file in sorted(new.iterdir())}
                 write_json(new / RECORD, {**key, "files": files})
         except Exception as error:
@@ -112,7 +124,8 @@ def score(
                 raise
             yield Done(entry, fault=reason, seconds=time.perf_counter() - started)
         else:
-            yield Done(entry, metrics, seconds=time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            yield Done(entry, metrics, seconds=seconds, figures=_figures(place))
 
 
 def usage() -> dict[str, tuple[int, int]]:
@@ -120,7 +133,22 @@ def usage() -> dict[str, tuple[int, int]]:
     return {what: (one.encoded, one.read) for what, one in USAGE.items()}
 
 
-def _key(entry: Entry, weights: str, name: str, given: Mapping[str, Path]) -> dict[str, Any]:
+def _trained_on(checkpoint: Path, params: Params) -> Path | None:
+    """The shards of the profile where the checkpoint is a run on them; else what it has seen is not known."""
+    runs, place = Path("runs").resolve(), checkpoint.resolve()
+    folders = [place, *place.parents]
+    trained = any((folder / SEEDS).is_file() for folder in folders if runs in folder.parents)
+    ours = any(
+        folder.parent == runs and (folder.name == params.data or folder.name.startswith(f"{params.data}-"))
+        for folder in folders
+    )
+    shards = params.layout.shards
+    return shards if trained and ours and (shards / INDEX).is_file() else None
+
+
+def _key(
+    entry: Entry, weights: str, name: str, given: Mapping[str, Path], shards: Path | None
+) -> dict[str, Any]:
     """What an entry's scores depend on; equal ones need not be scored again."""
     one = entry.evaluation
     return {
@@ -132,6 +160,7 @@ def _key(entry: Entry, weights: str, name: str, given: Mapping[str, Path]) -> di
             for source, root in entry.roots.items()
         },
         "code": code_of(one.task, one.files),
+        "trained_on": None if shards is None else sha256(shards / INDEX),
     }
 
 
@@ -158,6 +187,10 @@ def _kept(folder: Path, key: Mapping[str, Any], profile: str) -> Metrics | None:
         return read_metrics(folder / METRICS, profile=profile)
     except (RegroupError, OSError):
         return None
+
+
+def _figures(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted(folder.glob("*.png")))
 
 
 def _digest(file: Path) -> str:

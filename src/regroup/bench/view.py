@@ -21,6 +21,24 @@ DEVIATION = "standard_deviation"
 DECIMALS = {"rank": 1, "count": 0, "ratio": 3}
 """That values are shown with which are no percentages; bench.csv has them all."""
 
+PROTOCOL_TITLES = {
+    "voc": "VOC21",
+    "voc20": "VOC20",
+    "context60": "Context60",
+    "context59": "Context59",
+    "context459": "Context459",
+    "coco_object_stuffthingmaps": "Object (maps)",
+    "coco_object_instances": "Object (instances)",
+    "coco_stuff171": "Stuff",
+    "cityscapes19": "Cityscapes",
+    "ade150": "ADE150",
+    "ade847": "ADE847",
+}
+"""What papers call the data sets of segmentation: an image set with its classes."""
+
+MOST_COLUMNS = 12
+"""Of a table; one that has more, and fewer rows, is turned: a row a metric, a column a checkpoint."""
+
 _NARROWEST = 24
 """Columns of the terminal that are left to the checkpoints' names."""
 
@@ -73,7 +91,7 @@ def columns_of(scores: Scores, evaluation: str) -> list[Column]:
                 if several and name != one.main:
                     continue
                 metric = one.metrics[name]
-                title = DATASET_TITLES.get(dataset, dataset) if several else metric.title
+                title = _place(one, dataset) if several else metric.title
                 column = Column(evaluation, dataset, name, metric, title)
                 found.setdefault((dataset, name), column)
     return list(found.values())
@@ -90,7 +108,7 @@ def main_columns(scores: Scores) -> list[Column]:
         for dataset, there in one.datasets.items():
             if one.main in there.values:
                 metric = one.metrics[one.main]
-                place = f" {DATASET_TITLES.get(dataset, dataset)}" if len(one.datasets) > 1 else ""
+                place = f" {_place(one, dataset)}" if len(one.datasets) > 1 else ""
                 title = f"{last if own[last] == 1 else evaluation}{place}, {metric.title}"
                 found.append(Column(evaluation, dataset, one.main, metric, title))
     return found
@@ -102,7 +120,7 @@ def evaluations_of(scores: Scores) -> list[str]:
 
 
 def grids(scores: Scores, *, profile: str) -> list[Grid]:
-    """A table an evaluation, a row a checkpoint; last what a random answer scores."""
+    """A table an evaluation, a row a checkpoint, or turned where that is too wide; last a random answer's."""
     return [_grid(scores, name, profile) for name in evaluations_of(scores)]
 
 
@@ -168,6 +186,14 @@ def shown(value: float | None, metric: Metric) -> str:
     return f"{value:.{DECIMALS[metric.unit]}f}"
 
 
+def _place(one: Metrics, dataset: str) -> str:
+    """What a data set is called: by its protocol, unless another one here has the same."""
+    name = one.datasets[dataset].protocol.get("name")
+    alone = [other.protocol.get("name") for other in one.datasets.values()].count(name) == 1
+    title = PROTOCOL_TITLES.get(str(name)) if alone else None
+    return title or DATASET_TITLES.get(dataset, dataset)
+
+
 def _cell(column: Column, scores: Mapping[str, Metrics]) -> str:
     value, deviation = column.value(scores), column.deviation(scores)
     text = shown(value, column.metric)
@@ -199,10 +225,14 @@ def _grid(scores: Scores, evaluation: str, profile: str) -> Grid:
         for dataset, there in one.datasets.items()
     )
     units = ", ".join(dict.fromkeys(column.metric.unit for column in columns))
+    lines = [("checkpoint", *(column.title for column in columns)), *rows]
+    if len(columns) > MOST_COLUMNS and len(rows) < len(columns):
+        first, *others = zip(*lines, strict=True)
+        lines = [("metric", *first[1:]), *others]
     return Grid(
         heading=f"{head} [{profile}]",
-        columns=("checkpoint", *(column.title for column in columns)),
-        rows=tuple(rows),
+        columns=lines[0],
+        rows=tuple(lines[1:]),
         texts=1,
         notes=(f"{units[:1].upper()}{units[1:]}. {images}.",),
     )

@@ -28,7 +28,6 @@ from regroup.study import STUDIES
 if TYPE_CHECKING:
     from regroup.bench.plan import Entry
     from regroup.bench.score import Done
-    from regroup.params import Params
 
 EXAMPLES = """examples:
   regroup bench runs/mini/final
@@ -111,11 +110,15 @@ def _default_params() -> list[Path]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    import torch
+
     from regroup.backbones import load_checkpoint
     from regroup.bench.score import score, usage
 
     entries, given = _entries(arguments)
     params = entries[0].params
+    # as the stage: its last digits, and on a busy machine threads that wait for each other take far longer
+    torch.set_num_threads(params.resources["evaluate"].threads)
     checkpoints = _named(arguments.checkpoints)
     several = len(checkpoints) > 1
     out = arguments.out or (
@@ -146,7 +149,8 @@ def _run(arguments: argparse.Namespace) -> int:
                 print(f"{f'{name}: ' if several else ''}{_line(one)}", flush=True)
     if not arguments.quiet:
         print(f"{time.perf_counter() - started:.1f} s in all{_saved(usage())}\n", flush=True)
-    return _report(done, made, params, arguments.quiet)
+    title = f"Bench of {', '.join(done)} ({params.data}{'; given: ' if given else ''}{', '.join(given)})"
+    return _report(done, made, title, params.data, _drawn(entries, given), arguments.quiet)
 
 
 def _entries(arguments: argparse.Namespace) -> tuple[list[Entry], dict[str, Path]]:
@@ -227,7 +231,15 @@ def _saved(counts: Mapping[str, tuple[int, int]]) -> str:
     return f"; features: {', '.join(told)}" if told else ""
 
 
-def _report(done: Mapping[str, Sequence[Done]], made: Made, params: Params, quiet: bool) -> int:
+def _drawn(entries: Sequence[Entry], given: Mapping[str, Path]) -> bool:
+    """Whether any of the data is drawn by this project; folders that are given are whatever they are."""
+    read = [(entry.params, source) for entry in entries for source in entry.roots.keys() - given]
+    return any(source not in p.sources or p.sources[source].kind == "mini" for p, source in read)
+
+
+def _report(
+    done: Mapping[str, Sequence[Done]], made: Made, title: str, profile: str, drawn: bool, quiet: bool
+) -> int:
     """Write and print the tables; return the exit status."""
     from regroup.bench.figure import bench_chart, bench_figure
     from regroup.bench.view import bench_console, bench_csv, bench_markdown
@@ -244,8 +256,6 @@ def _report(done: Mapping[str, Sequence[Done]], made: Made, params: Params, quie
     lines = [f"{name}, {task}: {why}" for name, some in faults.items() for task, why in some.items()]
     if not any(scores.values()):
         raise RegroupError("nothing was scored:\n" + "\n".join(lines))
-    profile, drawn = params.data, params.drawn
-    title = f"Bench of {', '.join(scores)} ({params.data})"
     chart = bench_chart(scores, title=title, profile=profile, drawn=drawn)
     with made.written() as folder:
         (folder / "bench.md").write_text(
@@ -259,6 +269,8 @@ def _report(done: Mapping[str, Sequence[Done]], made: Made, params: Params, quie
         print(
             f"written: {made.folder}: {', '.join(file.name for file in made.paths)}; a folder an evaluation"
         )
+        if figures := [str(file) for some in done.values() for one in some for file in one.figures]:
+            print(f"figures: {', '.join(figures)}")
     for line in lines:
         print(f"not scored: {line}")
     return 1 if lines else 0

@@ -155,7 +155,7 @@ def _thresholds(axes: Axes, tried: Array, values: Mapping[str, float]) -> None:
 
 def _from_zero(axes: Axes) -> None:
     """Let the vertical axis begin at 0 and end above the highest point."""
-    highest = max(float(np.nanmax(line.get_ydata())) for line in axes.get_lines())
+    highest = max((float(np.nanmax(line.get_ydata())) for line in axes.get_lines()), default=0.0)
     axes.set_ylim(0, 1.12 * max(highest, 1e-3))
 
 

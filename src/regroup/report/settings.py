@@ -86,6 +86,12 @@ class TableFigure(Settings):
             )
         if self.points is None:
             return
+        in_table = [name for name in columns if name in (self.columns or columns)]
+        if list(self.columns or columns) != in_table:
+            raise ValueError(
+                "figure.columns: points go by the table's order; name the columns in it: "
+                + ", ".join(in_table)
+            )
         panels, rest = divmod(wide, len(self.points))
         if rest or not panels:
             raise ValueError(f"figure.points: {len(self.points)} for {wide} columns; give one for each")

@@ -12,6 +12,7 @@ from pydantic import Field, JsonValue, field_validator
 from regroup.errors import RegroupError, shortlist
 from regroup.settings import EachOnce, Settings, read_yaml
 from regroup.tasks._ranks import same_text
+from regroup.texts import text_problem
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -52,6 +53,8 @@ class Prompts(Settings):
             raise ValueError("an empty list; a class needs one template at least")
         elif wrong := [one for one in value if one.count("{}") != 1]:
             raise ValueError(f"{wrong[0]!r} has to have {{}} once, where the class stands")
+        elif problem := next(filter(None, map(text_problem, value)), None):
+            raise ValueError(problem)
         return value
 
     @property

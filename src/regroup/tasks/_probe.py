@@ -3,7 +3,7 @@
 The search is CLIP's (Radford et al. 2021, appendix A.3): seven values from 1e-6 to 1e6, then the gap around
 the best one is halved, four times for eight values a decade. Of values that do equally well the smallest, the
 most regularised, is taken. The features are the model's own, not brought to unit length, as in CLIP's code,
-but for one factor that all share: it makes the root mean square of the numbers in `train` 1. A factor is one
+but for one factor that all share: it makes the root mean square of what is trained on 1. A factor is one
 of C, and without it the solver, whose tolerance is absolute, would not move for a model of small features.
 """
 
@@ -46,14 +46,14 @@ class Probe(ClassImages):
     normalise: bool = Field(default=False, description="features of unit length")
 
     def scaled(
-        self, train: Float[np.ndarray, "n c"], val: Float[np.ndarray, "m c"]
-    ) -> tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "m c"]]:
-        """Features of both splits as the regression takes them, float64."""
-        wide = [some.astype(np.float64) for some in (train, val)]
+        self, train: Float[np.ndarray, "n c"], *others: Float[np.ndarray, "_ c"]
+    ) -> list[Float[np.ndarray, "_ c"]]:
+        """Features to train on, and others by the same factor, as the regression takes them: float64."""
+        wide = [some.astype(np.float64) for some in (train, *others)]
         if self.normalise:
             wide = [some / np.maximum(np.linalg.norm(some, axis=1, keepdims=True), 1e-12) for some in wide]
         size = float(np.sqrt(np.mean(wide[0] ** 2))) or 1.0
-        return wide[0] / size, wide[1] / size
+        return [some / size for some in wide]
 
 
 @dataclass(frozen=True)

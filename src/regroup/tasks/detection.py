@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regroup.detection import settings
 from regroup.detection.settings import SPLIT
 from regroup.detection.settings import DetectionParams as Options
 from regroup.metrics import DatasetScores, Metric
@@ -34,8 +35,8 @@ def sources(_: Options) -> Iterable[str]:
 
 
 def files(_: Options) -> Iterable[Path]:
-    """The published classes."""
-    return (SPLIT,)
+    """The published classes; and the settings, which say how large an image is encoded."""
+    return SPLIT, Path(settings.__file__)
 
 
 def run(model: Backbone, options: Options, work: Work) -> TaskResult:

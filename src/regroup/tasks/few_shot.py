@@ -73,13 +73,12 @@ def run(model: Backbone, options: Options, work: Work) -> TaskResult:
     shown = options.features(model, val.paths, work)
     zero = places(model, shown, val, options, work, chunk=options.chunk) == 1
     features = options.features(model, [train.paths[k] for k in used], work)
-    scaled = options.scaled(features.numpy(), shown.numpy())
-    samples, test = Samples(scaled[0], train.labels[used]), Samples(scaled[1], val.labels)
+    samples, test = Samples(features.numpy(), train.labels[used]), Samples(shown.numpy(), val.labels)
     runs = {}
     with solving(samples):
         for key, pair in drawn.items():
             shots, held = (samples.at(np.searchsorted(used, rows)) for rows in pair)
-            runs[key] = _one(shots, held, test, options)
+            runs[key] = _one(shots, held, test, options=options)
     return _result(val, runs, 100 * float(zero.mean()), options, options.size or model.image_size)
 
 
@@ -131,7 +130,10 @@ class _Run:
     unconverged: int
 
 
-def _one(train: Samples, held: Samples, test: Samples, options: Options) -> _Run:
+def _one(*drawn: Samples, options: Options) -> _Run:
+    """A probe of the shots alone: which other draws there are does not matter."""
+    scaled = options.scaled(*(some.features for some in drawn))
+    train, held, test = (Samples(wide, some.labels) for wide, some in zip(scaled, drawn, strict=True))
     choice = choose(train, held, options)
     right = predicted(choice.probe, test.features) == test.labels
     return _Run(100 * float(right.mean()), choice.c, choice.accuracy, choice.unconverged)

@@ -19,6 +19,8 @@ from regroup.metrics import DatasetScores, Metric
 from regroup.settings import Pixels
 from regroup.tasks import TaskResult, Work
 from regroup.tasks._class_texts import Prompts, class_features
+from regroup.tasks._ranks import same_text
+from regroup.texts import text_problem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,15 +130,21 @@ def _categories(entries: list[Any], faults: Faults) -> dict[int, str]:
     from regroup.records import wrong
 
     found: dict[int, str] = {}
+    called: set[str] = set()
     for place, entry in enumerate(entries):
         bad = wrong(entry, "id", int) or wrong(entry, "name", str)
         if bad is not None:
             faults.add(f"categories[{place}]", f"its id or name {bad}", entry)
         elif not entry["name"].strip():
             faults.add(f"categories[{place}].name", "is empty", entry)
+        elif problem := text_problem(entry["name"]):
+            faults.add(f"categories[{place}].name", problem, entry)
         elif entry["id"] in found:
             faults.add(f"categories[{place}].id", f"category id {entry['id']} comes twice")
+        elif same_text(entry["name"]) in called:  # each would count the other's images as wrong
+            faults.add(f"categories[{place}].name", f"{entry['name']!r} is another category's too", entry)
         else:
+            called.add(same_text(entry["name"]))
             found[entry["id"]] = entry["name"]
     return dict(sorted(found.items()))
 

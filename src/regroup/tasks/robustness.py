@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regroup.metrics import Metric
+from regroup.reliability import settings
 from regroup.reliability.settings import RobustnessParams as Options
 from regroup.tasks import TaskResult, Work
 
@@ -29,10 +30,11 @@ def sources(options: Options) -> Iterable[str]:
 
 
 def files(options: Options) -> Iterable[Path]:
-    """The class lists of its protocols, and the readers of their masks."""
+    """The class lists of its protocols, the readers of their masks; the settings, which make other sizes."""
     from regroup.segmentation.protocols import files_behind
 
-    return files_behind(dataset.protocol for dataset in options.datasets.values())
+    behind = files_behind(dataset.protocol for dataset in options.datasets.values())
+    return *behind, Path(settings.__file__)
 
 
 def metrics(options: Options) -> dict[str, Metric]:

@@ -13,18 +13,23 @@ changes makes all run again: put together what is quick.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, JsonValue, field_serializer, field_validator
 
+from regroup.errors import RegroupError
 from regroup.metrics import DatasetScores, Metric
 from regroup.settings import Settings
 from regroup.tasks import TASKS, Evaluation, Evaluations, TaskResult, Work
 
 if TYPE_CHECKING:
     from regroup.model import Backbone
+
+_OWN = ("chance", "name")
+"""Keys of a data set's details and protocol beside those of the members."""
 
 
 class Options(Settings):
@@ -34,10 +39,12 @@ class Options(Settings):
 
     @field_validator("tasks")
     @classmethod
-    def _one_level(cls, tasks: dict[str, Evaluation]) -> dict[str, Evaluation]:
+    def _one_level_of_names_of_their_own(cls, tasks: dict[str, Evaluation]) -> dict[str, Evaluation]:
         for name, one in tasks.items():
             if isinstance(one.options, Options):
                 raise ValueError(f"{name}: a task of several tasks again; list its members here")
+            if name in _OWN:
+                raise ValueError(f"{name}: what is said of all members is called so; name it otherwise")
         return tasks
 
     @field_serializer("tasks")
@@ -60,8 +67,16 @@ def files(options: Options) -> Iterable[Path]:
 
 
 def run(model: Backbone, options: Options, work: Work) -> TaskResult:
-    """Run the members one after another; errors as theirs."""
+    """Run the members one after another.
+
+    Raises:
+        RegroupError: as theirs; or `y_z` of a member `x` and `z` of one `x_y` would be one metric or file.
+    """
     results = {name: one.run(model, work) for name, one in options.tasks.items()}
+    for kind in ("metrics", "files"):
+        named = Counter(f"{name}_{one}" for name, result in results.items() for one in getattr(result, kind))
+        if twice := [name for name, count in named.items() if count > 1]:
+            raise RegroupError(f"tasks: two members have {kind} called {twice[0]}; rename one of them")
     first, result = next(iter(results.items()))
     return TaskResult(
         main=f"{first}_{result.main}",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from regroup.records import Faults, file_name_problem, read_document, wrong
+from regroup.texts import text_problem
 
 SPLIT_WORDS = ("train", "restval", "val", "test")
 
@@ -55,7 +56,7 @@ def _problem(record: Any) -> tuple[str, str] | None:
     if problem := file_name_problem(record["filename"]):
         return "filename", problem
     for k, sentence in enumerate(record["sentences"]):
-        if problem := wrong(sentence, "raw", str):
+        if problem := wrong(sentence, "raw", str) or text_problem(sentence["raw"]):
             return f"sentences[{k}].raw", problem
         if "sentid" in sentence and (problem := wrong(sentence, "sentid", int)):
             return f"sentences[{k}].sentid", problem

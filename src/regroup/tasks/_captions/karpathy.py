@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from regroup.records import Faults, file_name_problem, wrong
 from regroup.tasks._captions import Captioned, Corpus, no_file
@@ -30,17 +31,24 @@ def read(root: Path, split: str) -> Corpus:
     for entry in entries(file, ("train", "restval") if split == "train" else (split,), faults):
         if problem := wrong(entry.record, "cocoid", int):
             faults.add(f"{entry.where}.cocoid", problem)
-        elif (folder := entry.record.get("filepath", "")) and (problem := file_name_problem(str(folder))):
+        elif problem := _folder_problem(entry.record):
             faults.add(f"{entry.where}.filepath", problem)
         elif entry.record["cocoid"] in found:
             faults.add(f"{entry.where}.cocoid", f"image {entry.record['cocoid']} comes twice")
         else:
             id_ = entry.record["cocoid"]
-            path = _path(root, id_, str(folder), entry.file_name)
+            path = _path(root, id_, entry.record.get("filepath", ""), entry.file_name)
             found[id_] = Captioned(id_, path, entry.captions, id_)
     faults.check()
     images = tuple(found[id_] for id_ in sorted(found))
     return Corpus(file, f"karpathy_{split}", images)
+
+
+def _folder_problem(record: Any) -> str | None:
+    """Why the folder of an image, which need not be named, is none."""
+    if record.get("filepath", "") == "":
+        return None
+    return wrong(record, "filepath", str) or file_name_problem(record["filepath"])
 
 
 def _path(root: Path, id_: int, folder: str, name: str) -> Path:

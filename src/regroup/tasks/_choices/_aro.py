@@ -9,6 +9,7 @@ from typing import Any
 from regroup.records import Faults, wrong
 from regroup.tasks._choices import Choice, check_pictures
 from regroup.tasks._choices._records import check_entry, entries
+from regroup.texts import text_problem
 
 SOURCE, IMAGES = "aro", "images"
 
@@ -45,7 +46,9 @@ def read_pairs(file: Path, images: Path, group: Callable[[Any], str | None]) -> 
         except ValueError as error:
             faults.add(where, str(error), entry)
             continue
-        if own is not None:
+        if own is not None and (problem := text_problem(own)):
+            faults.add(where, f"the group {own!r} {problem}", entry)
+        elif own is not None:
             box = (entry["bbox_x"], entry["bbox_y"], entry["bbox_w"], entry["bbox_h"])
             captions = (entry["true_caption"], entry["false_caption"])
             found.append(Choice(images / entry["image_path"], captions, box, own))

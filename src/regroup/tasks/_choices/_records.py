@@ -9,6 +9,7 @@ from typing import Any
 from regroup.errors import RegroupError
 from regroup.io import read_json
 from regroup.records import Faults, file_name_problem, wrong
+from regroup.texts import text_problem
 
 
 def entries(path: Path, kind: type, what: str) -> Any:
@@ -39,6 +40,7 @@ def check_entry(entry: Any, where: str, image: str, texts: Sequence[str], faults
     if not any(problem for _, problem in found):
         found = [(image, file_name_problem(entry[image]))]
         found += [(key, "is empty") for key in texts if not entry[key].strip()]
+        found += [(key, text_problem(entry[key])) for key in texts]
     problems = [(key, problem) for key, problem in found if problem]
     for key, problem in problems[:1]:
         faults.add(f"{where}.{key}", problem, entry if isinstance(entry, Mapping) else None)

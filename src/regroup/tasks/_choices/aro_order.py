@@ -16,6 +16,7 @@ from regroup.tasks._choices import Choice, check_pictures
 from regroup.tasks._choices._aro import SOURCE
 from regroup.tasks._choices._records import check_entry, entries
 from regroup.tasks._ranks import same_text
+from regroup.texts import text_problem
 
 KINDS = ("coco_order", "flickr30k_order")
 
@@ -43,6 +44,9 @@ def read(kind: str, roots: Mapping[str, Path]) -> list[Choice] | None:
             isinstance(options, list) and len(options) > 1 and all(isinstance(one, str) for one in options)
         ):
             faults.add(f"[{number}].caption_options", "two texts or more are wanted", entry)
+            continue
+        if problem := next(filter(None, map(text_problem, options)), None):
+            faults.add(f"[{number}].caption_options", problem, entry)
             continue
         true = same_text(options[0])
         others = [one for one in options[1:] if same_text(one) != true]
