@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,17 +53,21 @@ def random_side(seed: int, images: int) -> tuple[list[Truth], list[Detections]]:
     return truths, found
 
 
+def corner_and_size(box: Any) -> list[Any]:
+    """A box by its corners as COCO writes it."""
+    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+
+
 def by_pycocotools(truths: list[Truth], found: list[Detections], folder: Path) -> COCOeval:
     """The usual way, through a file and `loadRes`, all areas and numbers of detections."""
-    wide = lambda box: [box[0], box[1], box[2] - box[0], box[3] - box[1]]  # noqa: E731
     annotations = [
-        {"id": 1000 * i + k + 1, "image_id": i, "category_id": int(c) + 1, "bbox": wide(box),
+        {"id": 1000 * i + k + 1, "image_id": i, "category_id": int(c) + 1, "bbox": corner_and_size(box),
          "area": (box[2] - box[0]) * (box[3] - box[1]), "iscrowd": int(crowd)}
         for i, one in enumerate(truths)
         for k, (box, c, crowd) in enumerate(zip(one.boxes.tolist(), one.classes, one.crowd, strict=True))
     ]  # fmt: skip
     results = [
-        {"image_id": i, "category_id": int(c) + 1, "bbox": wide(box), "score": float(score)}
+        {"image_id": i, "category_id": int(c) + 1, "bbox": corner_and_size(box), "score": float(score)}
         for i, one in enumerate(found)
         for box, c, score in zip(one.boxes.tolist(), one.classes, one.scores, strict=True)
     ]

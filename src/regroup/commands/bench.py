@@ -21,7 +21,7 @@ from regroup.commands.arguments import (
     whole,
 )
 from regroup.commands.outputs import RESULTS, Made, check_output, checkpoint_name, results_folder
-from regroup.commands.scoring import source_folder
+from regroup.commands.scoring import add_root
 from regroup.errors import RegroupError
 from regroup.study import STUDIES
 
@@ -75,14 +75,7 @@ def add_parser(commands: Any) -> None:
         metavar="NAME",
         help="of the entries of `evaluate:`; a member of several tasks together is ENTRY/MEMBER (all)",
     )
-    parser.add_argument(
-        "--root",
-        action="append",
-        default=[],
-        type=source_folder,
-        metavar="SOURCE=FOLDER",
-        help="where a source's data lies, in place of the profile's raw data; may be given again",
-    )
+    add_root(parser)
     parser.add_argument(
         "--limit",
         type=whole(1, MOST_IMAGES),

@@ -40,6 +40,16 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="of the profile's `evaluate.segmentation` (all)",
     )
+    add_root(parser)
+    parser.add_argument(
+        "--limit", type=whole(1, MOST_IMAGES), metavar="N", help="only the first N images of a dataset"
+    )
+    parser.add_argument("--batch", type=whole(1, 65_536), metavar="N", help="windows in a pass of the model")
+    add_device(parser, None)
+
+
+def add_root(parser: argparse.ArgumentParser) -> None:
+    """Add `--root`, where the data of sources lies."""
     parser.add_argument(
         "--root",
         action="append",
@@ -48,11 +58,6 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE=FOLDER",
         help="where a source's data lies, in place of the profile's raw data; may be given again",
     )
-    parser.add_argument(
-        "--limit", type=whole(1, MOST_IMAGES), metavar="N", help="only the first N images of a dataset"
-    )
-    parser.add_argument("--batch", type=whole(1, 65_536), metavar="N", help="windows in a pass of the model")
-    add_device(parser, None)
 
 
 def source_folder(given: str) -> tuple[str, Path]:
