@@ -3,4 +3,6 @@
 from tests.reliability.conftest import voc
 from tests.tasks.conftest import coco, model
 
-__all__ = ["coco", "model", "voc"]
+from .benched import project
+
+__all__ = ["coco", "model", "project", "voc"]
