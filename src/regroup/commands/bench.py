@@ -21,7 +21,7 @@ from regroup.commands.arguments import (
     whole,
 )
 from regroup.commands.outputs import RESULTS, Made, check_output, checkpoint_name, results_folder
-from regroup.commands.scoring import add_root
+from regroup.commands.scoring import add_root, any_drawn
 from regroup.errors import RegroupError
 from regroup.study import STUDIES
 
@@ -226,8 +226,7 @@ def _saved(counts: Mapping[str, tuple[int, int]]) -> str:
 
 def _drawn(entries: Sequence[Entry], given: Mapping[str, Path]) -> bool:
     """Whether any of the data is drawn by this project; folders that are given are whatever they are."""
-    read = [(entry.params, source) for entry in entries for source in entry.roots.keys() - given]
-    return any(source not in p.sources or p.sources[source].kind == "mini" for p, source in read)
+    return any(any_drawn(entry.params, entry.roots, given) for entry in entries)
 
 
 def _report(

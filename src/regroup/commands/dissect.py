@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from regroup.commands.arguments import check_distinct, path, whole
-from regroup.commands.outputs import Made, check_output, checkpoint_name, results_folder
-from regroup.commands.scoring import add_data_arguments, check_windows, choose_data, say_limit
+from regroup.commands.outputs import checkpoint_name, results_of
+from regroup.commands.scoring import add_data_arguments, check_windows, choose_data, drawn_data, say_limit
 
 EXAMPLES = """examples:
   regroup dissect runs/mini/noise-free-ge-384 --datasets voc
@@ -49,10 +49,7 @@ def _run(arguments: argparse.Namespace) -> None:
     datasets, roots = choose_data(arguments, params)
     name = checkpoint_name(arguments.checkpoint)
     check_distinct(arguments.neighbours or (), "--neighbours")
-    out = arguments.out or results_folder("dissect", params.name, arguments.checkpoint)
-    check_output(out)
-    made = Made(out, "dissect")
-    made.check_all()
+    made = results_of("dissect", params.name, arguments.checkpoint, arguments.out)
     values = params.needed(params.dissect, "dissect").model_dump()
     if arguments.neighbours:
         values.update(neighbours=arguments.neighbours, chosen=arguments.neighbours[0])
@@ -74,9 +71,9 @@ def _run(arguments: argparse.Namespace) -> None:
             folder,
             variant=name,
             profile=params.name,
-            drawn=params.drawn,
+            drawn=drawn_data(arguments, params, datasets),
             checkpoint=arguments.checkpoint,
         )
-    print((out / "dissection.md").read_text(encoding="utf-8"))
+    print((made.folder / "dissection.md").read_text(encoding="utf-8"))
     say_limit(arguments.limit, {name: one.images for name, one in next(iter(scores.values())).items()})
     print(f"written: {', '.join(str(path) for path in made.paths)}")

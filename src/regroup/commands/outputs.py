@@ -40,6 +40,19 @@ def checkpoint_name(checkpoint: Path) -> str:
     return (place.stem if place.is_file() else place.name) or "checkpoint"
 
 
+def results_of(command: str, profile: str, checkpoint: Path, out: Path | None) -> Made:
+    """The results of a command that scores a checkpoint, in `out` or their own folder, which may be written.
+
+    Raises:
+        RegroupError: as `check_output` and `Made.check_all`.
+    """
+    folder = out or results_folder(command, profile, checkpoint)
+    check_output(folder)
+    made = Made(folder, command)
+    made.check_all()
+    return made
+
+
 def check_output(out: Path, option: str = "--out") -> None:
     """Refuse, before any work, a folder that cannot be written or that belongs to the pipeline.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,6 +103,23 @@ def _given_roots(given: Iterable[tuple[str, Path]], datasets: Mapping[str, Datas
         if not folder.is_dir():
             raise RegroupError(f"--root {source}: no such folder {folder}")
     return dict(given)
+
+
+def any_drawn(params: Params, sources: Iterable[str], given: Collection[str]) -> bool:
+    """Whether any of the data that was read is drawn by this project.
+
+    Args:
+        params: of the profile.
+        sources: that were read.
+        given: those whose folders the user named, which hold whatever they do.
+    """
+    known = params.sources
+    return any(name not in known or known[name].kind == "mini" for name in set(sources) - set(given))
+
+
+def drawn_data(arguments: argparse.Namespace, params: Params, datasets: Mapping[str, DatasetParams]) -> bool:
+    """The same of the datasets that `choose_data` chose."""
+    return any_drawn(params, (one.source for one in datasets.values()), dict(arguments.root))
 
 
 def say_limit(limit: int | None, images: Mapping[str, int]) -> None:

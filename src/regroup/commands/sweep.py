@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from regroup.commands.arguments import MOST_PIXELS, check_distinct, number, path, whole
-from regroup.commands.outputs import Made, check_output, checkpoint_name, results_folder
-from regroup.commands.scoring import add_data_arguments, check_windows, choose_data, say_limit
+from regroup.commands.outputs import checkpoint_name, results_of
+from regroup.commands.scoring import add_data_arguments, check_windows, choose_data, drawn_data, say_limit
 
 EXAMPLES = """examples:
   regroup sweep runs/mini/original
@@ -64,13 +64,10 @@ def _run(arguments: argparse.Namespace) -> None:
     if params.sweep is not None:
         given.setdefault("threshold", list(params.sweep.threshold))
     grid = parse(SweepGrid, given, Path("command line"))
-    out = arguments.out or results_folder("sweep", params.name, arguments.checkpoint)
-    check_output(out)
+    made = results_of("sweep", params.name, arguments.checkpoint, arguments.out)
     model = load_checkpoint(arguments.checkpoint).to(choose_device(arguments.device or settings.device))
     for point in encodings(settings, grid):
         check_windows(point, model.patch_size)
-    made = Made(out, "sweep")
-    made.check_all()
     batch = arguments.batch or settings.batch
     rows = sweep(
         model,
@@ -85,7 +82,7 @@ def _run(arguments: argparse.Namespace) -> None:
     title = f"Inference settings, {checkpoint_name(arguments.checkpoint)} ({params.name})"
     with made.written() as folder:
         write_sweep(rows, folder, title=title)
-        write_heat_maps(rows, folder, profile=params.name, drawn=params.drawn)
+        write_heat_maps(rows, folder, profile=params.name, drawn=drawn_data(arguments, params, datasets))
     print(format_markdown(rows, title))
     for row in best(rows).values():
         threshold = "" if row.threshold is None else f", threshold {row.threshold:g}"

@@ -6,8 +6,8 @@ import argparse
 from typing import Any
 
 from regroup.commands.arguments import path, whole
-from regroup.commands.outputs import Made, check_output, checkpoint_name, results_folder
-from regroup.commands.scoring import add_data_arguments, check_windows, choose_data, say_limit
+from regroup.commands.outputs import checkpoint_name, results_of
+from regroup.commands.scoring import add_data_arguments, check_windows, choose_data, drawn_data, say_limit
 
 EXAMPLES = """examples:
   regroup worst runs/mini/original --datasets voc
@@ -46,10 +46,7 @@ def _run(arguments: argparse.Namespace) -> None:
     settings = params.segmentation
     datasets, roots = choose_data(arguments, params)
     name = checkpoint_name(arguments.checkpoint)
-    out = arguments.out or results_folder("worst", params.name, arguments.checkpoint)
-    check_output(out)
-    made = Made(out, "worst")
-    made.check_all()
+    made = results_of("worst", params.name, arguments.checkpoint, arguments.out)
     model = load_checkpoint(arguments.checkpoint).to(choose_device(arguments.device or settings.device))
     check_windows(settings, model.patch_size)
     found = find_worst(
@@ -63,7 +60,9 @@ def _run(arguments: argparse.Namespace) -> None:
         text_cache=params.layout.text_cache,
     )
     with made.written() as folder:
-        write_worst(found, folder, checkpoint=name, profile=params.name, drawn=params.drawn)
+        write_worst(
+            found, folder, checkpoint=name, profile=params.name, drawn=drawn_data(arguments, params, datasets)
+        )
     for key, one in found.items():
         print(f"{key}: the worst of {one.scored:,} images")
         for image in one.images:
